@@ -1,0 +1,1 @@
+"""Work on a batch: decoding, regions, diffusion, inversion, corruption, checks. Never imports ray."""

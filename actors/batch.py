@@ -1,0 +1,63 @@
+"""A sample on its way through the factory. Encoded bytes travel, never raw pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from actors.errors import Reject
+
+METRICS = (
+    "mask_area",
+    "changed_area",
+    "change_inside",
+    "change_outside",
+    "difference_inside",
+    "difference_outside",
+)
+"""Names of the figures that the verifier gives a sample; see `actors.verifier`."""
+
+
+@dataclass
+class Sample:
+    """One planned item. It ends in a shard, or in the rejects with a stage and a reason; it is never dropped.
+
+    Attributes:
+        key: unique in the data set, letters, digits, `-` and `_` only.
+        source: where it came from, for a person.
+        caption: its prompt, or an empty string.
+        image: the clean image as PNG, RGB, at the recipe's size.
+        mask: the region asked for, 1-bit PNG of the image's size; white is inside.
+        corrupted: the image with artifacts, PNG.
+        changed: where `corrupted` differs from the uncorrupted round trip, 1-bit PNG.
+        seed: the seed of the draw that made `corrupted`.
+        attempts: draws made so far.
+        unet_rows: UNet evaluations spent on it.
+        verified: whether the verifier accepted it; a recipe may keep samples that it did not.
+        metrics: by name in `METRICS`.
+        stage, reason, detail: set together when the item is rejected.
+    """
+
+    key: str
+    source: str
+    caption: str = ""
+    image: bytes | None = None
+    mask: bytes | None = None
+    corrupted: bytes | None = None
+    changed: bytes | None = None
+    seed: int = 0
+    attempts: int = 0
+    unet_rows: int = 0
+    verified: bool = False
+    metrics: dict[str, float] = field(default_factory=dict)
+    stage: str = ""
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether a stage has given the item up."""
+        return bool(self.reason)
+
+    def reject(self, stage: str, why: Reject) -> None:
+        """Marks the item as rejected by a stage."""
+        self.stage, self.reason, self.detail = stage, why.reason, why.detail

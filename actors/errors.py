@@ -1,0 +1,43 @@
+"""The errors of Flawforge. A message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class FlawforgeError(Exception):
+    """Anything that a user can mend; the command line prints the message without a traceback."""
+
+
+class RecipeError(FlawforgeError):
+    """A recipe, or a value given with `--set`, is wrong; the message lists every mistake."""
+
+
+class SourceError(FlawforgeError):
+    """A source cannot be listed or read at all (a single bad item is a `Reject` instead)."""
+
+
+class ModelError(FlawforgeError):
+    """Model weights are missing, unsafe, or do not fit the recipe."""
+
+
+class OutputError(FlawforgeError):
+    """An output folder belongs to another recipe, cannot be written, or is damaged."""
+
+
+class BuildError(FlawforgeError):
+    """A run stopped before its plan was done."""
+
+
+class Reject(Exception):
+    """One item cannot become a sample, for a reason that is a property of the item.
+
+    Transient errors (time-outs, full disks, lost machines) are never a `Reject`: they fail the attempt.
+
+    Args:
+        reason: a short name for counting and filtering, such as `too_small`.
+        detail: a sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

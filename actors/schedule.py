@@ -1,0 +1,73 @@
+"""The DDIM schedule of a scheduler folder: which timesteps are visited, and one step between two of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from actors.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The last `k` steps of DDIM sampling, as pairs of neighbouring timesteps in rising noise.
+
+    Attributes:
+        timesteps: k target timesteps, rising: 1, 21, 41, ... for 50 steps of Stable Diffusion.
+        kept_before, kept_after: float32 [k], cumulated alpha at the lower and at the upper end of each step.
+            The first step starts at `final_alpha_cumprod`, so z_0 is treated as if it were there.
+    """
+
+    timesteps: tuple[int, ...]
+    kept_before: Tensor
+    kept_after: Tensor
+
+    @classmethod
+    def of(cls, scheduler: DDIMScheduler, *, inference_steps: int, inversion_steps: int) -> Schedule:
+        """Reads a scheduler's own timesteps.
+
+        Raises:
+            ModelError: the scheduler does not predict noise.
+            ValueError: more inversion steps than inference steps.
+        """
+        if scheduler.config.prediction_type != "epsilon":
+            raise ModelError(
+                f"the scheduler predicts {scheduler.config.prediction_type!r}; this version inverts "
+                "models that predict noise ('epsilon')"
+            )
+        if not 1 <= inversion_steps <= inference_steps:
+            raise ValueError(f"inversion_steps is {inversion_steps}; allowed: 1 to {inference_steps}")
+        scheduler.set_timesteps(inference_steps)
+        rising = [int(t) for t in reversed(scheduler.timesteps)][:inversion_steps]
+        stride = scheduler.config.num_train_timesteps // inference_steps
+        kept = scheduler.alphas_cumprod
+        before = [kept[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in rising]
+        return cls(tuple(rising), torch.stack(list(before)), kept[rising])
+
+    def to(self, device: torch.device) -> Schedule:
+        """The same schedule with its scalars on a device."""
+        return Schedule(self.timesteps, self.kept_before.to(device), self.kept_after.to(device))
+
+
+def noisier(latents: Tensor, noise: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """One DDIM step towards more noise: g(e) of RENOISE, in the order in which the published program computes it.
+
+    Args:
+        latents: [B, C, h, w] at the lower end.
+        noise: the noise predicted at the upper end, same shape.
+        before, after: float32 scalars, cumulated alpha at both ends. Scalars of lower precision do not promote.
+    """
+    return (
+        after.sqrt() * latents / before.sqrt()
+        + before.sqrt() * (1 - after).sqrt() * noise / before.sqrt()
+        - after.sqrt() * (1 - before).sqrt() * noise / before.sqrt()
+    )
+
+
+def cleaner(latents: Tensor, noise: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """One DDIM step (eta 0) from the upper end of a step to its lower end; Eq. 6 of the paper with p_t = 0."""
+    clean = (latents - (1 - after).sqrt() * noise) / after.sqrt()
+    return before.sqrt() * clean + (1 - before).sqrt() * noise

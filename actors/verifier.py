@@ -1,0 +1,100 @@
+"""What really changed, judged against the image's own uncorrupted passage through the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.errors import Reject
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a sample must show to be accepted.
+
+    Attributes:
+        changed_threshold: difference, on a scale of 0 to 1, from which a pixel counts as changed.
+        least_inside: least share of the mask that must have changed.
+        most_outside: most share of the rest, beyond the margin, that may have changed.
+        margin: pixels around the mask that are not judged: a decoder spreads every change by a few cells.
+    """
+
+    changed_threshold: float
+    least_inside: float
+    most_outside: float
+    margin: int
+
+
+def difference(baseline: NDArray[np.uint8], corrupted: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Difference per pixel in [0, 1]: the largest of the channels, averaged over 3x3 pixels.
+
+    Averaging keeps single flickering pixels from counting as damage.
+
+    Args:
+        baseline: uint8 [H, W, 3], the uncorrupted round trip.
+        corrupted: the same shape.
+
+    Returns:
+        float32 [H, W].
+    """
+    single = np.abs(baseline.astype(np.int16) - corrupted.astype(np.int16)).max(axis=2)
+    padded = np.pad(single.astype(np.float32), 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / np.float32(9 * 255)
+
+
+def measure(
+    distance: NDArray[np.float32], mask: NDArray[np.bool_], limits: Limits
+) -> tuple[NDArray[np.bool_], dict[str, float]]:
+    """The map of changed pixels, bool [H, W], and the figures named in `actors.batch.METRICS`.
+
+    Shares are of pixels: `mask_area` and `changed_area` of the whole image, `change_inside` of the mask,
+    `change_outside` of what lies beyond mask and margin. `difference_*` are means over the same places.
+    """
+    changed = distance >= limits.changed_threshold
+    outside = ~widen(mask, limits.margin)
+    return changed, {
+        "mask_area": float(mask.mean()),
+        "changed_area": float(changed.mean()),
+        "change_inside": _mean(changed[mask]),
+        "change_outside": _mean(changed[outside]),
+        "difference_inside": _mean(distance[mask]),
+        "difference_outside": _mean(distance[outside]),
+    }
+
+
+def judge(metrics: dict[str, float], limits: Limits) -> Reject | None:
+    """Why a sample is refused, or None where it is accepted."""
+    inside, outside = metrics["change_inside"], metrics["change_outside"]
+    if inside < limits.least_inside:
+        return Reject(
+            "unchanged", f"{inside:.1%} of the region changed; at least {limits.least_inside:.1%} is asked"
+        )
+    if outside > limits.most_outside:
+        return Reject(
+            "spilled",
+            f"{outside:.1%} of the image beyond {limits.margin} pixels of the region changed; "
+            f"at most {limits.most_outside:.1%} is allowed",
+        )
+    return None
+
+
+def widen(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """The mask and everything within `pixels` of it along both axes (a square neighbourhood)."""
+    for axis in (0, 1):
+        total = np.cumsum(mask, axis=axis, dtype=np.int32)
+        size = mask.shape[axis]
+        upper = np.minimum(np.arange(size) + pixels, size - 1)
+        lower = np.arange(size) - pixels - 1
+        before = np.take(total, np.maximum(lower, 0), axis=axis)
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        before = np.where((lower >= 0).reshape(shape), before, 0)
+        mask = np.take(total, upper, axis=axis) > before
+    return mask
+
+
+def _mean(values: NDArray[np.bool_] | NDArray[np.float32]) -> float:
+    """The mean, and 0 of nothing: a mask that covers everything has no outside that could change."""
+    return float(values.mean(dtype=np.float64)) if values.size else 0.0

@@ -1,0 +1,131 @@
+"""The gallery of an output: a fair sample of its shards, as one page that needs nothing else."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.batch import METRICS
+from eval.gallery_page import Figure, Tile, gallery_page
+from factory.identity import read_identity
+from factory.manifest import Progress, done_shards, progress, read_stats
+from factory.plan import read_plan
+from factory.shards.check import read_index
+from factory.shards.records import PREVIEWS, tar_path
+from factory.storage import Storage
+
+PATH = "gallery.html"
+LARGEST_TILES = 200
+LARGEST_SHARDS = 40
+
+
+def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -> int:
+    """Writes `gallery.html` and returns how many samples it shows.
+
+    Samples come evenly from at most `LARGEST_SHARDS` evenly spaced shards. A fifth of the places is for rejected
+    items, of which the index keeps a few small pictures per reason and shard.
+
+    Raises:
+        OutputError: nothing was built there.
+    """
+    plan = read_plan(storage)
+    done = sorted(done_shards(storage))
+    stats = {number: read_stats(storage, number) for number in done}
+    shown: list[Tile] = []
+    numbers = _evenly(done, LARGEST_SHARDS)
+    for place, number in enumerate(numbers):
+        quota = tiles * (place + 1) // len(numbers) - tiles * place // len(numbers)
+        shown += _shard_tiles(storage, number, quota, has_tar=stats[number]["tar"] is not None)
+    total = progress(plan, stats)
+    identity = read_identity(storage)
+    page = gallery_page(
+        title=title,
+        figures=_figures(total, identity.content["corruption"]),
+        tiles=shown,
+        notes=_notes(total, len(shown)),
+    )
+    storage.replace(PATH, page.encode())
+    return len(shown)
+
+
+def _figures(total: Progress, corruption: dict[str, Any]) -> list[Figure]:
+    judged = total.accepted + total.rejected
+    per_sample = total.unet_rows / total.accepted if total.accepted else 0.0
+    return [
+        Figure("accepted", f"{total.accepted:,}", f"of {total.planned:,} planned"),
+        Figure("rejected", f"{total.rejected:,}", "each with a reason"),
+        Figure("accept rate", f"{total.accepted / judged:.1%}" if judged else "-"),
+        Figure("shards", f"{total.done:,}", f"of {total.shards:,}"),
+        Figure(
+            "corruption",
+            str(corruption["method"]),
+            f"k = {corruption['inversion_steps']}, {corruption['model']}",
+        ),
+        Figure("UNet evaluations", f"{per_sample:.0f}", "per accepted sample"),
+    ]
+
+
+def _notes(total: Progress, shown: int) -> list[str]:
+    notes = [f"A sample of {shown} of {total.accepted + total.rejected:,} items, evenly over the shards."]
+    if not total.complete:
+        notes.append(f"The run is not finished: {total.done} of {total.shards} shards are there.")
+    return notes
+
+
+def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) -> Iterator[Tile]:
+    rows = read_index(storage, number)
+    rejected = [row for row in rows if row["status"] == "rejected"]
+    accepted = [row for row in rows if row["status"] == "accepted"]
+    with_pictures = [row for row in rejected if row["preview_before"] is not None]
+    chosen = _evenly(with_pictures or rejected, max(1, quota // 5) if rejected else 0)
+    if not has_tar:
+        chosen = _evenly(with_pictures or rejected, quota)
+    for row in chosen:
+        yield _tile(row, {name: row[f"preview_{name}"] for name in PREVIEWS})
+    if has_tar:
+        chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
+        for key, files in _members(storage, number, set(chosen_rows)):
+            pictures = {
+                "before": files.get("original.png"),
+                "after": files.get("image.png"),
+                "mask": files.get("mask.png"),
+                "changed": files.get("changed.png"),
+            }
+            yield _tile(chosen_rows[key], pictures)
+
+
+def _tile(row: dict[str, Any], pictures: dict[str, bytes | None]) -> Tile:
+    metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in METRICS}
+    return Tile(
+        key=row["key"],
+        status=row["status"],
+        stage=row["stage"],
+        reason=row["reason"],
+        detail=row["detail"],
+        caption=row["caption"],
+        source=row["source"],
+        metrics=metrics,
+        **pictures,
+    )
+
+
+def _members(storage: Storage, number: int, keys: set[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The files of the wanted samples, in the order of the tar, which is read as a stream."""
+    groups: dict[str, dict[str, bytes]] = {}
+    with storage.open(tar_path(number)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            content = tar.extractfile(member) if key in keys and member.isreg() else None
+            if content is not None:
+                groups.setdefault(key, {})[extension] = content.read()
+    yield from groups.items()
+
+
+def _evenly(rows: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the rows, at even distances."""
+    if count >= len(rows):
+        return list(rows)
+    return [rows[int(place)] for place in np.linspace(0, len(rows) - 1, count).round()] if count else []

@@ -1,0 +1,1 @@
+"""The factory: recipe, sources, plan, Ray pipeline, shards, manifest. Heavy imports stay inside the pipeline."""

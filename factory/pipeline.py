@@ -1,0 +1,126 @@
+"""The pipeline on Ray Data. One row is one shard from the plan to the writer; a row is never split or merged."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.exceptions import RayError, RayTaskError
+from ray.util.annotations import RayDeprecationWarning
+
+from actors.errors import BuildError, FlawforgeError
+from factory.recipe import Recipe, Stage
+from factory.stages import Corrupt, Load, SelectRegions, Write
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """A shard that was published."""
+
+    number: int
+    accepted: int
+    planned: int
+
+
+def connect(address: str) -> None:
+    """Joins a Ray cluster, or starts one here for `local`. A cluster that is already joined is kept."""
+    if ray.is_initialized():
+        return
+    quiet = {"logging_level": "warning", "log_to_driver": False}
+    if address == "local":
+        ray.init(address="local", include_dashboard=False, **quiet)
+    else:
+        ray.init(address=address, **quiet)
+
+
+def check_resources(recipe: Recipe) -> None:
+    """Raises BuildError when the smallest pools together ask for more than the cluster has.
+
+    Ray itself would wait for ever, with a warning after a minute.
+    """
+    there = ray.cluster_resources()
+    stages = _stages(recipe)
+    cpus = sum(stage.cpus * stage.smallest for stage in stages.values())
+    gpus = sum(stage.gpus * stage.smallest for stage in stages.values())
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if wanted > there.get(name, 0.0):
+            asked = ", ".join(
+                f"{key} {stage.smallest} x {stage.cpus if name == 'CPU' else stage.gpus:g}"
+                for key, stage in stages.items()
+            )
+            raise BuildError(
+                f"the smallest pools ask for {wanted:g} {name}s ({asked}), the cluster has "
+                f"{there.get(name, 0.0):g}: lower execution.*.{name.lower()}s or execution.*.smallest"
+            )
+
+
+def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[ShardDone]:
+    """Makes shards, in roughly the given order, and yields each when it is published.
+
+    Raises:
+        FlawforgeError: what a stage raised for the user.
+        BuildError: anything else that a stage raised.
+    """
+    _quieten()
+    with warnings.catch_warnings():
+        # Until 2.64 Ray has no other place for the bounds on restarts; the version is pinned below that.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        written = _pipeline(recipe, url, digest, todo)
+    try:
+        for row in written.iter_rows():
+            yield ShardDone(int(row["shard"]), int(row["accepted"]), int(row["planned"]))
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, FlawforgeError):
+            raise cause from None
+        raise BuildError(f"a stage failed: {type(cause).__name__}: {cause}") from error
+    except RayError as error:
+        raise BuildError(f"Ray gave up: {error}") from error
+
+
+def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Dataset:
+    """The figure of the paper, read from top to bottom."""
+    stages = _stages(recipe)
+    shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
+    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url), **_resources(stages["load"]))
+    regions = loaded.map_batches(SelectRegions, fn_constructor_args=(recipe,), **_resources(stages["select"]))
+    corrupted = regions.map_batches(Corrupt, fn_constructor_args=(recipe,), **_resources(stages["corrupt"]))
+    return corrupted.map_batches(
+        Write, fn_constructor_args=(recipe, url, digest), **_resources(stages["write"])
+    )
+
+
+def _stages(recipe: Recipe) -> dict[str, Stage]:
+    execution = recipe.execution
+    return {
+        "load": execution.load,
+        "select": execution.select,
+        "corrupt": execution.corrupt,
+        "write": execution.write,
+    }
+
+
+def _resources(stage: Stage) -> dict[str, Any]:
+    """One shard per call, never merged; retries are bounded so that control comes back to the outer loop."""
+    return {
+        "batch_size": 1,
+        "batch_format": "pyarrow",
+        "compute": ActorPoolStrategy(min_size=stage.smallest, max_size=stage.largest),
+        "num_cpus": stage.cpus,
+        "num_gpus": stage.gpus,
+        "memory": stage.memory,
+        "max_restarts": 3,
+        "max_task_retries": 3,
+    }
+
+
+def _quieten() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,236 @@
+"""The sections of a recipe, each strict, frozen and complete, and what they ask of their values."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from factory.recipe_errors import not_allowed
+
+Part = Literal["face", "hand", "letter"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Inside = Annotated[float, Field(gt=0, lt=1)]
+
+_EXTENSION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_EXTENSION_WORDS = "an extension without its leading dot, such as png or image.png"
+
+
+class Section(BaseModel):
+    """Strict and frozen; a whole number will do for a fraction.
+
+    Checks that span two keys are validators of the later key, so that they report its own place, and are made
+    whatever else is wrong. For them to see a key that is not written, defaults are validated too.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+class Fields(Section):
+    """Which members of a WebDataset sample are what."""
+
+    image: list[str] = Field(
+        default=["png", "jpg", "jpeg", "webp"],
+        description="extensions of the image; the first that a sample has",
+    )
+    mask: str | None = Field(default=None, description="extension of the region's mask, white inside")
+    caption: str | None = Field(default=None, description="EXT of a text member, or json:FIELD")
+
+    @field_validator("image")
+    @classmethod
+    def _extensions(cls, value: list[str]) -> list[str]:
+        if not value or not all(_EXTENSION.fullmatch(item) for item in value):
+            raise not_allowed(f"a list of one or more, each {_EXTENSION_WORDS}")
+        return value
+
+    @field_validator("mask")
+    @classmethod
+    def _mask_is_no_image(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and not _EXTENSION.fullmatch(value):
+            raise not_allowed(f"{_EXTENSION_WORDS}, or null")
+        if value is not None and value in info.data.get("image", ()):
+            raise not_allowed("an extension that is not among those of fields.image, or null")
+        return value
+
+    @field_validator("caption")
+    @classmethod
+    def _member_or_field(cls, value: str | None) -> str | None:
+        member, _, name = (value or "").partition(":")
+        right = member == "json" and name if ":" in (value or "") else _EXTENSION.fullmatch(member)
+        if value is not None and not right:
+            raise not_allowed("EXT such as txt, json:FIELD such as json:prompt, or null")
+        return value
+
+
+class Source(Section):
+    """Where the clean images come from."""
+
+    kind: Literal["tinytown", "images", "webdataset"] = Field(
+        description="the embedded world, image files, or WebDataset tars"
+    )
+    urls: list[str] = Field(default=[], description="fsspec URLs or paths; globs, brace ranges")
+    fields: Fields = Field(default=Fields(), description="what the members of a WebDataset sample are")
+    limit: int | None = Field(default=None, ge=1, description="take only so many items")
+    first_seed: int = Field(default=0, ge=0, description="seed of tinytown's first scene")
+    size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
+    parts: list[Part] = Field(
+        default=list(get_args(Part)), description="parts that tinytown makes regions of"
+    )
+
+    @field_validator("urls")
+    @classmethod
+    def _urls_of_files(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        kind = info.data.get("kind")
+        if kind == "tinytown" and value:
+            raise not_allowed("nothing, since source.kind is tinytown")
+        if kind in ("images", "webdataset") and not (value and all(url.strip() for url in value)):
+            raise not_allowed(f"a list of one or more URLs or paths, since source.kind is {kind}")
+        return value
+
+    @field_validator("fields", "first_seed", "parts")
+    @classmethod
+    def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
+        """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
+        owner = "webdataset" if info.field_name == "fields" else "tinytown"
+        if info.data.get("kind", owner) != owner and value != cls.model_fields[str(info.field_name)].default:
+            raise not_allowed(f"nothing but the default, unless source.kind is {owner}")
+        if info.field_name == "parts" and (not value or len(set(value)) < len(value)):
+            raise not_allowed(f"a list of one or more of {', '.join(get_args(Part))}, each once")
+        return value
+
+
+class Selection(Section):
+    """Which images are fit to be worked on."""
+
+    smallest_side: int = Field(default=64, ge=1, description="pixels that the shorter side must have")
+    largest_aspect: float = Field(default=3.0, ge=1, description="longer side over shorter side")
+    largest_pixels: int = Field(default=64_000_000, ge=1, description="width times height, before decoding")
+
+
+class Regions(Section):
+    """Where artifacts go: masks that the source gives, or those that a segmenter predicts."""
+
+    kind: Literal["source", "segmenter"] = Field(description="masks of the source, or predicted ones")
+    checkpoint: str | None = Field(default=None, description="folder or hub id of the segmenter")
+    revision: str | None = Field(default=None, description="commit or tag on the hub")
+    threshold: Inside = Field(default=0.5, description="probability from which a pixel is in the region")
+    smallest_area: Share = Field(default=0.001, description="share of the image that a region must cover")
+    largest_area: Share = Field(default=0.5, description="share of the image that a region may cover")
+    batch_size: int = Field(default=8, ge=1, description="images in one step of the segmenter")
+
+    @field_validator("checkpoint", "revision")
+    @classmethod
+    def _only_for_a_segmenter(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("kind")
+        if kind == "source" and value is not None:
+            raise not_allowed("nothing, since regions.kind is source")
+        if kind == "segmenter" and info.field_name == "checkpoint" and not value:
+            raise not_allowed("a folder or hub id, since regions.kind is segmenter")
+        return value
+
+    @field_validator("largest_area")
+    @classmethod
+    def _above_smallest(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("smallest_area", -1):
+            raise not_allowed(f"a number above smallest_area ({info.data['smallest_area']}), at most 1")
+        return value
+
+
+class Corruption(Section):
+    """How the regions are broken: invert, put noise into the latent, resample."""
+
+    model: str = Field(default="tinytown", description="tinytown (the shipped weights), a folder or a hub id")
+    revision: str | None = Field(default=None, description="commit or tag on the hub")
+    method: Literal["noise", "none"] = Field(
+        default="noise", description="none is the round trip alone: the control, and clean negatives"
+    )
+    inference_steps: int = Field(default=50, ge=1, le=1000, description="steps of the whole DDIM schedule")
+    inversion_steps: int = Field(default=10, ge=1, description="how many of them are inverted and resampled")
+    iterations: int = Field(default=4, ge=0, le=50, description="per inversion step; 0 is DDIM inversion")
+    prompt: Literal["caption", "empty"] = Field(default="empty", description="what the model is told")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model")
+    batch_size: int = Field(default=16, ge=1, description="images in one step; floats depend on it")
+    threads: int = Field(default=1, ge=1, description="CPU threads of torch; floats depend on them")
+
+    @field_validator("model")
+    @classmethod
+    def _some_model(cls, value: str) -> str:
+        if not value.strip():
+            raise not_allowed("tinytown, a folder or a hub id")
+        return value
+
+    @field_validator("revision")
+    @classmethod
+    def _shipped_weights_have_none(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("model") == "tinytown" and value is not None:
+            raise not_allowed("nothing, since corruption.model is tinytown")
+        return value
+
+    @field_validator("inversion_steps")
+    @classmethod
+    def _within_the_schedule(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("inference_steps", value):
+            raise not_allowed(f"at most inference_steps ({info.data['inference_steps']})")
+        return value
+
+
+class Verify(Section):
+    """What must have changed, and what may have, for an item to become a sample."""
+
+    changed_threshold: Inside = Field(default=0.1, description="difference, 0..1, that makes a pixel changed")
+    least_inside: Share = Field(default=0.2, description="share of the mask that must have changed")
+    most_outside: Share = Field(default=0.02, description="share of the pixels outside that may have changed")
+    margin: int = Field(
+        default=2, ge=0, le=64, description="latent cells around the mask that are not judged"
+    )
+    attempts: int = Field(default=1, ge=1, le=16, description="draws that an item gets")
+    on_failure: Literal["reject", "keep"] = Field(default="reject", description="after the last draw")
+
+
+class Output(Section):
+    """What the shards hold."""
+
+    samples_per_shard: int = Field(default=128, ge=1, description="planned items in a shard, before rejects")
+    original: bool = Field(default=True, description="store the clean image with every sample")
+
+
+class Limits(Section):
+    """When a run has gone wrong though nothing failed."""
+
+    rejects: Share = Field(default=1.0, description="share of rejects above which the exit code is 3")
+
+
+class Stage(Section):
+    """What one pool of workers may use."""
+
+    cpus: float = Field(default=1.0, gt=0, description="CPUs of a worker")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs of a worker; a fraction shares one")
+    smallest: int = Field(default=1, ge=1, description="workers in the pool at least")
+    largest: int = Field(default=1, ge=1, description="workers in the pool at most")
+    memory: int | None = Field(default=None, ge=1, description="bytes of a worker, for the scheduler")
+
+    @field_validator("largest")
+    @classmethod
+    def _at_least_smallest(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("smallest", value):
+            raise not_allowed(f"a whole number of at least smallest ({info.data['smallest']})")
+        return value
+
+
+class LightStage(Stage):
+    """A stage that mostly waits for files, or hands on what is there."""
+
+    cpus: float = Field(default=0.25, gt=0, description="CPUs of a worker")
+
+
+class Execution(Section):
+    """Where and how fast the work is done. It never changes a byte of the output."""
+
+    load: LightStage = Field(default=LightStage(), description="read, check and resize")
+    select: LightStage = Field(default=LightStage(), description="find the regions")
+    corrupt: Stage = Field(default=Stage(), description="invert, corrupt, resample, verify")
+    write: LightStage = Field(default=LightStage(), description="build and publish shards")
+    passes: int = Field(default=3, ge=1, description="times that missing shards are tried again in one run")

@@ -1,0 +1,231 @@
+"""Checks an output against its plan: every item in exactly one place, every byte as it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from actors.batch import METRICS
+from actors.errors import OutputError
+from factory.manifest import done_shards, read_stats
+from factory.plan import Plan, shard_name
+from factory.shards.records import INDEX_SCHEMA, index_path, stats_path, tar_path
+from factory.storage import Storage
+
+PICTURES = ("image.png", "mask.png", "changed.png")
+OPTIONAL_PICTURES = ("original.png",)
+JSON_FIELDS = frozenset(
+    {"schema_version", "key", "source", "caption", "label", "method", "inference_steps", "inversion_steps"}
+    | {"seed", "attempts", "verified", "recipe_digest", *METRICS}
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with an output: where, and what."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+        planned, accepted, rejected: items of the plan, and of the indexes of the published shards.
+        shards, done: of the plan, and published.
+        problems: empty where all is well.
+    """
+
+    planned: int
+    accepted: int
+    rejected: int
+    shards: int
+    done: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def sound(self) -> bool:
+        """No problem, and `accepted + rejected = planned`."""
+        return not self.problems and self.accepted + self.rejected == self.planned
+
+
+def verify(storage: Storage, plan: Plan, digest: str) -> Verdict:
+    """Reads every shard whole and compares it with plan, index and sidecar."""
+    done = done_shards(storage)
+    problems = list(_strays(storage, plan, done))
+    accepted = rejected = 0
+    for number in range(len(plan.sizes)):
+        if number not in done:
+            problems.append(
+                Problem(shard_name(number), "not made yet: the plan has it, stats/ has no sidecar")
+            )
+            continue
+        try:
+            rows, found = check_shard(storage, plan, number, digest)
+        except OutputError as error:
+            problems.append(Problem(shard_name(number), str(error)))
+            continue
+        problems += found
+        good = sum(status == "accepted" for status in rows)
+        accepted, rejected = accepted + good, rejected + len(rows) - good
+    return Verdict(plan.items, accepted, rejected, len(plan.sizes), len(done), tuple(problems))
+
+
+def check_shard(storage: Storage, plan: Plan, number: int, digest: str) -> tuple[list[str], list[Problem]]:
+    """The status of every item in one shard's index, and what is wrong with the shard.
+
+    Raises:
+        OutputError: a file of the shard is missing or cannot be read at all.
+    """
+    stats = read_stats(storage, number)
+    index = storage.read(index_path(number))
+    problems = []
+    if hashlib.sha256(index).hexdigest() != stats["index"]["sha256"]:
+        problems.append(Problem(index_path(number), "its sha256 is not that of the sidecar"))
+    if stats["digest"] != digest:
+        problems.append(Problem(stats_path(number), "it was made by another recipe (digest differs)"))
+    rows = _index_rows(index, number, storage)
+    keys = [str(row["key"]) for row in rows]
+    if keys != [item.key for item in plan.shard(number)]:
+        problems.append(
+            Problem(index_path(number), "its keys are not those of the plan, in the plan's order")
+        )
+    accepted = {str(row["key"]): row for row in rows if row["status"] == "accepted"}
+    for row in rows:
+        if row["status"] == "rejected" and not row["reason"]:
+            problems.append(Problem(f"{index_path(number)} {row['key']}", "rejected without a reason"))
+    counts = {"planned": len(rows), "accepted": len(accepted), "rejected": len(rows) - len(accepted)}
+    problems += [
+        Problem(stats_path(number), f"{name} is {stats[name]}, the index has {count}")
+        for name, count in counts.items()
+        if stats[name] != count
+    ]
+    problems += _check_tar(storage, number, stats["tar"], accepted)
+    return [str(row["status"]) for row in rows], problems
+
+
+def read_index(storage: Storage, number: int) -> list[dict[str, object]]:
+    """The rows of one shard's index.
+
+    Raises:
+        OutputError: it is missing or damaged.
+    """
+    return _index_rows(storage.read(index_path(number)), number, storage)
+
+
+def _index_rows(data: bytes, number: int, storage: Storage) -> list[dict[str, object]]:
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise OutputError(f"{storage.url}: {index_path(number)} is damaged: {error}") from error
+    if table.schema.names != INDEX_SCHEMA.names:
+        raise OutputError(f"{storage.url}: {index_path(number)} has other columns than this version writes")
+    return list(table.to_pylist())
+
+
+def _check_tar(
+    storage: Storage, number: int, recorded: dict[str, object] | None, accepted: dict[str, dict[str, object]]
+) -> Iterator[Problem]:
+    path = tar_path(number)
+    if recorded is None:
+        if accepted:
+            yield Problem(path, f"the sidecar says there is no tar, the index has {len(accepted)} samples")
+        if storage.exists(path):
+            yield Problem(path, "there is a tar, the sidecar says there is none")
+        return
+    if not storage.exists(path):
+        yield Problem(path, "missing: the sidecar stands without its tar")
+        return
+    data = storage.read(path)
+    if len(data) != recorded["bytes"]:
+        yield Problem(path, f"{len(data)} bytes, the sidecar says {recorded['bytes']}")
+    if hashlib.sha256(data).hexdigest() != recorded["sha256"]:
+        yield Problem(path, "its sha256 is not that of the sidecar: bytes were changed")
+    try:
+        members = _members(data)
+    except tarfile.TarError as error:
+        yield Problem(path, f"cannot be read as a tar: {error}")
+        return
+    for key in sorted(set(members) - set(accepted)):
+        yield Problem(f"{path} {key}", "in the tar, but not accepted in the index")
+    for key, row in accepted.items():
+        yield from (Problem(f"{path} {key}", what) for what in _check_sample(key, row, members.get(key, {})))
+
+
+def _members(data: bytes) -> dict[str, dict[str, bytes]]:
+    """Content by key and extension, as webdataset splits names: at the first dot."""
+    groups: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            stream = tar.extractfile(member) if member.isreg() else None
+            if stream is not None:
+                groups.setdefault(key, {})[extension] = stream.read()
+    return groups
+
+
+def _check_sample(key: str, row: dict[str, object], files: dict[str, bytes]) -> Iterator[str]:
+    missing = [name for name in (*PICTURES, "json") if name not in files]
+    if missing:
+        yield f"missing {', '.join(missing)}"
+    unknown = sorted(set(files) - {*PICTURES, *OPTIONAL_PICTURES, "json"})
+    if unknown:
+        yield f"unknown members {', '.join(unknown)}"
+    sizes: dict[str, tuple[int, int]] = {}
+    for name in (*PICTURES, *OPTIONAL_PICTURES):
+        if name not in files:
+            continue
+        try:
+            with Image.open(io.BytesIO(files[name]), formats=("PNG",)) as picture:
+                picture.load()
+                sizes[name] = picture.size
+        except Exception as error:  # Pillow raises many kinds on damaged files
+            yield f"{name} cannot be decoded: {error}"
+    wanted = sizes.get("image.png")
+    for name, size in sizes.items():
+        if wanted is not None and size != wanted:
+            yield f"{name} is {size[0]} x {size[1]} pixels, the image {wanted[0]} x {wanted[1]}"
+    if "image.png" in files and hashlib.sha256(files["image.png"]).hexdigest() != row["image_sha256"]:
+        yield "image.png is not the image of the index (sha256 differs)"
+    if "json" in files:
+        yield from _check_json(key, row, files["json"])
+
+
+def _check_json(key: str, row: dict[str, object], data: bytes) -> Iterator[str]:
+    try:
+        about = json.loads(data)
+    except ValueError as error:
+        yield f"json cannot be read: {error}"
+        return
+    if set(about) != JSON_FIELDS:
+        yield f"json has other fields than the schema: {sorted(set(about) ^ JSON_FIELDS)}"
+        return
+    if about["key"] != key:
+        yield f"json says its key is {about['key']!r}"
+    if about["seed"] != row["seed"]:
+        yield f"json has the seed {about['seed']}, the index {row['seed']}"
+
+
+def _strays(storage: Storage, plan: Plan, done: Iterable[int]) -> Iterator[Problem]:
+    """Files that belong to no published shard."""
+    numbers = set(done)
+    for folder, suffix in (("shards", ".tar"), ("index", ".parquet"), ("stats", ".json")):
+        for name in storage.names(folder):
+            stem = name.removesuffix(suffix)
+            if not (name.endswith(suffix) and stem.isdecimal() and int(stem) < len(plan.sizes)):
+                yield Problem(f"{folder}/{name}", "not in the plan")
+            elif int(stem) not in numbers:
+                yield Problem(f"{folder}/{name}", "stands without its sidecar; the next build replaces it")

@@ -1,0 +1,180 @@
+"""Writes a shard: tar, index, and last the sidecar that commits it. Equal samples give equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from actors.batch import METRICS, Sample
+from actors.images import encode_mask, read_image, read_mask
+from factory.schema import SCHEMA_VERSION, ShardOfSamples
+from factory.shards.records import (
+    INDEX_SCHEMA,
+    PREVIEWS,
+    PREVIEWS_PER_REASON,
+    index_path,
+    stats_path,
+    tar_path,
+)
+from factory.storage import Storage
+
+PREVIEW_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What every sample's JSON says about how it was made."""
+
+    digest: str
+    method: str
+    inference_steps: int
+    inversion_steps: int
+
+
+def write_shard(
+    storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool
+) -> dict[str, object]:
+    """Publishes `shards/N.tar` (unless everything was rejected), `index/N.parquet` and `stats/N.json`.
+
+    Args:
+        original: whether each sample carries its clean image as `KEY.original.png`.
+
+    Returns:
+        The content of `stats/N.json`.
+    """
+    accepted = [sample for sample in shard.samples if not sample.rejected]
+    tar = tar_bytes(accepted, how, original=original) if accepted else None
+    index = index_bytes(shard.samples)
+    stats: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "shard": shard.number,
+        "digest": how.digest,
+        "planned": len(shard.samples),
+        "accepted": len(accepted),
+        "rejected": len(shard.samples) - len(accepted),
+        "unverified": sum(not sample.verified for sample in accepted),
+        "reasons": dict(
+            sorted(Counter(sample.reason for sample in shard.samples if sample.rejected).items())
+        ),
+        "unet_rows": sum(sample.unet_rows for sample in shard.samples),
+        "tar": None if tar is None else {"bytes": len(tar), "sha256": hashlib.sha256(tar).hexdigest()},
+        "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
+    }
+    if storage.exists(stats_path(shard.number)):
+        return dict(json.loads(storage.read(stats_path(shard.number))))
+    if tar is not None:
+        _put(storage, tar_path(shard.number), tar)
+    _put(storage, index_path(shard.number), index)
+    storage.publish(stats_path(shard.number), _json(stats))
+    return stats
+
+
+def tar_bytes(samples: list[Sample], how: Provenance, *, original: bool) -> bytes:
+    """A WebDataset tar with normalised headers: no times, owners or modes of this machine."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            for extension, data in _members(sample, how, original=original):
+                header = tarfile.TarInfo(f"{sample.key}.{extension}")
+                header.size = len(data)
+                tar.addfile(header, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def index_bytes(samples: list[Sample]) -> bytes:
+    """The Parquet index of a shard."""
+    shown: Counter[str] = Counter()
+    rows = []
+    for sample in samples:
+        row: dict[str, object] = {
+            "key": sample.key,
+            "source": sample.source,
+            "caption": sample.caption,
+            "status": "rejected" if sample.rejected else "accepted",
+            "stage": sample.stage,
+            "reason": sample.reason,
+            "detail": sample.detail,
+            "verified": sample.verified,
+            "attempts": sample.attempts,
+            "seed": sample.seed,
+            "unet_rows": sample.unet_rows,
+            **{name: sample.metrics.get(name) for name in METRICS},
+        }
+        if sample.rejected:
+            shown[sample.reason] += 1
+            if shown[sample.reason] <= PREVIEWS_PER_REASON:
+                row.update(_previews(sample))
+        else:
+            assert sample.corrupted is not None
+            row["image_bytes"] = len(sample.corrupted)
+            row["image_sha256"] = hashlib.sha256(sample.corrupted).hexdigest()
+        rows.append(row)
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _members(sample: Sample, how: Provenance, *, original: bool) -> Iterator[tuple[str, bytes]]:
+    assert sample.corrupted and sample.mask and sample.changed and sample.image, sample.key
+    yield "image.png", sample.corrupted
+    yield "mask.png", sample.mask
+    yield "changed.png", sample.changed
+    if original:
+        yield "original.png", sample.image
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "key": sample.key,
+        "source": sample.source,
+        "caption": sample.caption,
+        "label": "unspecified",
+        "method": how.method,
+        "inference_steps": how.inference_steps,
+        "inversion_steps": how.inversion_steps,
+        "seed": sample.seed,
+        "attempts": sample.attempts,
+        "verified": sample.verified,
+        "recipe_digest": how.digest,
+        **{name: float(sample.metrics[name]) for name in METRICS},
+    }
+    yield "json", _json(about)
+
+
+def _previews(sample: Sample) -> dict[str, bytes]:
+    """Small pictures of a rejected item, as far as it came."""
+    pictures = dict(zip(PREVIEWS, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
+    small = {}
+    for name, data in pictures.items():
+        if data is None:
+            continue
+        if name in ("mask", "changed"):
+            mask = Image.fromarray(read_mask(data))
+            mask.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.NEAREST)
+            small[f"preview_{name}"] = encode_mask(np.asarray(mask))
+        else:
+            image = Image.fromarray(read_image(data))
+            image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=85)
+            small[f"preview_{name}"] = buffer.getvalue()
+    return small
+
+
+def _put(storage: Storage, path: str, data: bytes) -> None:
+    """Publishes a file of a shard that is not committed; what a killed writer left there is replaced."""
+    if not storage.publish(path, data):
+        storage.replace(path, data)
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document, sort_keys=True, allow_nan=False).encode()

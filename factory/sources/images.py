@@ -1,0 +1,128 @@
+"""Image files in folders, with their captions and masks in files beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from actors.errors import Reject
+from factory.sources import store
+from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
+from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
+from factory.sources.reference import Raw, Reference, key_for
+
+EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+
+_READS_AT_ONCE = 8
+
+
+class ImagesSource:
+    """Every file whose name looks like an image's: whether it is one shows when it is decoded.
+
+    Args:
+        urls: fsspec URLs of files, folders (with all below them) or globs; brace ranges are written out.
+        extensions: of images, without the leading dot, in any case.
+        mask: extension of masks: `mask.png` is `STEM.mask.png` beside `STEM.jpg`. None where there are none.
+        caption: extension of captions' files, or `json:FIELD`. None where there are none.
+        limit: takes only so many items, the first ones.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        extensions: Sequence[str] = EXTENSIONS,
+        mask: str | None = None,
+        caption: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.skipped: Counter[str] = Counter()
+        self._urls = list(urls)
+        self._extensions = [extension.lower() for extension in extensions]
+        self._mask = mask
+        self._caption = CaptionField.parse(caption)
+        self._limit = limit
+
+    def list(self) -> Iterator[Reference]:
+        """Streams the files; see `Source.list`."""
+        self.skipped.clear()
+        kinds = ", ".join(f".{extension}" for extension in self._extensions)
+        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over)
+        for found in islice(find(self._urls, wanted, self.skipped), self._limit):
+            yield self._reference(found)
+
+    def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
+        """Streams the files' bytes; see `Source.read`."""
+        return store.read_ahead(self._read, references, _READS_AT_ONCE)
+
+    def _passes_over(self, name: str) -> str | None:
+        if self._mask and extension_of(name, [self._mask.lower()]):
+            return "mask"
+        if extension_of(name, self._extensions):
+            return None
+        if self._caption and extension_of(name, [self._caption.extension]):
+            return "caption"
+        return extension_reason(name)
+
+    def _reference(self, found: Found) -> Reference:
+        version = _version(self._parts(found.info, found.name, found.beside))
+        name = self._stem(found.relative)
+        return Reference(key_for(name, f"{found.root}\0{found.relative}"), found.url, "", "", version)
+
+    def _stem(self, name: str) -> str:
+        extension = extension_of(name, self._extensions)
+        assert extension is not None, name
+        return name[: -len(extension) - 1]
+
+    def _parts(
+        self, image: store.Info, name: str, beside: Callable[[str], store.Info | None]
+    ) -> dict[str, store.Info]:
+        """What the store says of the image's file and of those beside it, as far as they are there."""
+        extensions = {"caption": self._caption and self._caption.extension, "mask": self._mask}
+        parts = {"image": image}
+        for part, extension in extensions.items():
+            info = beside(f"{self._stem(name)}.{extension}") if extension else None
+            if info is not None:
+                parts[part] = info
+        return parts
+
+    def _read(self, reference: Reference) -> tuple[Reference, Raw | Reject]:
+        try:
+            return reference, self._raw(reference)
+        except Reject as why:
+            return reference, why
+
+    def _raw(self, reference: Reference) -> Raw:
+        files, path = store.open_store(reference.url)
+        image = store.info_of(files, path)
+        if image is None:
+            raise store.missing(files, path)
+        folder, _, name = path.rpartition("/")
+        parts = self._parts(image, name, lambda other: store.info_of(files, f"{folder}/{other}"))
+        if _version(parts) != reference.version:
+            raise store.changed(reference.url)
+        for part, info in parts.items():
+            _check_size(part, info)
+        try:
+            data = {part: store.read_bytes(files, info["name"]) for part, info in parts.items()}
+        except FileNotFoundError:
+            raise store.missing(files, path) from None
+        text = ""
+        if self._caption and "caption" in data:
+            text = self._caption.read(data["caption"], parts["caption"]["name"])
+        return Raw(data["image"], data.get("mask"), text)
+
+
+def _version(parts: Mapping[str, store.Info]) -> str:
+    """The states of all files of an item, so that a caption cannot change unnoticed either."""
+    versions = {part: store.version_of(info) for part, info in parts.items()}
+    return " ".join([versions.pop("image"), *(f"{part}={version}" for part, version in versions.items())])
+
+
+def _check_size(part: str, info: store.Info) -> None:
+    size = info.get("size") or 0  # a web server need not tell
+    if part == "caption" and size > LARGEST_CAPTION:
+        raise too_long(info["name"], size)
+    if size > store.LARGEST_FILE:
+        raise store.too_large(size)

@@ -1,0 +1,69 @@
+"""The embedded world as a source: scenes drawn on the spot, with the true places of faces, hands and letters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+import numpy as np
+
+from actors.errors import Reject, SourceError
+from actors.images import encode_image, encode_mask
+from actors.seeding import seed_for
+from factory.sources.reference import Raw, Reference
+from factory.sources.tinytown_regions import KINDS, draw_region, holds_any
+from tinytown.render import render
+from tinytown.scene import caption, sample_scene
+
+_SCHEME = "tinytown:"
+_STAGE = "region"
+
+
+class TinytownSource:
+    """Scenes by their seeds, upwards from the first; those without any of the wanted parts are left out.
+
+    Args:
+        first_seed: of the first scene that may be taken.
+        limit: number of scenes; None never ends.
+        parts: on which regions are drawn, of `face`, `hand` and `letter`.
+        run_seed: of the recipe; another one gives other regions on the same scenes.
+    """
+
+    def __init__(
+        self, *, first_seed: int = 0, limit: int | None, parts: Sequence[str] = tuple(KINDS), run_seed: int
+    ) -> None:
+        if not parts or not set(parts) <= set(KINDS):
+            raise SourceError(f"tinytown draws regions on {', '.join(KINDS)}, not on {list(parts)}")
+        self.skipped: Counter[str] = Counter()
+        self._first_seed = first_seed
+        self._limit = limit
+        self._parts = tuple(parts)
+        self._run_seed = run_seed
+
+    def list(self) -> Iterator[Reference]:
+        """Streams the scenes; see `Source.list`."""
+        self.skipped.clear()
+        if self._limit is None:
+            raise SourceError("tinytown has no end: set source.limit to the number of scenes wanted")
+        yield from islice(self._all(), self._limit)
+
+    def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
+        """Draws the scenes; nothing in them is ever wrong."""
+        for reference in references:
+            yield reference, self._raw(reference)
+
+    def _all(self) -> Iterator[Reference]:
+        for seed in count(self._first_seed):
+            scene = sample_scene(seed)
+            if holds_any(scene, self._parts):
+                yield Reference(f"tinytown-{seed:09d}", f"{_SCHEME}{seed}", "", caption(scene), "")
+            else:
+                self.skipped["no_wanted_part"] += 1
+
+    def _raw(self, reference: Reference) -> Raw:
+        scene = sample_scene(int(reference.url.removeprefix(_SCHEME)))
+        picture = render(scene)
+        rng = np.random.default_rng(seed_for(self._run_seed, reference.key, _STAGE))
+        region = draw_region(scene, picture, self._parts, rng)
+        return Raw(encode_image(picture.image), encode_mask(region), reference.caption)

@@ -1,0 +1,217 @@
+"""WebDataset tars: files that share a name up to its first dot are one sample."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+from actors.errors import Reject, SourceError
+from factory.sources import store
+from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
+from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
+from factory.sources.reference import Raw, Reference, key_for
+from factory.sources.tar_members import Member, members
+
+EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+
+_TARS = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.xz", "tar.zst")
+"""Compressed tars are opened too, to be refused by name rather than passed over."""
+
+_NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+_LISTING_BLOCK = 8 << 20
+_READS_AT_ONCE = 4
+_BYTES_AT_ONCE = 16 << 20
+_LARGEST_GAP = 64 << 10
+
+Place = tuple[int, int]
+"""Offset in the tar, and size."""
+
+Places = Mapping[str, Place]
+"""Where a sample's `image`, `mask` and `caption` are, as far as it has them."""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    reference: Reference
+    stem: str
+    places: Places
+    reject: Reject | None
+
+
+class WebDatasetSource:
+    """Samples in tars. A reference holds the places of its files, so that reading never walks through a tar.
+
+    Args:
+        urls: fsspec URLs of tars, folders or globs; brace ranges are written out.
+        image: extensions of images, the first that a sample has.
+        mask: extension of masks, or None.
+        caption: extension of captions, or `json:FIELD`, or None.
+        limit: takes only so many items, the first ones.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        image: Sequence[str] = EXTENSIONS,
+        mask: str | None = None,
+        caption: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.skipped: Counter[str] = Counter()
+        self._urls = list(urls)
+        self._caption = CaptionField.parse(caption)
+        self._extensions = {
+            "image": [extension.lower() for extension in image],
+            "mask": [mask.lower()] if mask else [],
+            "caption": [self._caption.extension] if self._caption else [],
+        }
+        self._limit = limit
+
+    def list(self) -> Iterator[Reference]:
+        """Streams the samples that have an image; see `Source.list`."""
+        self.skipped.clear()
+        yield from islice(self._all(), self._limit)
+
+    def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
+        """Streams the samples, neighbours in a tar by one request; see `Source.read`."""
+        for read in store.read_ahead(self._read, self._batches(references), _READS_AT_ONCE):
+            yield from read
+
+    def _all(self) -> Iterator[Reference]:
+        wanted = Wanted("tars", lambda name: None if extension_of(name, _TARS) else extension_reason(name))
+        for tar in find(self._urls, wanted, self.skipped):
+            yield from self._samples(tar)
+
+    def _samples(self, tar: Found) -> Iterator[Reference]:
+        files, path = store.open_store(tar.url)
+        version = store.version_of(tar.info)
+        seen: set[str] = set()
+        with files.open(path, "rb", block_size=_LISTING_BLOCK) as stream:
+            if not stream.seekable():
+                raise SourceError(
+                    f"{tar.url}: its server gives whole files only; copy it to a disk or a bucket"
+                )
+            named = self._named(members(stream, tar.url, self.skipped))
+            for stem, group in groupby(named, lambda item: item[0]):
+                places = self._places((extension, member) for _, extension, member in group)
+                if stem in seen:
+                    self.skipped["duplicate_key"] += 1
+                elif "image" not in places:
+                    self.skipped["no_image"] += 1
+                else:
+                    yield _reference(tar, version, stem, places)
+                seen.add(stem)
+
+    def _named(self, found: Iterator[Member]) -> Iterator[tuple[str, str, Member]]:
+        """Members with the stem and the extension (small letters) that WebDataset's rule gives their names."""
+        for member in found:
+            match = _NAME.fullmatch(member.name)
+            if match:
+                yield match[1], match[2].lower(), member
+            else:
+                hidden = member.name.rpartition("/")[2].startswith(".")
+                self.skipped["hidden" if hidden else "no_extension"] += 1
+
+    def _places(self, group: Iterable[tuple[str, Member]]) -> Places:
+        """Where the parts of one sample are; of two files with one name, the first counts."""
+        found: dict[str, Member] = {}
+        for extension, member in group:
+            if extension in found:
+                self.skipped["duplicate_member"] += 1
+            found.setdefault(extension, member)
+        places = {}
+        for part, extensions in self._extensions.items():
+            chosen = next((found[extension] for extension in extensions if extension in found), None)
+            if chosen:
+                places[part] = (chosen.offset, chosen.size)
+        return places
+
+    def _batches(self, references: Sequence[Reference]) -> Iterator[Sequence[_Planned]]:
+        """Neighbours in one tar that are read together; checks that the tar is still the one that was planned."""
+        states: dict[str, str] = {}
+        batch: list[_Planned] = []
+        for reference in references:
+            url = reference.url
+            if url not in states:
+                states[url] = _state(url)
+            if states[url] != reference.version:
+                raise store.changed(url)
+            item = _planned(reference)
+            if batch and (batch[0].reference.url != url or _span([*batch, item]) > _BYTES_AT_ONCE):
+                yield batch
+                batch = []
+            batch.append(item)
+        if batch:
+            yield batch
+
+    def _read(self, batch: Sequence[_Planned]) -> Sequence[tuple[Reference, Raw | Reject]]:
+        sound = [item for item in batch if item.reject is None]
+        data = _fetch(batch[0].reference.url, {place for item in sound for place in item.places.values()})
+        return [(item.reference, item.reject or self._raw(item, data)) for item in batch]
+
+    def _raw(self, item: _Planned, data: Mapping[Place, bytes]) -> Raw | Reject:
+        parts = {part: data[place] for part, place in item.places.items()}
+        text = ""
+        if self._caption and "caption" in parts:
+            try:
+                text = self._caption.read(parts["caption"], f"{item.stem}.{self._caption.extension}")
+            except Reject as why:
+                return why
+        return Raw(parts["image"], parts.get("mask"), text)
+
+
+def _reference(tar: Found, version: str, stem: str, places: Places) -> Reference:
+    key = key_for(f"{tar.relative.partition('.tar')[0]}/{stem}", f"{tar.root}\0{tar.relative}\0{stem}")
+    member = json.dumps({"stem": stem, **places}, separators=(",", ":"))
+    return Reference(key, tar.url, member, "", version)
+
+
+def _planned(reference: Reference) -> _Planned:
+    member = json.loads(reference.member)
+    stem = member.pop("stem")
+    places: dict[str, Place] = {part: (offset, size) for part, (offset, size) in member.items()}
+    reject = None
+    for part, (_, size) in places.items():
+        if part == "caption" and size > LARGEST_CAPTION:
+            reject = too_long(f"the caption of {stem}", size)
+        elif size > store.LARGEST_FILE:
+            reject = store.too_large(size)
+    return _Planned(reference, stem, places, reject)
+
+
+def _state(url: str) -> str:
+    files, path = store.open_store(url)
+    info = store.info_of(files, path)
+    if info is None:
+        raise SourceError(f"source is gone since it was planned: {url}; bring it back and resume")
+    return store.version_of(info)
+
+
+def _span(batch: Sequence[_Planned]) -> int:
+    """Bytes from the first that a batch needs to the last."""
+    places = [place for item in batch if item.reject is None for place in item.places.values()]
+    ends = [offset + size for offset, size in places]
+    return max(ends, default=0) - min((offset for offset, _ in places), default=0)
+
+
+def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
+    """Bytes by place; places that are close together come by one request."""
+    files, path = store.open_store(url)
+    stretches: list[list[Place]] = []
+    end = -1
+    for place in sorted(places):
+        if not stretches or place[0] > end + _LARGEST_GAP:
+            stretches.append([])
+        stretches[-1].append(place)
+        end = max(sum(place), end)
+    data = {}
+    for stretch in stretches:
+        start = stretch[0][0]
+        block = memoryview(store.read_bytes(files, path, start, max(map(sum, stretch))))
+        data.update({(at, size): bytes(block[at - start : at - start + size]) for at, size in stretch})
+    return data

@@ -1,0 +1,161 @@
+"""The stages as Ray Data calls them: thin wrappers that take a shard's row, time the work, and return the row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from actors.batch import Sample
+from actors.errors import Reject
+from actors.image_selector import STAGE as IMAGE_STAGE
+from actors.image_selector import ImageSelector
+from factory.plan import read_plan
+from factory.recipe import Recipe
+from factory.schema import ShardOfSamples, from_table, to_table
+from factory.shards.writer import Provenance, write_shard
+from factory.sources import open_source
+from factory.storage import Storage
+
+Work = Callable[[list[Sample]], list[Sample]]
+
+
+class Load:
+    """Shard number in; its items out, decoded, checked, brought to size and encoded again."""
+
+    def __init__(self, recipe: Recipe, url: str) -> None:
+        self.plan = read_plan(Storage(url))
+        self.source = open_source(recipe.source, recipe.seed)
+        self.select = image_selector(recipe)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        began = time.monotonic()
+        number = table["shard"][0].as_py()
+        samples = []
+        for reference, raw in self.source.read(self.plan.shard(number)):
+            sample = Sample(reference.key, reference.url, reference.caption)
+            if isinstance(raw, Reject):
+                sample.reject(IMAGE_STAGE, raw)
+            else:
+                sample.caption = raw.caption or sample.caption
+                self.select(sample, raw.image, raw.mask)
+            samples.append(sample)
+        return to_table(ShardOfSamples(number, samples, {"load": time.monotonic() - began}))
+
+
+class _Timed:
+    """Applies one piece of work to the samples of a shard."""
+
+    name: str
+    work: Work
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        shard = from_table(table)
+        began = time.monotonic()
+        shard.samples = self.work(shard.samples)
+        shard.seconds[self.name] = time.monotonic() - began
+        return to_table(shard)
+
+
+class SelectRegions(_Timed):
+    """Fills the masks."""
+
+    name = "select"
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.work = region_selector(recipe)
+
+
+class Corrupt(_Timed):
+    """Makes and checks the artifacts."""
+
+    name = "corrupt"
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.work = corruptor(recipe)
+
+
+class Write:
+    """Publishes a shard and returns its number with its counts."""
+
+    def __init__(self, recipe: Recipe, url: str, digest: str) -> None:
+        self.storage = Storage(url)
+        self.plan = read_plan(self.storage)
+        self.how = provenance(recipe, digest)
+        self.original = recipe.output.original
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        shard = from_table(table)
+        planned = self.plan.sizes[shard.number]
+        assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
+        stats = write_shard(self.storage, shard, self.how, original=self.original)
+        return pa.table({"shard": [shard.number], "accepted": [stats["accepted"]], "planned": [planned]})
+
+
+def image_selector(recipe: Recipe) -> ImageSelector:
+    return ImageSelector(
+        size=recipe.source.size,
+        smallest_side=recipe.selection.smallest_side,
+        largest_aspect=recipe.selection.largest_aspect,
+        largest_pixels=recipe.selection.largest_pixels,
+    )
+
+
+def region_selector(recipe: Recipe) -> Work:
+    """Loads the segmenter where the recipe names one; torch is imported only then."""
+    from actors.region_selector import RegionSelector
+
+    regions = recipe.regions
+    scores = None
+    if regions.checkpoint is not None:
+        from actors.segmenter import Segmenter
+
+        _one_shape_of_arithmetic(recipe)
+        scores = Segmenter(regions.checkpoint, revision=regions.revision, batch_size=regions.batch_size)
+    return RegionSelector(
+        scores=scores,
+        threshold=regions.threshold,
+        smallest_area=regions.smallest_area,
+        largest_area=regions.largest_area,
+    )
+
+
+def corruptor(recipe: Recipe) -> Work:
+    """Loads the diffusion model."""
+    from actors.corruptor import Corruptor, Settings, limits_in_pixels
+    from actors.diffusion import DiffusionModel
+    from actors.verifier import Limits
+
+    _one_shape_of_arithmetic(recipe)
+    settings, verify = recipe.corruption, recipe.verify
+    model = DiffusionModel(settings.model, revision=settings.revision, dtype=settings.dtype)
+    model.check_size(recipe.source.size)
+    limits = Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin)
+    return Corruptor(
+        model,
+        Settings(
+            method=settings.method,
+            inference_steps=settings.inference_steps,
+            inversion_steps=settings.inversion_steps,
+            iterations=settings.iterations,
+            use_caption=settings.prompt == "caption",
+            batch_size=settings.batch_size,
+            run_seed=recipe.seed,
+            limits=limits_in_pixels(limits, model),
+            attempts=verify.attempts,
+            keep_failures=verify.on_failure == "keep",
+        ),
+    )
+
+
+def provenance(recipe: Recipe, digest: str) -> Provenance:
+    settings = recipe.corruption
+    return Provenance(digest, settings.method, settings.inference_steps, settings.inversion_steps)
+
+
+def _one_shape_of_arithmetic(recipe: Recipe) -> None:
+    """Sums over threads are ordered by their number, so the number is the recipe's, not the machine's."""
+    import torch
+
+    torch.set_num_threads(recipe.corruption.threads)

@@ -1,0 +1,1 @@
+"""The front door: command line, quickstart, and the paper's experiments."""

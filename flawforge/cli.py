@@ -1,0 +1,258 @@
+"""The command line. Commands say what they did; errors say what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from actors.errors import FlawforgeError, RecipeError
+from factory.recipe import load_recipe
+
+DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="flawforge",
+    help="Makes pixel-level artifact datasets: clean images in, corrupted images with masks out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="a YAML file, or a shipped recipe: quickstart, images, sd15")
+]
+UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="change the recipe: a.b=value; repeatable")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts one here, 'auto' joins one")]
+
+
+@app.command()
+def quickstart(
+    out: Annotated[str, typer.Option(help="where the data set goes")] = "out/quickstart",
+    items: Annotated[int, typer.Option(min=1, help="clean scenes to start from")] = 512,
+) -> None:
+    """Make a small data set of the embedded world, end to end, without network or GPU."""
+    from flawforge.quickstart import run
+
+    raise typer.Exit(run(console, out, items))
+
+
+@app.command()
+def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """List a source and show stages, resources, shards and estimated work. Runs nothing."""
+    from factory.outlook import outlook
+
+    view = outlook(load_recipe(recipe, set_ or []))
+    if as_json:
+        _print_json(asdict(view))
+        return
+    console.print(f"[bold]{view.name}[/]: {view.items:,} items in {view.shards:,} shards of {view.per_shard}")
+    if view.skipped:
+        console.print("passed over while listing: " + _counts(view.skipped))
+    table = Table("stage", "what", "workers", "CPUs", "GPUs")
+    for stage in view.stages:
+        pool = (
+            str(stage.smallest) if stage.smallest == stage.largest else f"{stage.smallest} to {stage.largest}"
+        )
+        table.add_row(stage.name, stage.what, pool, f"{stage.cpus:g}", f"{stage.gpus:g}")
+    console.print(table)
+    console.print(
+        f"UNet evaluations per sample: {view.unet_rows} ({view.unet_rows_explained}); "
+        f"{view.items * view.unet_rows:,} in all"
+    )
+
+
+@app.command()
+def build(
+    recipe: RecipeArgument,
+    out: Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")],
+    set_: SetOption = None,
+    mode: Annotated[
+        str, typer.Option(help="resume goes on with what is missing; overwrite begins anew")
+    ] = "resume",
+    address: AddressOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a data set, or finish one that was stopped."""
+    if mode not in ("resume", "overwrite"):
+        raise typer.BadParameter("allowed: resume, overwrite", param_hint="--mode")
+    loaded = load_recipe(recipe, set_ or [])
+    from eval.gallery import PATH, write_gallery
+    from factory.build import build as run
+    from factory.monitor import monitor
+    from factory.storage import Storage
+
+    screen = Console(stderr=True) if as_json else console
+    with monitor(screen) as view:
+        total = run(loaded, out, overwrite=mode == "overwrite", address=address, show=view.show)
+    write_gallery(Storage(out), loaded.name)
+    if as_json:
+        _print_json({**asdict(total), "out": out})
+    else:
+        console.print(
+            f"[bold]{total.accepted:,} samples[/] in {total.done} shards, {total.rejected:,} rejected"
+            + (f" ({_counts(total.reasons)})" if total.reasons else "")
+        )
+        console.print(f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
+    share = total.rejected / total.planned
+    if share > loaded.limits.rejects:
+        console.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
+        raise typer.Exit(TOO_MANY_REJECTS)
+
+
+@app.command()
+def preview(
+    recipe: RecipeArgument,
+    n: Annotated[int, typer.Option("--n", min=1, help="items to try")] = 16,
+    k: Annotated[str, typer.Option(help="inversion steps to try, such as 5,10,20")] = "",
+    threshold: Annotated[str, typer.Option(help="region thresholds to try, such as 0.3,0.5")] = "",
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("preview.html"),
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a few items through every stage here, without Ray, and write a page to look at before a long run."""
+    from flawforge.preview import run
+
+    loaded = load_recipe(recipe, set_ or [])
+    steps = _numbers(k, "--k", int) or [loaded.corruption.inversion_steps]
+    thresholds = _numbers(threshold, "--threshold", float) or [loaded.regions.threshold]
+    report = run(loaded, n, steps, thresholds, out)
+    if as_json:
+        _print_json(asdict(report))
+        return
+    table = Table("k", "threshold", "accepted", "rejected", "seconds per item", "hours for all, one worker")
+    for trial in report.trials:
+        table.add_row(
+            str(trial.inversion_steps),
+            f"{trial.threshold:g}",
+            f"{trial.accepted} of {report.items}",
+            _counts(trial.reasons) or "-",
+            f"{trial.seconds_per_item:.2f}",
+            f"{trial.hours_for_all:.2f}",
+        )
+    console.print(table)
+    console.print("seconds per item: " + ", ".join(f"{name} {s:.3f}" for name, s in report.seconds.items()))
+    console.print(f"look: {out}")
+
+
+@app.command()
+def status(url: UrlArgument, as_json: JsonOption = False) -> None:
+    """Show how far a build is, from any machine that can read the output."""
+    from factory.manifest import done_shards, progress, read_stats
+    from factory.plan import read_plan
+    from factory.storage import Storage
+
+    storage = Storage(url)
+    outline = read_plan(storage)
+    total = progress(outline, {number: read_stats(storage, number) for number in done_shards(storage)})
+    if as_json:
+        _print_json({**asdict(total), "complete": total.complete})
+        return
+    state = "complete" if total.complete else "not complete"
+    console.print(f"[bold]{state}[/]: {total.done} of {total.shards} shards, {total.planned:,} items planned")
+    console.print(f"accepted {total.accepted:,}, rejected {total.rejected:,}")
+    if total.reasons:
+        console.print("rejects: " + _counts(total.reasons))
+    if total.done:
+        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in total.seconds.items())
+        console.print(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
+
+
+@app.command()
+def verify(url: UrlArgument, as_json: JsonOption = False) -> None:
+    """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""
+    from factory.identity import read_identity
+    from factory.plan import read_plan
+    from factory.shards.check import verify as check
+    from factory.storage import Storage
+
+    storage = Storage(url)
+    verdict = check(storage, read_plan(storage), read_identity(storage).digest)
+    if as_json:
+        _print_json({**asdict(verdict), "sound": verdict.sound})
+    else:
+        for problem in verdict.problems:
+            console.print(f"[red]wrong[/] {problem}", highlight=False)
+        sign = "=" if verdict.accepted + verdict.rejected == verdict.planned else "is not"
+        console.print(
+            f"accepted {verdict.accepted:,} + rejected {verdict.rejected:,} {sign} planned {verdict.planned:,}; "
+            f"{verdict.done} of {verdict.shards} shards; {len(verdict.problems)} problems"
+        )
+    raise typer.Exit(DONE if verdict.sound else FAILED)
+
+
+@app.command()
+def gallery(
+    url: UrlArgument, tiles: Annotated[int, typer.Option(min=1, help="samples to show")] = 200
+) -> None:
+    """Write the gallery page of an output anew."""
+    from eval.gallery import PATH, write_gallery
+    from factory.recipe import parse_recipe
+    from factory.storage import Storage
+
+    storage = Storage(url)
+    name = parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
+    shown = write_gallery(storage, name, tiles=tiles)
+    console.print(f"{url}/{PATH} shows {shown} samples")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine has: Python, packages, GPUs, Ray, models. Exit code 1 when something is missing."""
+    from flawforge.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        table = Table("", "what", "found", "what to do", box=None, show_header=False)
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+            table.add_row(mark, finding.name, finding.value, "" if finding.ok else finding.advice)
+        console.print(table)
+    raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
+
+
+def main() -> NoReturn:
+    """Runs a command and exits with its code."""
+    try:
+        app()
+    except RecipeError as error:
+        _complain(error, USAGE)
+    except FlawforgeError as error:
+        _complain(error, FAILED)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(DONE)
+
+
+def _complain(error: FlawforgeError, code: int) -> NoReturn:
+    print(f"flawforge: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1))
+
+
+def _counts(counts: Any) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _numbers(text: str, option: str, kind: type[Any]) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: numbers with commas between them", param_hint=option) from None

@@ -1,0 +1,189 @@
+"""The recipe: how it is read, what its digest covers, that it survives its own text."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped, unused-ignore]
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from factory.recipe import (
+    SHIPPED,
+    Recipe,
+    Stage,
+    content,
+    differences,
+    digest,
+    dump,
+    load_recipe,
+    parse_recipe,
+)
+from factory.recipe_sections import LightStage
+
+SMALL = """\
+name: small
+source: {kind: tinytown, size: 64}
+regions: {kind: source}
+"""
+
+
+def small(extra: str = "", *overrides: str) -> Recipe:
+    return parse_recipe(SMALL + extra, "mine.yaml", overrides)
+
+
+def test_sections_may_be_shared_by_aliases_and_overrides_part_them() -> None:
+    text = (
+        "execution:\n  load: &pool {cpus: 2, largest: 4}\n  select: *pool\n  corrupt: {<<: *pool, cpus: 3}\n"
+    )
+    execution = small(text, "execution.select.cpus=1").execution
+    assert (execution.load, execution.select) == (LightStage(cpus=2, largest=4), LightStage(cpus=1, largest=4))
+    assert execution.corrupt == Stage(cpus=3, largest=4)
+
+
+def test_overrides_win_over_the_file_and_the_later_over_the_earlier() -> None:
+    recipe = small(
+        "verify:\n", "verify.attempts=2", "verify.attempts=3", "source.limit=", "source.parts=[hand]"
+    )
+    assert (recipe.verify.attempts, recipe.source.limit, recipe.source.parts) == (3, None, ["hand"])
+    assert small("seed: -1\n", "seed=5").seed == 5
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_recipes_load_by_their_bare_names(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.yaml") == recipe
+    assert parse_recipe(dump(recipe), "dump") == recipe
+
+
+def test_the_shipped_recipes_say_what_they_promise() -> None:
+    quickstart, sd15 = load_recipe("quickstart"), load_recipe("sd15")
+    assert (quickstart.source.limit, quickstart.source.size, quickstart.output.samples_per_shard) == (
+        512,
+        64,
+        64,
+    )
+    assert (quickstart.corruption.inversion_steps, quickstart.corruption.iterations) == (20, 2)
+    assert (sd15.corruption.inversion_steps, sd15.corruption.inference_steps) == (10, 50)
+    assert (sd15.corruption.dtype, sd15.corruption.batch_size, sd15.execution.corrupt.gpus) == (
+        "float16",
+        32,
+        1,
+    )
+
+
+def test_the_digest_is_sha256_of_canonical_json() -> None:
+    document = {"b": [1, 2.5, None], "a": {"z": "é", "y": True}}
+    assert digest(document) == hashlib.sha256(b'{"a":{"y":true,"z":"\\u00e9"},"b":[1,2.5,null]}').hexdigest()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"a": float("nan")})
+
+
+def test_the_digest_covers_content_and_nothing_else() -> None:
+    plain = digest(content(small()))
+    idle = "execution: {passes: 9, corrupt: {gpus: 1, largest: 8, memory: 1}}\nlimits: {rejects: 0.5}\n"
+    assert digest(content(small(idle, "name=other"))) == plain
+    assert digest(content(small("verify: {least_inside: 0.2}\n"))) == plain
+    changes = (
+        "verify.least_inside=0.3",
+        "seed=1",
+        "corruption.dtype=bfloat16",
+        "corruption.threads=2",
+        "corruption.batch_size=8",
+        "source.limit=4",
+        "output.original=false",
+        "regions.threshold=0.4",
+        "selection.smallest_side=32",
+    )
+    digests = {digest(content(small("", change))) for change in changes}
+    assert len(digests | {plain}) == len(changes) + 1
+
+
+def test_a_whole_number_is_as_good_as_a_fraction_for_the_digest() -> None:
+    three, exact = small("selection: {largest_aspect: 3}\n"), small("selection: {largest_aspect: 3.0}\n")
+    assert digest(content(three)) == digest(content(exact))
+
+
+def test_differences_name_each_value_on_its_own_line() -> None:
+    old, new = content(small()), content(small("", "verify.least_inside=0.3", "source.parts=[hand]"))
+    assert differences(old, new) == [
+        'source.parts: ["face", "hand", "letter"] -> ["hand"]',
+        "verify.least_inside: 0.2 -> 0.3",
+    ]
+    assert differences(old, old) == []
+    assert differences({"b": {"c": 1, "d": {}}, "a": None}, {"b": {"c": 1.0}, "e": {"f": "x"}}) == [
+        "a: null -> (not set)",
+        "b.c: 1 -> 1.0",
+        "b.d: {} -> (not set)",
+        'e.f: (not set) -> "x"',
+    ]
+    assert differences({"a": {"b": 1}}, {"a": 2}) == ['a: {"b": 1} -> 2']
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 2) | st.sampled_from([1.0, 0.5]) | st.sampled_from("xy"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+DOCUMENTS = st.dictionaries(st.sampled_from("abc"), JSON, max_size=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(DOCUMENTS, DOCUMENTS)
+def test_no_differences_means_the_same_digest(old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert (differences(old, new) == []) == (digest(old) == digest(new))
+
+
+@settings(max_examples=60, deadline=None)
+@example(urls=["a\x85b", "a\u2028", " x ", "1e3"], checkpoint="\x85", threshold=1e-7, cpus=1.0, limit=None)
+@given(
+    urls=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=3),
+    checkpoint=st.text(min_size=1),
+    threshold=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    cpus=st.floats(0, exclude_min=True, allow_infinity=False),
+    limit=st.none() | st.integers(1, 2**70),
+)
+def test_a_recipe_survives_its_own_text(
+    urls: list[str], checkpoint: str, threshold: float, cpus: float, limit: int | None
+) -> None:
+    recipe = Recipe.model_validate(
+        {
+            "name": "1e5",
+            "source": {"kind": "images", "urls": urls, "size": 64, "limit": limit},
+            "regions": {"kind": "segmenter", "checkpoint": checkpoint, "threshold": threshold},
+            "execution": {"load": {"cpus": cpus}},
+        }
+    )
+    again = parse_recipe(dump(recipe), "dump")
+    assert again == recipe
+    assert digest(content(again)) == digest(content(recipe))
+    assert yaml.safe_load(dump(recipe)) == recipe.model_dump(mode="json")
+
+
+def test_a_recipe_is_frozen_and_every_key_is_described() -> None:
+    with pytest.raises(ValidationError):
+        small().seed = 3
+    left: list[type[BaseModel]] = [Recipe]
+    while left:
+        for name, field in left.pop().model_fields.items():
+            assert field.description, name
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                left.append(field.annotation)
+
+
+def test_a_recipe_is_read_without_anything_heavy() -> None:
+    program = (
+        "import sys, factory.recipe; "
+        "sys.exit(str(sys.modules.keys() & {'torch', 'ray', 'diffusers', 'transformers', 'numpy'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stderr.strip() == "set()"

@@ -1,0 +1,293 @@
+"""The report on a wrong recipe: every mistake, its line, and what is allowed, word for word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from actors.errors import RecipeError
+from factory.recipe import load_recipe, parse_recipe
+
+SMALL = """\
+name: small
+source: {kind: tinytown, size: 64}
+regions: {kind: source}
+"""
+
+
+def refused(text: str, *overrides: str) -> list[str]:
+    """The lines of the report on a wrong recipe."""
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(dedent(text), "mine.yaml", overrides)
+    return str(caught.value).splitlines()
+
+
+def test_every_mistake_is_listed_with_its_line_and_what_is_allowed() -> None:
+    text = """\
+        # a comment moves the lines
+        name: mine
+        sorce: {kind: tinytown, size: 64}
+        regions:
+          kind: segmenter
+          smallest_area: 1e-3
+        corruption:
+          dtype: fp16
+          inference_steps: 50
+          inversion_steps: 60
+        verify:
+          margin: 1.5
+          steps: 3
+        execution:
+          load: {smallest: 3}
+    """
+    assert refused(text, "verify.least_inside=high", "seed=-1") == [
+        "mine.yaml: 10 mistakes",
+        "  line 3   sorce: unknown key; did you mean 'source'? allowed here: name, seed, source, selection, "
+        "regions, corruption, verify, output, limits, execution",
+        "  line 4   regions.checkpoint: not set; "
+        "allowed: a folder or hub id, since regions.kind is segmenter",
+        "  line 6   regions.smallest_area: found '1e-3' (text to YAML: write 0.001); "
+        "allowed: a number from 0 to 1",
+        "  line 8   corruption.dtype: found 'fp16'; allowed: one of float32, bfloat16, float16",
+        "  line 10  corruption.inversion_steps: found 60; allowed: at most inference_steps (50)",
+        "  line 12  verify.margin: found 1.5; allowed: a whole number from 0 to 64",
+        "  line 13  verify.steps: unknown key; allowed here: changed_threshold, least_inside, most_outside, "
+        "margin, attempts, on_failure",
+        "  line 15  execution.load.largest: not set, so 1; allowed: a whole number of at least smallest (3)",
+        "  (--set)  seed: found -1; allowed: a whole number of at least 0",
+        "  (--set)  verify.least_inside: found 'high'; allowed: a number from 0 to 1",
+    ]
+
+
+def test_checks_across_keys_and_sections_hide_nothing() -> None:
+    text = """\
+        name: mine
+        source: {kind: images, urls: ['*.png'], size: 512}
+        regions: {kind: source, smallest_area: 0.6}
+        corruption: {prompt: caption, revision: main}
+        verify: {attempts: 17}
+    """
+    assert refused(text) == [
+        "mine.yaml: 3 mistakes",
+        "  line 3  regions.largest_area: not set, so 0.5; "
+        "allowed: a number above smallest_area (0.6), at most 1",
+        "  line 4  corruption.revision: found 'main'; allowed: nothing, since corruption.model is tinytown",
+        "  line 5  verify.attempts: found 17; allowed: a whole number from 1 to 16",
+    ]
+    mended = text.replace(", smallest_area: 0.6", "").replace(", revision: main", "")
+    assert refused(mended) == [
+        "mine.yaml: 3 mistakes",
+        "  line 3  regions.kind: found 'source'; allowed: segmenter, since files of images bring no masks",
+        "  line 4  corruption.prompt: found 'caption'; "
+        "allowed: empty, since files of images bring no captions",
+        "  line 5  verify.attempts: found 17; allowed: a whole number from 1 to 16",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("name: a b", "name: found 'a b'; allowed: 1 to 80 letters, digits, '-', '_' or '.'"),
+        ("name: 1.0", "name: found 1.0 (text needs quotes here); allowed: text"),
+        ("name: 2024-01-01", "name: found 2024-01-01 (text needs quotes here); allowed: text"),
+        ("seed: true", "seed: found true; allowed: a whole number of at least 0"),
+        ("seed: 1.0", "seed: found 1.0; allowed: a whole number of at least 0"),
+        ("seed: '7'", "seed: found '7' (text to YAML: write 7); allowed: a whole number of at least 0"),
+        ("verify: {least_inside: .nan}", "verify.least_inside: found nan; allowed: a number from 0 to 1"),
+        (
+            "verify: {changed_threshold: 1}",
+            "verify.changed_threshold: found 1; allowed: a number above 0 and below 1",
+        ),
+        (
+            "selection: {largest_aspect: .inf}",
+            "selection.largest_aspect: found inf; allowed: a number of at least 1",
+        ),
+        ("output: {original: 'yes'}", "output.original: found 'yes'; allowed: true or false"),
+        ("output: null", "output: found null; allowed: a section with the keys samples_per_shard, original"),
+        ("limits: 3", "limits: found 3; allowed: a section with the keys rejects"),
+        (
+            "execution: {write: {memory: 0}}",
+            "execution.write.memory: found 0; allowed: a whole number of at least 1, or null",
+        ),
+        ("corruption: {model: ''}", "corruption.model: found ''; allowed: tinytown, a folder or a hub id"),
+        ("seed: 2024-13-45", "seed: found '2024-13-45', which YAML cannot read"),
+        (
+            "output: !!python/object/apply:os.system [true]",
+            "output: the tag tag:yaml.org,2002:python/object/apply:os.system has no meaning in a recipe",
+        ),
+        ("? [a]\n: 1", "a key must be text"),
+    ],
+)
+def test_a_single_mistake(line: str, told: str) -> None:
+    text = "\n".join([*(row for row in SMALL.splitlines() if row.split(":")[0] != line.split(":")[0]), line])
+    number = len(text.splitlines()) - line.count("\n")
+    assert refused(text) == ["mine.yaml: 1 mistake", f"  line {number}  {told}"]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("size: 65", "source.size: found 65; allowed: a multiple of 8 from 16 to 4096"),
+        ("size: 64, urls: [a]", "source.urls: found ['a']; allowed: nothing, since source.kind is tinytown"),
+        (
+            "size: 64, parts: [face, foot]",
+            "source.parts[1]: found 'foot'; allowed: one of face, hand, letter",
+        ),
+        (
+            "size: 64, parts: [face, face]",
+            "source.parts: found ['face', 'face']; "
+            "allowed: a list of one or more of face, hand, letter, each once",
+        ),
+        (
+            "size: 64, fields: {caption: txt}",
+            "source.fields: found a section; "
+            "allowed: nothing but the default, unless source.kind is webdataset",
+        ),
+        (
+            "size: 64, fields: {image: png}",
+            "source.fields.image: found 'png'; allowed: a list, each item text",
+        ),
+        (
+            "size: 64, fields: {image: [.png]}",
+            "source.fields.image: found ['.png']; "
+            "allowed: a list of one or more, "
+            "each an extension without its leading dot, such as png or image.png",
+        ),
+        (
+            "size: 64, fields: {mask: png}",
+            "source.fields.mask: found 'png'; "
+            "allowed: an extension that is not among those of fields.image, or null",
+        ),
+        (
+            "size: 64, fields: {caption: 'txt:a'}",
+            "source.fields.caption: found 'txt:a'; "
+            "allowed: EXT such as txt, json:FIELD such as json:prompt, or null",
+        ),
+    ],
+)
+def test_a_wrong_source(source: str, told: str) -> None:
+    text = SMALL.replace("size: 64", source)
+    assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {told}"]
+
+
+def test_files_need_urls_and_have_no_use_for_the_settings_of_tinytown() -> None:
+    told = refused(SMALL.replace("tinytown", "images, first_seed: 4, parts: [hand]"))
+    assert told == [
+        "mine.yaml: 3 mistakes",
+        "  line 2  source.urls: not set, so []; "
+        "allowed: a list of one or more URLs or paths, since source.kind is images",
+        "  line 2  source.first_seed: found 4; "
+        "allowed: nothing but the default, unless source.kind is tinytown",
+        "  line 2  source.parts: found ['hand']; "
+        "allowed: nothing but the default, unless source.kind is tinytown",
+    ]
+
+
+def test_a_webdataset_brings_masks_and_captions_only_where_its_fields_say_so() -> None:
+    text = """\
+        name: mine
+        source: {kind: webdataset, urls: ['{000..003}.tar'], size: 64, fields: {}}
+        regions: {kind: source}
+        corruption: {prompt: caption}
+    """
+    assert refused(text) == [
+        "mine.yaml: 2 mistakes",
+        "  line 3  regions.kind: found 'source'; allowed: segmenter, unless source.fields.mask names a mask",
+        "  line 4  corruption.prompt: found 'caption'; "
+        "allowed: empty, unless source.fields.caption names a caption",
+    ]
+    fields = "fields: {image: [image.png], mask: mask.png, caption: 'json:prompt'}"
+    assert parse_recipe(dedent(text).replace("fields: {}", fields), "x").source.fields.mask == "mask.png"
+
+
+def test_missing_keys_stand_at_the_line_of_the_section_that_lacks_them() -> None:
+    assert refused("name: mine\nregions:\n  threshold: 0.5\n") == [
+        "mine.yaml: 2 mistakes",
+        "  line 1  source: missing (clean images); "
+        "allowed: a section with the keys kind, urls, fields, limit, first_seed, size, parts",
+        "  line 2  regions.kind: missing (masks of the source, or predicted ones); "
+        "allowed: one of source, segmenter",
+    ]
+
+
+def test_a_repeated_key_is_a_mistake_also_deep_inside_and_on_one_line() -> None:
+    assert refused(SMALL + "seed: 1\nverify:\n  attempts: 2\n  margin: 1\n  attempts: 3\nseed: 1\n") == [
+        "mine.yaml: 2 mistakes",
+        "  line 8  verify.attempts: written twice; first on line 6",
+        "  line 9  seed: written twice; first on line 4",
+    ]
+    assert refused(SMALL + "limits: {rejects: 0, rejects: 0}") == [
+        "mine.yaml: 1 mistake",
+        "  line 4  limits.rejects: written twice; first on line 4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: b: c\n", "line 1, column 5  not YAML: mapping values are not allowed here"),
+        ("a: 1\nb: 'x\n", "line 3, column 1  not YAML: while scanning a quoted scalar, found unexpected end"),
+        (
+            "a: 1\n\tb: 2\n",
+            "line 2, column 1  not YAML: while scanning for the next token, found character '\\t'",
+        ),
+        ("a: 1\nb: \x00\n", "line 2, column 4  not YAML: the character '\\x00' is not allowed"),
+        ("a: 1\n---\nb: 2\n", "line 2, column 1  not YAML: expected a single document in the stream"),
+        ("[" * 3_000, "line 1  not a recipe: nested too deeply"),
+        ("# nothing\n", "line 1  empty; allowed: KEY: VALUE lines with the keys name, seed, source"),
+        ("- a\n", "line 1  not a section; allowed: KEY: VALUE lines with the keys name, seed, source"),
+    ],
+)
+def test_what_is_no_recipe_at_all(text: str, told: str) -> None:
+    first, only = refused(text)
+    assert first == "mine.yaml: 1 mistake"
+    assert only.startswith(f"  {told}")
+
+
+def test_aliases_that_multiply_or_contain_themselves_cost_nothing() -> None:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    rows.append("seed: *a39")
+    rows.append("name: &loop [*loop]")
+    told = refused("\n".join(rows))
+    assert told[0] == "mine.yaml: 44 mistakes"
+    assert sum(map(len, told)) < 20_000
+
+
+def test_malformed_overrides_are_listed_with_the_other_mistakes() -> None:
+    told = refused(
+        SMALL + "seed: -1\n",
+        "nonsense",
+        "source.kind.x=1",
+        "verify.attempts=[",
+        "output={original: 1, original: 2}",
+    )
+    assert told[:4] == [
+        "mine.yaml: 5 mistakes",
+        "  line 4   seed: found -1; allowed: a whole number of at least 0",
+        "  (--set)  found 'nonsense'; allowed: KEY=VALUE, such as verify.least_inside=0.3",
+        "  (--set)  source.kind.x: leads through something that is not a section; allowed: SECTION.KEY=VALUE",
+    ]
+    assert told[4].startswith("  (--set)  verify.attempts: not YAML: while parsing a flow node")
+    assert told[5] == "  (--set)  output.original: written twice; first on line 1"
+    assert refused(SMALL, "source.urls.0=x")[1] == (
+        "  (--set)  source.urls: found a section; allowed: a list, each item text"
+    )
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^quickstrat: no such file; did you mean 'quickstart'\?"):
+        load_recipe("quickstrat")
+    with pytest.raises(
+        RecipeError, match="a folder; allowed: a YAML file, or one of quickstart, images, sd15"
+    ):
+        load_recipe(tmp_path)
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("name: a\n# caf\xe9\n".encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"latin\.yaml: line 2: not UTF-8"):
+        load_recipe(latin)
+    marked = tmp_path / "marked.yaml"
+    marked.write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
+    assert load_recipe(marked) == parse_recipe(SMALL, "mine.yaml")

@@ -1,0 +1,71 @@
+"""The command line as a user meets it: light commands stay light, mistakes are told, exit codes hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "ray", "diffusers", "transformers")
+
+_LIGHT = """
+import sys
+from typer.testing import CliRunner
+from flawforge.cli import app
+result = CliRunner().invoke(app, sys.argv[1:])
+print(result.output)
+heavy = [name for name in {heavy} if name in sys.modules]
+assert result.exit_code == 0, (result.exit_code, result.exception)
+assert not heavy, heavy
+"""
+
+
+def run(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flawforge", *arguments], capture_output=True, text=True, timeout=120, **keywords
+    )
+
+
+@pytest.mark.parametrize("command", [["plan", "quickstart"], ["doctor"], ["--help"]])
+def test_light_commands_import_nothing_heavy(command: list[str]):
+    code = _LIGHT.format(heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_plan_as_json():
+    view = json.loads(run("plan", "quickstart", "--set", "source.limit=100", "--json").stdout)
+    assert view["items"] == 100 and view["shards"] == 2
+    # 20 steps with 2 iterations: 60 for the inversion, 20 for the round trip, 20 for the resampling
+    assert view["unet_rows"] == 100
+
+
+def test_mistakes_in_a_recipe_are_listed_together(tmp_path: Path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: mine\nsorce: {}\ncorruption: {inversion_steps: 60}\nregions: {kind: source}\n")
+    done = run("plan", str(recipe), "--set", "verify.least_inside=high")
+    assert done.returncode == 2
+    assert "mine.yaml: 3 mistakes" in done.stderr
+    assert "corruption.inversion_steps: found 60; allowed: at most inference_steps (50)" in done.stderr
+    assert "did you mean 'source'?" in done.stderr
+    assert "verify.least_inside: found 'high'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_output_is_told():
+    done = run("status", "/nowhere/at/all")
+    assert done.returncode == 1
+    assert done.stderr == "flawforge: /nowhere/at/all: plan.parquet is missing\n"
+
+
+def test_a_wrong_option_is_usage():
+    assert run("build", "quickstart", "--out", "x", "--mode", "merge").returncode == 2
+
+
+def test_doctor_as_json():
+    findings = {finding["name"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
+    assert findings["Python"]["ok"] and findings["torch"]["ok"]
+    assert findings["tinytown weights"]["value"] == "here"

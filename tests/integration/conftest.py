@@ -1,0 +1,46 @@
+"""One Ray per test module, and recipes small enough for two cores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from factory.recipe import Recipe, parse_recipe
+
+SMALL = """
+name: small
+source: {kind: tinytown, limit: 20, size: 64, first_seed: 500}
+regions: {kind: source}
+corruption: {inversion_steps: 12, iterations: 1, batch_size: 4}
+verify: {attempts: 2}
+output: {samples_per_shard: 5}
+execution:
+  corrupt: {cpus: 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """Starts a Ray that every build of the module joins, and stops it after the last."""
+    import ray
+
+    from factory.pipeline import connect
+
+    connect("local")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def small() -> Callable[..., Recipe]:
+    """The small recipe, with changes such as `verify.attempts=1`."""
+    return lambda *changes: parse_recipe(SMALL, "small.yaml", changes)
+
+
+def content_of(out: Path) -> dict[str, str]:
+    """sha256 of everything that must not depend on how a build ran: tars, indexes, plan, identity."""
+    files = sorted([*out.glob("shards/*"), *out.glob("index/*"), out / "plan.parquet", out / "identity.json"])
+    return {file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

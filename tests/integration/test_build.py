@@ -1,0 +1,146 @@
+"""Builds on a real local Ray: equal bytes whatever the pools and the order, resume, refusal, and readers."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from actors.errors import OutputError
+from factory.build import build
+from factory.identity import read_identity
+from factory.manifest import done_shards
+from factory.plan import read_plan
+from factory.shards.check import Verdict, verify
+from factory.storage import Storage
+from tests.integration.conftest import content_of
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, ray_here) -> Path:
+    from factory.recipe import parse_recipe
+    from tests.integration.conftest import SMALL
+
+    out = tmp_path_factory.mktemp("built") / "out"
+    build(parse_recipe(SMALL, "small.yaml"), str(out))
+    return out
+
+
+def check(out: Path) -> Verdict:
+    storage = Storage(str(out))
+    return verify(storage, read_plan(storage), read_identity(storage).digest)
+
+
+def test_every_item_is_accounted_for(built):
+    verdict = check(built)
+    assert verdict.problems == ()
+    assert verdict.sound and verdict.planned == 20 and verdict.shards == verdict.done == 4
+    manifest = json.loads((built / "manifest.json").read_text())
+    totals = manifest["totals"]
+    assert totals["accepted"] + totals["rejected"] == totals["planned"] == 20
+    assert totals["accepted"] == verdict.accepted > 0
+    assert manifest["digest"] == read_identity(Storage(str(built))).digest
+    assert "tinytown@" in manifest["models"]["corruption"]
+
+
+def test_tar_headers_are_normalised(built):
+    for path in built.glob("shards/*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.gid, member.uname, member.mode) == (
+                    0,
+                    0,
+                    0,
+                    "",
+                    0o644,
+                )
+
+
+def test_larger_pools_and_another_order_give_the_same_bytes(built, tmp_path, small):
+    recipe = small("execution.corrupt.largest=2", "execution.corrupt.smallest=2", "execution.load.largest=2")
+    build(recipe, str(tmp_path / "out"), order=lambda numbers: [3, 1, 0, 2])
+    assert content_of(tmp_path / "out") == content_of(built)
+
+
+def test_missing_shards_are_made_again_and_nothing_else(built, tmp_path, small):
+    out = tmp_path / "out"
+    build(small(), str(out))
+    before = (out / "stats/000000.json").stat().st_mtime_ns
+    (out / "stats/000002.json").unlink()  # as after a kill between tar and sidecar
+    (out / "shards/000002.tar").write_bytes(b"half a tar")
+    (out / "shards/000003.tar").unlink()
+    (out / "index/000003.parquet").unlink()
+    (out / "stats/000003.json").unlink()
+    assert done_shards(Storage(str(out))) == {0, 1}
+    build(small(), str(out))
+    assert content_of(out) == content_of(built)
+    assert (out / "stats/000000.json").stat().st_mtime_ns == before
+
+
+def test_another_recipe_is_refused_with_the_difference(built, small):
+    before = content_of(built)
+    with pytest.raises(OutputError) as error:
+        build(small("verify.least_inside=0.3", "corruption.inversion_steps=5"), str(built))
+    assert "corruption.inversion_steps: 12 -> 5" in str(error.value)
+    assert "verify.least_inside: 0.2 -> 0.3" in str(error.value)
+    assert content_of(built) == before
+
+
+def test_another_pool_size_is_not_refused(built, small):
+    before = content_of(built)
+    total = build(small("execution.corrupt.largest=4", "name=other"), str(built))
+    assert total.complete and content_of(built) == before
+
+
+def test_overwrite_touches_its_own_output_only(tmp_path, small):
+    stranger = tmp_path / "pictures"
+    stranger.mkdir()
+    (stranger / "mine.txt").write_text("keep me")
+    with pytest.raises(OutputError, match="no data set of ours; nothing was deleted"):
+        build(small(), str(stranger), overwrite=True)
+    assert (stranger / "mine.txt").read_text() == "keep me"
+
+
+def test_webdataset_reads_the_shards(built):
+    import webdataset
+
+    urls = sorted(str(path) for path in built.glob("shards/*.tar"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
+    assert len(samples) == check(built).accepted
+    for sample in samples:
+        assert sample["image.png"].shape == sample["original.png"].shape == (64, 64, 3)
+        assert sample["mask.png"].shape[:2] == (64, 64)
+        assert sample["json"]["key"] == sample["__key__"]
+
+
+def test_datasets_reads_the_shards(built, tmp_path):
+    import datasets
+
+    urls = sorted(str(path) for path in built.glob("shards/*.tar"))
+    samples = datasets.load_dataset(
+        "webdataset", data_files=urls, split="train", cache_dir=str(tmp_path), streaming=False
+    )
+    assert len(samples) == check(built).accepted
+    first = samples[0]
+    assert first["image.png"].size == first["mask.png"].size == (64, 64)
+    assert first["json"]["method"] == "noise" and 0 < first["json"]["change_inside"] <= 1
+
+
+def test_the_changed_map_lies_mostly_in_the_mask(built):
+    inside = outside = 0
+    for path in built.glob("shards/*.tar"):
+        with tarfile.open(path) as tar:
+            files = {member.name: tar.extractfile(member).read() for member in tar}
+        for name in files:
+            if name.endswith(".mask.png"):
+                mask = np.asarray(Image.open(io.BytesIO(files[name])))
+                changed = np.asarray(Image.open(io.BytesIO(files[name.replace(".mask.", ".changed.")])))
+                inside, outside = inside + (changed & mask).sum(), outside + (changed & ~mask).sum()
+    assert inside > outside

@@ -1,0 +1,1 @@
+"""The embedded world: scenes, captions, a renderer. numpy and Pillow only."""
