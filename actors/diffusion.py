@@ -49,7 +49,7 @@ class DiffusionModel:
             self.text_encoder = CLIPTextModel.from_pretrained(
                 place, subfolder="text_encoder", dtype=self.dtype, **nets
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"cannot load {model} from {place}: {error}") from error
         for net in (self.vae, self.unet, self.text_encoder):
             net.requires_grad_(False).eval().to(self.device)

@@ -62,5 +62,6 @@ class ImageSelector:
             raise Reject(
                 "mask_size", f"the mask is {mask.width} x {mask.height} pixels, the image {width} x {height}"
             )
-        inside = np.asarray(fit(mask, self.size, smooth=False).convert("L")) >= 128
-        return encode_mask(inside)
+        levels = np.asarray(fit(mask, self.size, smooth=False).convert("L"))
+        # Some tools write masks as 0 and 1 instead of 0 and 255.
+        return encode_mask(levels >= (1 if levels.max() == 1 else 128))

@@ -67,7 +67,7 @@ def decode_image(data: bytes, *, largest_pixels: int = LARGEST_PIXELS) -> Image.
 
 
 def fit(image: Image.Image, size: int, *, smooth: bool = True) -> Image.Image:
-    """The largest centred square, resized to `size` x `size`; `smooth=False` for masks (nearest neighbour)."""
+    """The largest centred square, resized to `size` x `size`; `smooth=False` takes the nearest, for masks."""
     if image.size == (size, size):
         return image
     side = min(image.size)
@@ -99,7 +99,7 @@ def read_mask(data: bytes) -> NDArray[np.bool_]:
 
 
 def _open(data: bytes, largest_pixels: int) -> Image.Image:
-    """Reads the header only. Warnings are left alone: their filters belong to the process, this to a thread."""
+    """Reads the header only. Warnings are left alone: their filters are the whole process's."""
     if not data:
         raise Reject("empty", "the file has no bytes")
     try:

@@ -36,7 +36,7 @@ class Segmenter:
         offline = {"revision": revision, "local_files_only": True} if is_hub_id(place) else {}
         try:
             net = UperNetForSemanticSegmentation.from_pretrained(place, use_safetensors=True, **offline)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"cannot load the segmenter {checkpoint}: {error}") from error
         if net.config.num_labels != 2:
             raise ModelError(

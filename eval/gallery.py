@@ -14,12 +14,15 @@ from factory.identity import read_identity
 from factory.manifest import Progress, done_shards, progress, read_stats
 from factory.plan import read_plan
 from factory.shards.check import read_index
-from factory.shards.records import PREVIEWS, tar_path
+from factory.shards.previews import NAMES, shrink
+from factory.shards.records import tar_path
 from factory.storage import Storage
 
 PATH = "gallery.html"
 LARGEST_TILES = 200
 LARGEST_SHARDS = 40
+LARGEST_SIDE = 384
+"""Pixels; larger pictures are shrunk, so that 200 samples stay under 20 MB."""
 
 
 def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -> int:
@@ -84,7 +87,7 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
     if not has_tar:
         chosen = _evenly(with_pictures or rejected, quota)
     for row in chosen:
-        yield _tile(row, {name: row[f"preview_{name}"] for name in PREVIEWS})
+        yield _tile(row, {name: row[f"preview_{name}"] for name in NAMES})
     if has_tar:
         chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
         for key, files in _members(storage, number, set(chosen_rows)):
@@ -108,7 +111,7 @@ def _tile(row: dict[str, Any], pictures: dict[str, bytes | None]) -> Tile:
         caption=row["caption"],
         source=row["source"],
         metrics=metrics,
-        **pictures,
+        **shrink(pictures, LARGEST_SIDE),
     )
 
 

@@ -89,9 +89,7 @@ class Recipe(Section):
     def _source_has_masks(cls, value: Regions, info: ValidationInfo) -> Regions:
         source: Source | None = info.data.get("source")
         if value.kind == "source" and source is not None:
-            if source.kind == "images":
-                raise not_allowed("segmenter, since files of images bring no masks", key="kind")
-            if source.kind == "webdataset" and source.fields.mask is None:
+            if source.kind != "tinytown" and source.fields.mask is None:
                 raise not_allowed("segmenter, unless source.fields.mask names a mask", key="kind")
         return value
 
@@ -100,9 +98,7 @@ class Recipe(Section):
     def _source_has_captions(cls, value: Corruption, info: ValidationInfo) -> Corruption:
         source: Source | None = info.data.get("source")
         if value.prompt == "caption" and source is not None:
-            if source.kind == "images":
-                raise not_allowed("empty, since files of images bring no captions", key="prompt")
-            if source.kind == "webdataset" and source.fields.caption is None:
+            if source.kind != "tinytown" and source.fields.caption is None:
                 raise not_allowed("empty, unless source.fields.caption names a caption", key="prompt")
         return value
 

@@ -30,7 +30,7 @@ class Section(BaseModel):
 
 
 class Fields(Section):
-    """Which members of a WebDataset sample are what."""
+    """Which files of an item are what: members of a WebDataset sample, or files of one stem in a folder."""
 
     image: list[str] = Field(
         default=["png", "jpg", "jpeg", "webp"],
@@ -72,7 +72,7 @@ class Source(Section):
         description="the embedded world, image files, or WebDataset tars"
     )
     urls: list[str] = Field(default=[], description="fsspec URLs or paths; globs, brace ranges")
-    fields: Fields = Field(default=Fields(), description="what the members of a WebDataset sample are")
+    fields: Fields = Field(default=Fields(), description="which files of an item are what")
     limit: int | None = Field(default=None, ge=1, description="take only so many items")
     first_seed: int = Field(default=0, ge=0, description="seed of tinytown's first scene")
     size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
@@ -94,9 +94,10 @@ class Source(Section):
     @classmethod
     def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
         """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
-        owner = "webdataset" if info.field_name == "fields" else "tinytown"
-        if info.data.get("kind", owner) != owner and value != cls.model_fields[str(info.field_name)].default:
-            raise not_allowed(f"nothing but the default, unless source.kind is {owner}")
+        owners = ("images", "webdataset") if info.field_name == "fields" else ("tinytown",)
+        kind = info.data.get("kind", owners[0])
+        if kind not in owners and value != cls.model_fields[str(info.field_name)].default:
+            raise not_allowed(f"nothing but the default, unless source.kind is {' or '.join(owners)}")
         if info.field_name == "parts" and (not value or len(set(value)) < len(value)):
             raise not_allowed(f"a list of one or more of {', '.join(get_args(Part))}, each once")
         return value

@@ -232,9 +232,6 @@ def main() -> NoReturn:
         _complain(error, USAGE)
     except FlawforgeError as error:
         _complain(error, FAILED)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     sys.exit(DONE)
 
 

@@ -17,7 +17,11 @@ def save_upernet(folder: Path, *, labels: int = 2, bias: float | None = None) ->
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
     config = UperNetConfig(
-        backbone_config=backbone, hidden_size=8, num_labels=labels, use_auxiliary_head=False, pool_scales=[1, 2]
+        backbone_config=backbone,
+        hidden_size=8,
+        num_labels=labels,
+        use_auxiliary_head=False,
+        pool_scales=[1, 2],
     )
     net = UperNetForSemanticSegmentation(config)
     if bias is not None:

@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from actors.batch import METRICS
 from factory.plan import shard_name
+from factory.shards.previews import NAMES
 
-PREVIEWS = ("before", "after", "mask", "changed")
 PREVIEWS_PER_REASON = 4
 """Rejected items of one reason in one shard whose small pictures the index keeps, for the gallery."""
 
@@ -27,7 +27,7 @@ INDEX_SCHEMA = pa.schema(
         *[(name, pa.float64()) for name in METRICS],
         ("image_bytes", pa.int64()),
         ("image_sha256", pa.string()),
-        *[(f"preview_{name}", pa.binary()) for name in PREVIEWS],
+        *[(f"preview_{name}", pa.binary()) for name in NAMES],
     ]
 )
 """A row per planned item, in the plan's order; the rejects are the rows whose status is `rejected`."""

@@ -10,17 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from actors.batch import METRICS, Sample
-from actors.images import encode_mask, read_image, read_mask
 from factory.schema import SCHEMA_VERSION, ShardOfSamples
+from factory.shards.previews import NAMES, shrink
 from factory.shards.records import (
     INDEX_SCHEMA,
-    PREVIEWS,
     PREVIEWS_PER_REASON,
     index_path,
     stats_path,
@@ -150,24 +147,10 @@ def _members(sample: Sample, how: Provenance, *, original: bool) -> Iterator[tup
     yield "json", _json(about)
 
 
-def _previews(sample: Sample) -> dict[str, bytes]:
+def _previews(sample: Sample) -> dict[str, bytes | None]:
     """Small pictures of a rejected item, as far as it came."""
-    pictures = dict(zip(PREVIEWS, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
-    small = {}
-    for name, data in pictures.items():
-        if data is None:
-            continue
-        if name in ("mask", "changed"):
-            mask = Image.fromarray(read_mask(data))
-            mask.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.NEAREST)
-            small[f"preview_{name}"] = encode_mask(np.asarray(mask))
-        else:
-            image = Image.fromarray(read_image(data))
-            image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=85)
-            small[f"preview_{name}"] = buffer.getvalue()
-    return small
+    pictures = dict(zip(NAMES, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
+    return {f"preview_{name}": data for name, data in shrink(pictures, PREVIEW_SIDE).items()}
 
 
 def _put(storage: Storage, path: str, data: bytes) -> None:

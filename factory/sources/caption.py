@@ -38,7 +38,7 @@ class CaptionField:
             where: the file's name, for messages.
 
         Raises:
-            Reject: `bad_caption`. A field that is not there is one too: a misspelt field would otherwise leave a
+            Reject: `bad_caption`. A field that is not there is one too: misspelt, it would otherwise leave a
                 whole data set without captions.
         """
         try:

@@ -88,8 +88,8 @@ def expand(url: str) -> Iterator[str]:
 def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator[Found]:
     """Streams the wanted files below several URLs, sorted by URL, each file once.
 
-    One folder is held at a time, and none is looked into before its turn, so that a limit ends the work early.
-    Hidden files and folders, linked folders and whatever is no regular file are passed over and counted.
+    No folder is looked into before its turn, so that a limit ends the work early. Hidden files and folders,
+    linked folders and whatever is no regular file are passed over and counted.
 
     Args:
         skipped: counts what is passed over, by reason.
@@ -195,7 +195,7 @@ class _Search:
                 yield from self._offer(entry, name, beside)
 
     def _entries(self, folder: str) -> dict[str, Info]:
-        """What lies in a folder, by name; folders' names end in `/`, which sorts them as their files' URLs."""
+        """What lies in a folder, by name; folders' names end in `/`, and so sort as their files' URLs."""
         try:
             listed: list[Info] = self.files.ls(folder, detail=True)
         except FileNotFoundError:
@@ -225,7 +225,7 @@ class _Search:
         yield Found(url, _name(name), self.root, relative, self._resolved(info) or info, beside)
 
     def _followed(self, entry: Info) -> Info | None:
-        """A link's entry as a look-up of the file that it leads to would give it; None where there is none."""
+        """A link's entry as a look-up of its target would give it; None where there is none."""
         if not entry.get("islink"):
             return entry
         try:

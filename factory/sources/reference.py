@@ -22,9 +22,9 @@ class Reference:
     Attributes:
         key: unique in the data set; letters, digits, `-` and `_` only, at most 80 characters.
         url: full fsspec URL of the file, or `tinytown:SEED`.
-        member: what finds the item inside the file, in the source's own notation; empty for a file of its own.
+        member: what finds the item inside the file, in the source's own notation; else empty.
         caption: its prompt, empty when it is not known before reading.
-        version: what the store says of the file's state (an etag, or size and time); empty if that is no file.
+        version: the file's state as the store tells it (an etag, or size and time); empty for tinytown.
     """
 
     key: str

@@ -89,7 +89,7 @@ def _passes_over(entry: tarfile.TarInfo) -> str:
 
 
 def _check_end(stream: IO[bytes], offset: int) -> None:
-    """`tarfile` takes a damaged header, and the end of the file, for the end of the tar; only zeros are that."""
+    """`tarfile` takes a damaged header and the end of the file for the tar's end; only zeros are that."""
     stream.seek(offset)
     block = stream.read(_BLOCK)
     if not block:

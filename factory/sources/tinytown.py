@@ -1,4 +1,4 @@
-"""The embedded world as a source: scenes drawn on the spot, with the true places of faces, hands and letters."""
+"""The embedded world as a source: scenes drawn on the spot, with the true places of their parts."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _hand(picture: Picture, number: int, reach: int, rng: np.random.Generator) -
 
 
 def _sign(picture: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
-    """The box of all three letters, of two neighbours, of one; it grows away from the letters beside it only."""
+    """The box of all three letters, of two neighbours, of one; it never grows into a letter beside it."""
     (top, bottom), (left, right) = _bounds(_part(picture, number, "sign.letter"))
     edges = np.linspace(left, right, 4)
     edges[0], edges[3] = max(0, left - reach), right + reach
@@ -108,7 +108,7 @@ def _bounds(mask: Mask) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _ellipse(mask: Mask) -> Mask:
-    """The ellipse through the corners of a mask's bounding box, but no wider than a fifth more than the box."""
+    """The ellipse around a mask's bounding box: taller by the root of two, but wider by a fifth only."""
     (top, bottom), (left, right) = _bounds(mask)
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     across, down = 1.2 * (right - left) / 2, 1.42 * (bottom - top) / 2

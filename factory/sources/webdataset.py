@@ -108,7 +108,7 @@ class WebDatasetSource:
                 seen.add(stem)
 
     def _named(self, found: Iterator[Member]) -> Iterator[tuple[str, str, Member]]:
-        """Members with the stem and the extension (small letters) that WebDataset's rule gives their names."""
+        """Members with the stem and the extension (small letters) that WebDataset's rule gives them."""
         for member in found:
             match = _NAME.fullmatch(member.name)
             if match:
@@ -132,7 +132,7 @@ class WebDatasetSource:
         return places
 
     def _batches(self, references: Sequence[Reference]) -> Iterator[Sequence[_Planned]]:
-        """Neighbours in one tar that are read together; checks that the tar is still the one that was planned."""
+        """Neighbours in a tar, to be read together; checks that the tar is still as it was planned."""
         states: dict[str, str] = {}
         batch: list[_Planned] = []
         for reference in references:
@@ -208,7 +208,7 @@ def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
         if not stretches or place[0] > end + _LARGEST_GAP:
             stretches.append([])
         stretches[-1].append(place)
-        end = max(sum(place), end)
+        end = sum(place)
     data = {}
     for stretch in stretches:
         start = stretch[0][0]

@@ -84,10 +84,12 @@ def test_opaque_pngs_keep_their_values(data: bytes, pixels: list[tuple[int, int,
         (png(2, 1, 8, 4, bytes([0, 0, 102, 90, 255])), [(153, 153, 153), (90, 90, 90)]),
         (png(3, 1, 8, 3, bytes([0, 0, 1, 2]), PALETTE, chunk(b"tRNS", bytes([0, 51]))),
          [(255, 255, 255), (204, 255, 204), (0, 0, 255)]),
-        (png(2, 1, 8, 3, bytes([0, 0, 1]), PALETTE, chunk(b"tRNS", bytes([0]))), [(255, 255, 255), (0, 255, 0)]),
+        (png(2, 1, 8, 3, bytes([0, 0, 1]), PALETTE, chunk(b"tRNS", bytes([0]))),
+         [(255, 255, 255), (0, 255, 0)]),
         (png(2, 1, 8, 2, bytes([0, 1, 2, 3, 4, 5, 6]), chunk(b"tRNS", struct.pack(">HHH", 1, 2, 3))),
          [(255, 255, 255), (4, 5, 6)]),
-        (png(2, 1, 8, 0, bytes([0, 7, 32]), chunk(b"tRNS", struct.pack(">H", 7))), [(255,) * 3, (32, 32, 32)]),
+        (png(2, 1, 8, 0, bytes([0, 7, 32]), chunk(b"tRNS", struct.pack(">H", 7))),
+         [(255, 255, 255), (32, 32, 32)]),
         (png(2, 1, 16, 0, b"\0" + struct.pack(">HH", 1000, 1001), chunk(b"tRNS", struct.pack(">H", 1000))),
          [(255, 255, 255), (4, 4, 4)]),
     ],
@@ -131,7 +133,7 @@ TURNED = {
     7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
-"""What brings stored rows upright, by orientation. EXIF 2.3: 6 is "row 0 right, column 0 top", a clockwise turn."""
+"""What brings stored rows upright. EXIF 2.3: 6 is "row 0 right, column 0 top", mended by a clockwise turn."""
 
 
 @pytest.mark.parametrize("orientation", TURNED)

@@ -63,7 +63,11 @@ def test_a_score_at_the_threshold_is_inside():
     [
         (None, "no_mask", "the source gives no mask"),
         (np.zeros((64, 64), bool), "no_region", "no pixel"),
-        (np.eye(64, dtype=bool) & (np.arange(64) < 9), "region_too_small", "the region has 0.22% of the image"),
+        (
+            np.eye(64, dtype=bool) & (np.arange(64) < 9),
+            "region_too_small",
+            "the region has 0.22% of the image",
+        ),
         (np.ones((64, 64), bool), "region_too_large", "the region has 100.00% of the image; at most 50.00%"),
     ],
 )

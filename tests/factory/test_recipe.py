@@ -43,7 +43,10 @@ def test_sections_may_be_shared_by_aliases_and_overrides_part_them() -> None:
         "execution:\n  load: &pool {cpus: 2, largest: 4}\n  select: *pool\n  corrupt: {<<: *pool, cpus: 3}\n"
     )
     execution = small(text, "execution.select.cpus=1").execution
-    assert (execution.load, execution.select) == (LightStage(cpus=2, largest=4), LightStage(cpus=1, largest=4))
+    assert (execution.load, execution.select) == (
+        LightStage(cpus=2, largest=4),
+        LightStage(cpus=1, largest=4),
+    )
     assert execution.corrupt == Stage(cpus=3, largest=4)
 
 

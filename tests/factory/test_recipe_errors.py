@@ -79,9 +79,9 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
     mended = text.replace(", smallest_area: 0.6", "").replace(", revision: main", "")
     assert refused(mended) == [
         "mine.yaml: 3 mistakes",
-        "  line 3  regions.kind: found 'source'; allowed: segmenter, since files of images bring no masks",
+        "  line 3  regions.kind: found 'source'; allowed: segmenter, unless source.fields.mask names a mask",
         "  line 4  corruption.prompt: found 'caption'; "
-        "allowed: empty, since files of images bring no captions",
+        "allowed: empty, unless source.fields.caption names a caption",
         "  line 5  verify.attempts: found 17; allowed: a whole number from 1 to 16",
     ]
 
@@ -143,7 +143,7 @@ def test_a_single_mistake(line: str, told: str) -> None:
         (
             "size: 64, fields: {caption: txt}",
             "source.fields: found a section; "
-            "allowed: nothing but the default, unless source.kind is webdataset",
+            "allowed: nothing but the default, unless source.kind is images or webdataset",
         ),
         (
             "size: 64, fields: {image: png}",

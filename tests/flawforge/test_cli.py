@@ -25,7 +25,11 @@ assert not heavy, heavy
 
 def run(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flawforge", *arguments], capture_output=True, text=True, timeout=120, **keywords
+        [sys.executable, "-m", "flawforge", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **keywords,
     )
 
 

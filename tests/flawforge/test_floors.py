@@ -15,7 +15,9 @@ SOURCES = sorted(
 
 
 def test_no_pickle_and_no_remote_code():
-    forbidden = re.compile(r"\bimport pickle\b|pickle\.loads?\(|trust_remote_code\s*=\s*True|weights_only\s*=\s*False")
+    forbidden = re.compile(
+        r"\bimport pickle\b|pickle\.loads?\(|trust_remote_code\s*=\s*True|weights_only\s*=\s*False"
+    )
     assert [path for path in SOURCES if forbidden.search(path.read_text())] == []
 
 
@@ -25,7 +27,9 @@ def test_no_file_holds_two_concepts():
 
 def test_nothing_brings_torchvision_or_timm():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [one for extra in project["optional-dependencies"].values() for one in extra]
+    wanted = project["dependencies"] + [
+        one for extra in project["optional-dependencies"].values() for one in extra
+    ]
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
     assert not [line for line in wanted + pinned if re.match(r"(torchvision|timm)\b", line)]
 
@@ -33,4 +37,7 @@ def test_nothing_brings_torchvision_or_timm():
 def test_weights_are_safetensors_within_their_budget():
     files = [path for path in (ROOT / "tinytown" / "weights").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt"}
-    assert sum(path.stat().st_size for path in (ROOT / "tinytown/weights/sd").rglob("*") if path.is_file()) < 15e6
+    assert (
+        sum(path.stat().st_size for path in (ROOT / "tinytown/weights/sd").rglob("*") if path.is_file())
+        < 15e6
+    )

@@ -56,8 +56,9 @@ def test_only_regular_files_with_harmless_names() -> None:
         for name, kind in [
             ("good.png", tarfile.REGTYPE), ("old.png", tarfile.AREGTYPE), ("link.png", tarfile.SYMTYPE),
             ("hard.png", tarfile.LNKTYPE), ("dev.png", tarfile.CHRTYPE), ("block.png", tarfile.BLKTYPE),
-            ("pipe.png", tarfile.FIFOTYPE), ("folder.png", tarfile.DIRTYPE), ("/etc/abs.png", tarfile.REGTYPE),
-            ("../up.png", tarfile.REGTYPE), ("a/../../up.png", tarfile.REGTYPE), ("a/..b/ok.png", tarfile.REGTYPE),
+            ("pipe.png", tarfile.FIFOTYPE), ("folder.png", tarfile.DIRTYPE),
+            ("/etc/abs.png", tarfile.REGTYPE), ("../up.png", tarfile.REGTYPE),
+            ("a/../../up.png", tarfile.REGTYPE), ("a/..b/ok.png", tarfile.REGTYPE),
             ("x" * 5000 + ".png", tarfile.REGTYPE),
         ]:  # fmt: skip
             info = tarfile.TarInfo(name)

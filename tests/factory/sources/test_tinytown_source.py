@@ -54,7 +54,7 @@ def test_regions_depend_on_run_seed_and_key_only() -> None:
 
 @pytest.mark.parametrize("part", KINDS)
 def test_regions_lie_on_objects_with_the_part(part: str) -> None:
-    """A region reaches 2 pixels beyond the object at most; that of a mouth or an eye may reach a little further."""
+    """A region lies on its object, and reaches a few pixels beyond it at most."""
     for seed in range(400):
         scene = sample_scene(seed)
         assert holds_any(scene, (part,)) == any(thing.kind == KINDS[part] for thing in scene.things)
@@ -74,7 +74,7 @@ def test_regions_lie_on_objects_with_the_part(part: str) -> None:
 
 
 def everything(kind: str) -> list[Scene]:
-    """One object of the kind in every size, in the middle, with the first value of every attribute and the last."""
+    """One object in the middle, in every size, with the first and the last value of every attribute."""
     scenes = []
     for size in ("small", "medium", "large", "huge"):
         for place in (0, -1):
@@ -97,9 +97,12 @@ def test_every_region_of_an_object_comes_up(kind: str, labels: int) -> None:
         for seed in range(60):
             mask = draw_region(scene, picture, (part,), np.random.default_rng(seed))
             covered = [
-                name for number, name in enumerate(PARTS)
-                if name.startswith(kind) and (picture.parts == number).any() and mask[picture.parts == number].all()
-            ]  # fmt: skip
+                name
+                for number, name in enumerate(PARTS)
+                if name.startswith(kind)
+                and mask[picture.parts == number].all()
+                and (picture.parts == number).any()
+            ]
             half = "left" if mask[:, :32].sum() > 1.5 * mask[:, 32:].sum() else ""
             half = half or ("right" if mask[:, 32:].sum() > 1.5 * mask[:, :32].sum() else "")
             drawn.add((*covered, half))

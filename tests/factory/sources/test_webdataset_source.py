@@ -16,7 +16,8 @@ import webdataset
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
-from factory.sources import store, webdataset as module
+from factory.sources import store
+from factory.sources import webdataset as module
 from factory.sources.reference import Raw, Reference
 from factory.sources.webdataset import WebDatasetSource
 
@@ -117,7 +118,8 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     source = open_source(tar)
     assert [raw.image for raw in read(source, list(source.list()))] == [b"1", b"3", b"5"]  # type: ignore[union-attr]
     assert source.skipped == {
-        "duplicate_member": 1, "no_image": 1, "duplicate_key": 1, "no_extension": 1, "hidden": 2, "unsafe_name": 1,
+        "duplicate_member": 1, "duplicate_key": 1, "no_image": 1,
+        "no_extension": 1, "hidden": 2, "unsafe_name": 1,
     }  # fmt: skip
 
 
