@@ -3,13 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint proofs assets clean
+.PHONY: quickstart test lint benchmarks assets clean
 
 quickstart: $(VENV)/.product
 	$(BIN)/flawforge quickstart
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -17,8 +17,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-proofs: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -s
+# The figures of docs/performance.md, about half an hour on two cores.
+benchmarks: $(VENV)/.product
+	$(BIN)/python -m benchmarks.corruption
 
 $(VENV)/.product: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from actors.device import device_for
 from actors.errors import ModelError
 from actors.models import is_hub_id, locate
 
@@ -23,18 +24,18 @@ class DiffusionModel:
         model: `tinytown`, a folder, or a hub id that is in the local cache.
         revision: of a hub id.
         dtype: a name in `DTYPES`.
-        device: where the networks live; the GPU if there is one, by default.
+        device: `cpu` or `cuda`.
 
     Raises:
         ModelError: weights are missing, are not safetensors, hold NaN, or do not fit together.
     """
 
     def __init__(
-        self, model: str, *, revision: str | None = None, dtype: str = "float32", device: str | None = None
+        self, model: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
     ) -> None:
         transformers_logging.disable_progress_bar()
         self.name = model
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_for(device)
         self.dtype = DTYPES[dtype]
         place = locate(model, revision)
         offline = {"revision": revision, "local_files_only": True} if is_hub_id(place) else {}
@@ -73,9 +74,17 @@ class DiffusionModel:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents to float32 [B, 3, H, W] in [-1, 1] on the CPU."""
-        images = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample
-        return images.float().clamp(-1, 1).cpu()
+        """Scaled latents to float32 [B, 3, H, W] in [-1, 1] on the CPU.
+
+        Raises:
+            ModelError: the pictures hold NaN, as with half precision that overflows.
+        """
+        images = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample.float()
+        if not torch.isfinite(images).all():
+            raise ModelError(
+                f"{self.name} gives NaN or infinite pixels; try corruption.dtype bfloat16 or float32"
+            )
+        return images.clamp(-1, 1).cpu()
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Tensor:

@@ -41,3 +41,7 @@ class Reject(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[Reject], tuple[str, str]]:
+        """Workers hand errors over as their arguments; the default would keep the sentence alone."""
+        return Reject, (self.reason, self.detail)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import try_to_load_from_cache
 from numpy.typing import NDArray
 from transformers import UperNetForSemanticSegmentation
 
+from actors.device import device_for
 from actors.errors import ModelError
 from actors.models import is_hub_id, locate
 
@@ -23,14 +25,14 @@ class Segmenter:
         checkpoint: a folder, or a hub id in the local cache; class 1 is the artifact.
         revision: of a hub id.
         batch_size: rows of every network call; the last ones are padded, so that neighbours do not matter.
-        device: the GPU if there is one, by default.
+        device: `cpu` or `cuda`.
 
     Raises:
         ModelError: no safetensors weights, or not two classes.
     """
 
     def __init__(
-        self, checkpoint: str, *, revision: str | None = None, batch_size: int = 8, device: str | None = None
+        self, checkpoint: str, *, revision: str | None = None, batch_size: int = 8, device: str = "cpu"
     ) -> None:
         place = locate(checkpoint, revision)
         offline = {"revision": revision, "local_files_only": True} if is_hub_id(place) else {}
@@ -42,10 +44,10 @@ class Segmenter:
             raise ModelError(
                 f"the segmenter {checkpoint} has {net.config.num_labels} classes; two are wanted: clean, artifact"
             )
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_for(device)
         self.net = net.requires_grad_(False).eval().to(self.device)
         self.batch_size = batch_size
-        mean, std = _normalisation(Path(place))
+        mean, std = _normalisation(place, revision)
         self._mean = torch.tensor(mean).view(1, 3, 1, 1)
         self._std = torch.tensor(std).view(1, 3, 1, 1)
 
@@ -63,9 +65,12 @@ class Segmenter:
         return np.concatenate(scores)
 
 
-def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    path = folder / "preprocessor_config.json"
-    if not path.exists():
+def _normalisation(place: str, revision: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that the checkpoint's own preprocessor names, else ImageNet's."""
+    name = "preprocessor_config.json"
+    found = try_to_load_from_cache(place, name, revision=revision) if is_hub_id(place) else Path(place) / name
+    path = Path(found) if isinstance(found, str | Path) else None
+    if path is None or not path.exists():
         return IMAGENET_MEAN, IMAGENET_STD
     config = json.loads(path.read_text())
     return tuple(config.get("image_mean", IMAGENET_MEAN)), tuple(config.get("image_std", IMAGENET_STD))

@@ -11,11 +11,11 @@ import numpy as np
 from actors.batch import METRICS
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.identity import read_identity
-from factory.manifest import Progress, done_shards, progress, read_stats
+from factory.manifest import Progress, done_shards, progress
 from factory.plan import read_plan
 from factory.shards.check import read_index
 from factory.shards.previews import NAMES, shrink
-from factory.shards.records import tar_path
+from factory.shards.records import read_sidecar, tar_path
 from factory.storage import Storage
 
 PATH = "gallery.html"
@@ -36,14 +36,14 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
     """
     plan = read_plan(storage)
     done = sorted(done_shards(storage))
-    stats = {number: read_stats(storage, number) for number in done}
+    sidecars = {number: read_sidecar(storage, number) for number in done}
     shown: list[Tile] = []
     numbers = _evenly(done, LARGEST_SHARDS)
     for place, number in enumerate(numbers):
         quota = tiles * (place + 1) // len(numbers) - tiles * place // len(numbers)
-        shown += _shard_tiles(storage, number, quota, has_tar=stats[number]["tar"] is not None)
-    total = progress(plan, stats)
-    identity = read_identity(storage)
+        shown += _shard_tiles(storage, number, quota, has_tar=sidecars[number].tar is not None)
+    total = progress(plan, sidecars)
+    identity, _ = read_identity(storage)
     page = gallery_page(
         title=title,
         figures=_figures(total, identity.content["corruption"]),
@@ -131,4 +131,4 @@ def _evenly(rows: Sequence[Any], count: int) -> list[Any]:
     """At most `count` of the rows, at even distances."""
     if count >= len(rows):
         return list(rows)
-    return [rows[int(place)] for place in np.linspace(0, len(rows) - 1, count).round()] if count else []
+    return [rows[int(place)] for place in np.linspace(0, len(rows) - 1, count).round()] if count > 0 else []

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from actors.errors import BuildError, FlawforgeError, OutputError
+from actors.errors import BuildError, OutputError
 from factory.card import write_card
 from factory.identity import PATH as IDENTITY
-from factory.identity import Identity, claim
+from factory.identity import Identity, check_same, claim, read_identity
 from factory.manifest import PATH as MANIFEST
-from factory.manifest import Progress, done_shards, read_stats, write_manifest
+from factory.manifest import Progress, done_shards, read_progress, write_manifest
 from factory.monitor import Tally
 from factory.plan import PATH as PLAN
-from factory.plan import Plan, read_plan, write_plan
+from factory.plan import Plan, draw_plan, read_plan
 from factory.recipe import Recipe, dump
+from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
 
 log = logging.getLogger(__name__)
 
 RECIPE = "recipe.yaml"
-OURS = ("shards", "index", "stats", IDENTITY, PLAN, MANIFEST, RECIPE, "README.md", "gallery.html")
-"""Everything that a build puts into an output; overwriting removes these and nothing else."""
+OURS = ("stats", MANIFEST, "README.md", "gallery.html", RECIPE, "index", "shards", PLAN, IDENTITY)
+"""Everything that a build puts into an output; overwriting removes these and nothing else.
+
+In this order, so that a kill in the middle leaves an output that is still ours, and no shard that seems done.
+"""
 
 
 def build(
@@ -51,47 +54,39 @@ def build(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
-    if overwrite:
-        clear(storage)
-    claim(storage, identity)
+    plan = _begin(recipe, storage, identity, overwrite=overwrite)
     storage.replace(RECIPE, dump(recipe).encode())
-    plan = existing_plan(storage) or make_plan(recipe, storage)
-    tally = _tally(storage, plan)
+    tally = Tally(read_progress(storage, plan))
     show(tally)
     for number in _missing(recipe, storage, plan, identity, address, order):
-        stats = read_stats(storage, number)
-        tally.accepted += stats["accepted"]
-        tally.rejected += stats["rejected"]
-        tally.reasons.update(stats["reasons"])
+        tally.add(read_sidecar(storage, number))
         show(tally)
     total = write_manifest(storage, plan, identity, recipe.name)
     write_card(storage, recipe, identity, total)
     return total
 
 
-def make_plan(recipe: Recipe, storage: Storage) -> Plan:
-    """Lists the source and writes the plan."""
-    source = open_source(recipe.source, recipe.seed)
-    return write_plan(storage, source.list(), recipe.output.samples_per_shard, source.skipped)
+def _begin(recipe: Recipe, storage: Storage, identity: Identity, *, overwrite: bool) -> Plan:
+    """The plan of an output that is begun already, or a new one.
 
-
-def existing_plan(storage: Storage) -> Plan | None:
-    return read_plan(storage) if storage.exists(PLAN) else None
-
-
-def clear(storage: Storage) -> None:
-    """Deletes what a build wrote.
-
-    Raises:
-        OutputError: the folder holds files but no output of ours.
+    The source is listed before anything is touched, and the identity is written last, so that a mistyped source
+    neither destroys a data set nor ties the folder to the mistake.
     """
-    names = storage.names("")
-    if names and IDENTITY not in names:
+    begun = storage.exists(IDENTITY) and storage.exists(PLAN)
+    if begun and not overwrite:
+        check_same(storage, read_identity(storage)[0], identity)
+        return read_plan(storage)
+    if not storage.exists(IDENTITY) and not storage.empty(besides=(PLAN,)):
         raise OutputError(
-            f"{storage.url} holds files ({', '.join(names[:3])}, ...) but no data set of ours; nothing was deleted"
+            f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )
+    source = open_source(recipe.source, recipe.seed)
+    plan = draw_plan(source.list(), recipe.output.samples_per_shard, source.skipped)
     for path in OURS:
         storage.remove(path)
+    storage.replace(PLAN, plan)
+    claim(storage, identity, plan)
+    return read_plan(storage)
 
 
 def _missing(
@@ -102,41 +97,22 @@ def _missing(
     address: str,
     order: Callable[[list[int]], list[int]],
 ) -> Iterator[int]:
-    """Runs the pipeline over the shards without a sidecar, again while that helps; yields published shards."""
-    for run in range(recipe.execution.passes):
-        todo = order(sorted(set(range(len(plan.sizes))) - done_shards(storage)))
-        if not todo:
-            return
+    """Runs the pipeline over the shards without a sidecar; yields published shards.
+
+    What may have been an accident of the moment (a lost worker, a time-out) is tried again, up to `passes` times
+    in a row without a new shard. What the user has to mend ends the run at once.
+    """
+    fruitless = 0
+    while todo := order(sorted(set(range(len(plan.sizes))) - done_shards(storage))):
         # Ray and torch are imported only when there is work to do.
         from factory.pipeline import check_resources, connect, run_shards
 
         connect(address)
         check_resources(recipe)
         try:
-            for shard in run_shards(recipe, storage.url, identity.digest, todo):
-                yield shard.number
-        except FlawforgeError:
-            if run + 1 == recipe.execution.passes or not _went_on(storage, todo):
+            yield from run_shards(recipe, storage.url, identity.digest, todo)
+        except BuildError as error:
+            fruitless = 0 if done_shards(storage) & set(todo) else fruitless + 1
+            if fruitless == recipe.execution.passes:
                 raise
-            log.warning("pass %d stopped early; going on with what is missing", run + 1, exc_info=True)
-    left = set(range(len(plan.sizes))) - done_shards(storage)
-    if left:
-        raise BuildError(
-            f"{len(left)} of {len(plan.sizes)} shards are missing after {recipe.execution.passes} passes: "
-            f"{sorted(left)[:8]}; run the same command again to go on"
-        )
-
-
-def _went_on(storage: Storage, todo: list[int]) -> bool:
-    return bool(done_shards(storage) & set(todo))
-
-
-def _tally(storage: Storage, plan: Plan) -> Tally:
-    tally = Tally(planned=plan.items)
-    for number in done_shards(storage):
-        stats: dict[str, Any] = read_stats(storage, number)
-        tally.accepted += stats["accepted"]
-        tally.rejected += stats["rejected"]
-        tally.reasons.update(stats["reasons"])
-    tally.before = tally.done
-    return tally
+            log.warning("going on with what is missing after: %s", error)

@@ -27,7 +27,7 @@ configs:
 # {name}
 
 Images with injected artifacts and their masks, made by Flawforge. {accepted} samples in {done} of {shards} shards;
-{rejected} of {planned} planned items were rejected{reasons}.
+{rejected} of {planned} planned items were rejected{reasons}{skipped}.
 
 Clean images from `{source}` were inverted for {inversion} of {inference} DDIM steps with `{model}`, corrupted inside
 the region by the method `{method}`, and resampled (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
@@ -42,8 +42,11 @@ rest changed, against the image's own uncorrupted passage through the model.
 {original}| `KEY.json` | caption, method, seed, attempts, figures of the verifier |
 
 ```python
+import glob
+
 import webdataset
-samples = webdataset.WebDataset("shards/{{000000..{last}}}.tar", shardshuffle=False).decode("pil")
+
+samples = webdataset.WebDataset(sorted(glob.glob("shards/*.tar")), shardshuffle=False).decode("pil")
 ```
 
 Every planned item has a row in `index/`, the rejected ones with stage, reason and a sentence. Schema version
@@ -54,6 +57,7 @@ Every planned item has a row in `index/`, the rejected ones with stage, reason a
 def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Progress) -> None:
     """Writes `README.md` anew."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in total.reasons.items())
+    skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(total.skipped.items()))
     card = _CARD.format(
         name=recipe.name,
         size=_size_category(total.accepted),
@@ -62,8 +66,8 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
         planned=total.planned,
         done=total.done,
         shards=total.shards,
-        last=f"{total.shards - 1:06d}",
         reasons=f" ({reasons})" if reasons else "",
+        skipped=f"; passed over while listing the source: {skipped}" if skipped else "",
         source=", ".join(recipe.source.urls) or recipe.source.kind,
         inversion=recipe.corruption.inversion_steps,
         inference=recipe.corruption.inference_steps,

@@ -1,11 +1,13 @@
-"""What an output is made of: the recipe's content, the models' weights, the code's versions; one digest over all."""
+"""What an output is made of: the recipe's content, the weights, the versions of the code; one digest over all."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from actors.errors import OutputError
@@ -14,7 +16,10 @@ from factory.recipe import Recipe, content, differences, digest
 from factory.storage import Storage
 
 PATH = "identity.json"
-PACKAGES = ("flawforge", "torch", "diffusers", "transformers", "pillow", "numpy", "pyarrow")
+PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pillow", "numpy", "pyarrow")
+
+_ROOT = Path(__file__).parents[1]
+_OUR_CODE = ("actors", "factory", "tinytown")
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class Identity:
     Attributes:
         content: the recipe's content half.
         models: fingerprint of the weights, by role.
-        versions: of the packages that compute, decode or write.
+        versions: of our code, and of the packages that compute, decode or write.
+        devices: `cuda` or `cpu` by role, as the recipe gives GPUs or none: their arithmetic differs.
     """
 
     content: Mapping[str, Any]
     models: Mapping[str, str]
     versions: Mapping[str, str]
+    devices: Mapping[str, str]
 
     @classmethod
     def of(cls, recipe: Recipe) -> Identity:
@@ -37,47 +44,84 @@ class Identity:
         models = {"corruption": fingerprint(recipe.corruption.model, recipe.corruption.revision)}
         if recipe.regions.checkpoint is not None:
             models["regions"] = fingerprint(recipe.regions.checkpoint, recipe.regions.revision)
-        return cls(content(recipe), models, {name: version(name) for name in PACKAGES})
+        versions = {"flawforge": _our_version(), **{name: version(name) for name in PACKAGES}}
+        return cls(content(recipe), models, versions, devices_of(recipe))
 
     @property
     def document(self) -> dict[str, Any]:
-        return {"content": dict(self.content), "models": dict(self.models), "versions": dict(self.versions)}
+        return {
+            "content": dict(self.content),
+            "models": dict(self.models),
+            "versions": dict(self.versions),
+            "devices": dict(self.devices),
+        }
 
     @property
     def digest(self) -> str:
         return digest(self.document)
 
 
-def read_identity(storage: Storage) -> Identity:
-    """Raises OutputError where there is none, or where it does not agree with its own digest."""
-    document = json.loads(storage.read(PATH))
-    identity = Identity(document["content"], document["models"], document["versions"])
-    if identity.digest != document["digest"]:
-        raise OutputError(f"{storage.url}: {PATH} was changed after it was written; its digest does not fit")
-    return identity
+def devices_of(recipe: Recipe) -> dict[str, str]:
+    """Where the recipe computes corruption and regions: on `cuda` or on the `cpu`."""
+    stages = {"corruption": recipe.execution.corrupt, "regions": recipe.execution.select}
+    return {role: "cuda" if stage.gpus else "cpu" for role, stage in stages.items()}
 
 
-def claim(storage: Storage, identity: Identity) -> None:
-    """Marks an output as belonging to `identity`, or checks that it does.
+def read_identity(storage: Storage) -> tuple[Identity, str]:
+    """The identity of an output, and the sha256 of its plan.
 
     Raises:
-        OutputError: it belongs to another; the message shows every difference.
+        OutputError: there is none, or it is damaged, or does not agree with its own digest.
     """
-    document = {**identity.document, "digest": identity.digest}
-    if storage.publish(PATH, json.dumps(document, indent=1, sort_keys=True).encode()):
+    try:
+        document = json.loads(storage.read(PATH))
+        identity = Identity(**{name: document[name] for name in ("content", "models", "versions", "devices")})
+        claimed, plan = str(document["digest"]), str(document["plan_sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{storage.url}: {PATH} is damaged: {error!r}") from error
+    if identity.digest != claimed:
+        raise OutputError(f"{storage.url}: {PATH} was changed after it was written; its digest does not fit")
+    return identity, plan
+
+
+def claim(storage: Storage, identity: Identity, plan: bytes) -> None:
+    """Marks an output, whose plan is written, as belonging to `identity`: from here on it is begun.
+
+    Raises:
+        OutputError: another run has begun there in the meantime.
+    """
+    document = {
+        **identity.document,
+        "digest": identity.digest,
+        "plan_sha256": hashlib.sha256(plan).hexdigest(),
+    }
+    if not storage.publish(PATH, json.dumps(document, indent=1, sort_keys=True).encode()):
+        raise OutputError(
+            f"{storage.url}: another run has just begun there; wait for it, or use another folder"
+        )
+
+
+def check_same(storage: Storage, there: Identity, wanted: Identity) -> None:
+    """Raises OutputError, with every difference, when an output was begun with another identity."""
+    if there.digest == wanted.digest:
         return
-    there = read_identity(storage)
-    if there.digest == identity.digest:
-        return
-    changes = differences(there.document, identity.document)
-    only_versions = all(change.startswith("versions.") for change in changes)
-    advice = (
-        "install the versions that the output was begun with, or build into a new folder"
-        if only_versions
-        else "build into a new folder, or begin this one anew with --mode overwrite"
-    )
+    changes = differences(there.document, wanted.document)
+    if all(change.startswith("versions.") for change in changes):
+        what = "other versions of the code"
+        advice = "install the versions that it was begun with, or build into a new folder"
+    else:
+        what = "another recipe"
+        advice = "build into a new folder, or begin this one anew: flawforge build ... --mode overwrite"
     raise OutputError(
-        f"{storage.url} was begun with another recipe; resuming would mix two data sets:\n"
+        f"{storage.url} was begun with {what}; resuming would mix two data sets:\n"
         + "\n".join(f"  {change}" for change in changes)
         + f"\nTo go on: {advice}."
     )
+
+
+def _our_version() -> str:
+    """The package's version and a digest of the code that decides bytes, which an editable install may change."""
+    total = hashlib.sha256()
+    for path in sorted(path for folder in _OUR_CODE for path in (_ROOT / folder).rglob("*.py")):
+        total.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode() + path.read_bytes())
+    return f"{version('flawforge')}+{total.hexdigest()[:12]}"

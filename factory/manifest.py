@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from actors.errors import OutputError
 from factory.identity import Identity
 from factory.plan import Plan, shard_name
 from factory.schema import SCHEMA_VERSION
-from factory.shards.records import stats_path, tar_path
+from factory.shards.records import Sidecar, read_sidecar, tar_path
 from factory.storage import Storage
 
 PATH = "manifest.json"
@@ -27,6 +26,7 @@ class Progress:
         unverified: accepted items that the verifier refused and the recipe keeps.
         shards, done: number of planned and of published shards.
         reasons: rejected items by reason.
+        skipped: what the source passed over while it was listed, by reason; no items, and not planned.
         unet_rows: UNet evaluations spent.
         seconds: wall time by stage, summed over shards.
     """
@@ -38,6 +38,7 @@ class Progress:
     shards: int
     done: int
     reasons: Mapping[str, int]
+    skipped: Mapping[str, int]
     unet_rows: int
     seconds: Mapping[str, float]
 
@@ -53,43 +54,38 @@ def done_shards(storage: Storage) -> set[int]:
     return {int(name) for name in names if name.isdecimal()}
 
 
-def read_stats(storage: Storage, number: int) -> dict[str, Any]:
-    """Raises OutputError when the sidecar is missing or damaged."""
-    try:
-        stats = json.loads(storage.read(stats_path(number)))
-    except ValueError as error:
-        raise OutputError(f"{storage.url}: {stats_path(number)} is damaged: {error}") from error
-    if not isinstance(stats, dict):
-        raise OutputError(f"{storage.url}: {stats_path(number)} is damaged: it holds no object")
-    return stats
-
-
-def progress(plan: Plan, sidecars: Mapping[int, Mapping[str, Any]]) -> Progress:
+def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
     """Adds up sidecars, given by shard number."""
     reasons: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
-    for stats in sidecars.values():
-        reasons.update(stats["reasons"])
-        seconds.update(stats["seconds"])
-    total = {
-        name: sum(int(stats[name]) for stats in sidecars.values())
-        for name in ("accepted", "rejected", "unverified", "unet_rows")
-    }
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for sidecar in sidecars.values():
+        reasons.update(sidecar.reasons)
+        for stage, spent in sidecar.seconds.items():
+            seconds[stage] += spent
     return Progress(
         planned=plan.items,
+        accepted=sum(sidecar.accepted for sidecar in sidecars.values()),
+        rejected=sum(sidecar.rejected for sidecar in sidecars.values()),
+        unverified=sum(sidecar.unverified for sidecar in sidecars.values()),
         shards=len(plan.sizes),
         done=len(sidecars),
         reasons=dict(reasons.most_common()),
+        skipped=dict(plan.skipped),
+        unet_rows=sum(sidecar.unet_rows for sidecar in sidecars.values()),
         seconds=dict(seconds),
-        **total,
     )
 
 
-def write_manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> Progress:
-    """Rebuilds `manifest.json` from `stats/` and returns the totals."""
-    sidecars = {number: read_stats(storage, number) for number in sorted(done_shards(storage))}
+def read_progress(storage: Storage, plan: Plan) -> Progress:
+    """Adds up the sidecars of an output."""
+    return progress(plan, {number: read_sidecar(storage, number) for number in sorted(done_shards(storage))})
+
+
+def manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> dict[str, Any]:
+    """The content of `manifest.json`, from nothing but plan, identity and sidecars."""
+    sidecars = {number: read_sidecar(storage, number) for number in sorted(done_shards(storage))}
     total = progress(plan, sidecars)
-    document = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "digest": identity.digest,
@@ -108,14 +104,18 @@ def write_manifest(storage: Storage, plan: Plan, identity: Identity, name: str) 
         "shards": [
             {
                 "name": shard_name(number),
-                "url": tar_path(number) if stats["tar"] else None,
-                "planned": stats["planned"],
-                "accepted": stats["accepted"],
-                "bytes": stats["tar"]["bytes"] if stats["tar"] else 0,
-                "sha256": stats["tar"]["sha256"] if stats["tar"] else None,
+                "url": tar_path(number) if sidecar.tar else None,
+                "planned": sidecar.planned,
+                "accepted": sidecar.accepted,
+                "bytes": sidecar.tar.bytes if sidecar.tar else 0,
+                "sha256": sidecar.tar.sha256 if sidecar.tar else None,
             }
-            for number, stats in sidecars.items()
+            for number, sidecar in sidecars.items()
         ],
     }
-    storage.replace(PATH, json.dumps(document, indent=1).encode())
-    return total
+
+
+def write_manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> Progress:
+    """Rebuilds `manifest.json` and returns the totals."""
+    storage.replace(PATH, json.dumps(manifest(storage, plan, identity, name), indent=1).encode())
+    return read_progress(storage, plan)

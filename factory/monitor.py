@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from factory.manifest import Progress as Totals
+from factory.shards.records import Sidecar
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
-@dataclass
 class Tally:
     """Counts of a run so far.
 
+    Args:
+        there: what earlier runs have made of the same plan.
+
     Attributes:
         planned: items of the whole plan.
-        before: items that were done when this run began.
         accepted, rejected: items done, earlier runs included.
         reasons: rejected items by reason.
-        began: monotonic time of the run's beginning.
     """
 
-    planned: int
-    before: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    began: float = field(default_factory=time.monotonic)
+    def __init__(self, there: Totals) -> None:
+        self.planned = there.planned
+        self.accepted = there.accepted
+        self.rejected = there.rejected
+        self.reasons = Counter(there.reasons)
+        self._before = self.done
+        self._began = time.monotonic()
 
     @property
     def done(self) -> int:
@@ -38,17 +42,21 @@ class Tally:
     @property
     def speed(self) -> float:
         """Items per second of this run, start-up included."""
-        return (self.done - self.before) / max(time.monotonic() - self.began, 1e-9)
+        return (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
 
-    def line(self) -> str:
-        """`384/512 accepted 351 (91 %) 3.1 img/s left 0:41 rejects: unchanged 30, spilled 3`."""
+    def add(self, sidecar: Sidecar) -> None:
+        """Counts a shard that was published."""
+        self.accepted += sidecar.accepted
+        self.rejected += sidecar.rejected
+        self.reasons.update(sidecar.reasons)
+
+    def words(self) -> str:
+        """`351 accepted (91%), 3.1 images/s, 0:41 left; rejects: unchanged 30, spilled 3`."""
         rate = f"{self.accepted / self.done:.0%}" if self.done else "-"
-        left = self.planned - self.done
-        wait = _clock(left / self.speed) if self.speed > 0 and self.done > self.before else "?"
+        wait = _clock((self.planned - self.done) / self.speed) if self.done > self._before else "?"
         top = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
-        return (
-            f"{self.done}/{self.planned} done, {self.accepted} accepted ({rate}), {self.speed:.1f} images/s, "
-            f"{wait} left" + (f"; rejects: {top}" if top else "")
+        return f"{self.accepted} accepted ({rate}), {self.speed:.1f} images/s, {wait} left" + (
+            f"; rejects: {top}" if top else ""
         )
 
 
@@ -56,13 +64,12 @@ class LiveMonitor:
     """A bar that is redrawn."""
 
     def __init__(self, console: Console) -> None:
-        self._bar = Progress(
+        columns = (
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
+            TextColumn("{task.description}", markup=False),
         )
+        self._bar = Progress(*columns, console=console)
         self._task: TaskID | None = None
 
     def __enter__(self) -> LiveMonitor:
@@ -75,29 +82,38 @@ class LiveMonitor:
     def show(self, tally: Tally) -> None:
         if self._task is None:
             self._task = self._bar.add_task("starting", total=tally.planned)
-        self._bar.update(self._task, completed=tally.done, description=tally.line().split(" done, ")[1])
+        self._bar.update(self._task, completed=tally.done, description=tally.words())
 
 
 class LineMonitor:
-    """A line when 30 seconds have passed since the last one, and one at the end."""
+    """A line every 30 seconds, also while no shard ends, and one at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last = 0.0
         self._latest: Tally | None = None
+        self._over = threading.Event()
+        self._clock = threading.Thread(target=self._tell, name="monitor", daemon=True)
 
     def __enter__(self) -> LineMonitor:
+        self._clock.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._latest is not None:
-            self._console.print(self._latest.line(), highlight=False)
+        self._over.set()
+        self._clock.join()
+        self._line()
 
     def show(self, tally: Tally) -> None:
         self._latest = tally
-        if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self._console.print(tally.line(), highlight=False)
+
+    def _tell(self) -> None:
+        while not self._over.wait(SECONDS_BETWEEN_LINES):
+            self._line()
+
+    def _line(self) -> None:
+        if self._latest is not None:
+            line = f"{self._latest.done}/{self._latest.planned} done: {self._latest.words()}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def monitor(console: Console) -> LiveMonitor | LineMonitor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -18,15 +17,6 @@ from factory.recipe import Recipe, Stage
 from factory.stages import Corrupt, Load, SelectRegions, Write
 
 
-@dataclass(frozen=True)
-class ShardDone:
-    """A shard that was published."""
-
-    number: int
-    accepted: int
-    planned: int
-
-
 def connect(address: str) -> None:
     """Joins a Ray cluster, or starts one here for `local`. A cluster that is already joined is kept."""
     if ray.is_initialized():
@@ -34,8 +24,11 @@ def connect(address: str) -> None:
     quiet = {"logging_level": "warning", "log_to_driver": False}
     if address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
-    else:
+        return
+    try:
         ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        raise BuildError(f"no Ray cluster answers at {address!r}: {error}") from error
 
 
 def check_resources(recipe: Recipe) -> None:
@@ -59,8 +52,8 @@ def check_resources(recipe: Recipe) -> None:
             )
 
 
-def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[ShardDone]:
-    """Makes shards, in roughly the given order, and yields each when it is published.
+def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[int]:
+    """Makes shards, in roughly the given order, and yields the number of each when it is published.
 
     Raises:
         FlawforgeError: what a stage raised for the user.
@@ -73,7 +66,7 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
         written = _pipeline(recipe, url, digest, todo)
     try:
         for row in written.iter_rows():
-            yield ShardDone(int(row["shard"]), int(row["accepted"]), int(row["planned"]))
+            yield int(row["shard"])
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, FlawforgeError):
@@ -81,6 +74,10 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
         raise BuildError(f"a stage failed: {type(cause).__name__}: {cause}") from error
     except RayError as error:
         raise BuildError(f"Ray gave up: {error}") from error
+    except FlawforgeError:
+        raise
+    except Exception as error:  # with raise_original_map_exception, whatever a stage raised
+        raise BuildError(f"a stage failed: {type(error).__name__}: {error}") from error
 
 
 def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Dataset:
@@ -123,4 +120,6 @@ def _quieten() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Otherwise every error of a stage arrives as "UDF failed to process a data block".
+    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)

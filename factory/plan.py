@@ -51,16 +51,17 @@ class Plan:
     def shard(self, number: int) -> list[Reference]:
         """The items of one shard, in their order."""
         with self.storage.open(PATH) as stream:
-            table = pq.ParquetFile(stream).read_row_group(number)
+            try:
+                table = pq.ParquetFile(stream).read_row_group(number)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise OutputError(f"{self.storage.url}: {PATH} is damaged: {error}") from error
         if table.num_rows and set(table["shard"].to_pylist()) != {number}:
             raise OutputError(f"{self.storage.url}: row group {number} of {PATH} is not shard {number}")
         return [Reference(**row) for row in table.drop_columns(["shard"]).to_pylist()]
 
 
-def write_plan(
-    storage: Storage, references: Iterable[Reference], per_shard: int, skipped: Mapping[str, int]
-) -> Plan:
-    """Lists a source once and writes `plan.parquet`.
+def draw_plan(references: Iterable[Reference], per_shard: int, skipped: Mapping[str, int]) -> bytes:
+    """Lists a source once and deals its items to shards: the content of `plan.parquet`.
 
     Args:
         skipped: read after the listing has ended; sources count there what they pass over.
@@ -85,22 +86,19 @@ def write_plan(
     if not number:
         passed = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "nothing else"
         raise SourceError(f"the source has no items to plan (passed over: {passed})")
-    if not storage.publish(PATH, buffer.getvalue()):
-        raise OutputError(f"{storage.url} has a plan already; another run may be starting there")
-    return read_plan(storage)
+    return buffer.getvalue()
 
 
 def read_plan(storage: Storage) -> Plan:
     """Raises OutputError where there is no plan, or where it is damaged."""
     with storage.open(PATH) as stream:
         try:
-            file = pq.ParquetFile(stream)
-        except pa.ArrowInvalid as error:
+            meta = pq.ParquetFile(stream).metadata
+            sizes = tuple(meta.row_group(group).num_rows for group in range(meta.num_row_groups))
+            skipped = json.loads((meta.metadata or {}).get(b"flawforge.skipped", b"{}"))
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise OutputError(f"{storage.url}: {PATH} is damaged: {error}") from error
-        meta = file.metadata
-        sizes = tuple(meta.row_group(group).num_rows for group in range(meta.num_row_groups))
-        extra = file.metadata.metadata or {}
-    return Plan(storage, sizes, json.loads(extra.get(b"flawforge.skipped", b"{}")))
+    return Plan(storage, sizes, skipped)
 
 
 def shard_name(number: int) -> str:

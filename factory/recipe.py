@@ -88,18 +88,18 @@ class Recipe(Section):
     @classmethod
     def _source_has_masks(cls, value: Regions, info: ValidationInfo) -> Regions:
         source: Source | None = info.data.get("source")
-        if value.kind == "source" and source is not None:
-            if source.kind != "tinytown" and source.fields.mask is None:
-                raise not_allowed("segmenter, unless source.fields.mask names a mask", key="kind")
+        silent = source is not None and source.kind != "tinytown" and source.fields.mask is None
+        if value.kind == "source" and silent:
+            raise not_allowed("segmenter, unless source.fields.mask names a mask", key="kind")
         return value
 
     @field_validator("corruption")
     @classmethod
     def _source_has_captions(cls, value: Corruption, info: ValidationInfo) -> Corruption:
         source: Source | None = info.data.get("source")
-        if value.prompt == "caption" and source is not None:
-            if source.kind != "tinytown" and source.fields.caption is None:
-                raise not_allowed("empty, unless source.fields.caption names a caption", key="prompt")
+        silent = source is not None and source.kind != "tinytown" and source.fields.caption is None
+        if value.prompt == "caption" and silent:
+            raise not_allowed("empty, unless source.fields.caption names a caption", key="prompt")
         return value
 
 

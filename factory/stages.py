@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -11,11 +11,12 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
+from factory.identity import devices_of
 from factory.plan import read_plan
 from factory.recipe import Recipe
 from factory.schema import ShardOfSamples, from_table, to_table
 from factory.shards.writer import Provenance, write_shard
-from factory.sources import open_source
+from factory.sources import Reference, Source, open_source
 from factory.storage import Storage
 
 Work = Callable[[list[Sample]], list[Sample]]
@@ -32,25 +33,27 @@ class Load:
     def __call__(self, table: pa.Table) -> pa.Table:
         began = time.monotonic()
         number = table["shard"][0].as_py()
-        samples = []
-        for reference, raw in self.source.read(self.plan.shard(number)):
-            sample = Sample(reference.key, reference.url, reference.caption)
-            if isinstance(raw, Reject):
-                sample.reject(IMAGE_STAGE, raw)
-            else:
-                sample.caption = raw.caption or sample.caption
-                self.select(sample, raw.image, raw.mask)
-            samples.append(sample)
+        samples = load(self.source, self.plan.shard(number), self.select)
         return to_table(ShardOfSamples(number, samples, {"load": time.monotonic() - began}))
 
 
-class _Timed:
-    """Applies one piece of work to the samples of a shard."""
+class _Work:
+    """Applies one piece of work to the samples of a shard, and notes the time.
+
+    The model is loaded at the first call: an error then reaches the driver as it is, while one in the constructor
+    would arrive as the death of an actor.
+    """
 
     name: str
-    work: Work
+    make: Callable[[Recipe], Work]
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.work: Work | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        if self.work is None:
+            self.work = type(self).make(self.recipe)
         shard = from_table(table)
         began = time.monotonic()
         shard.samples = self.work(shard.samples)
@@ -58,26 +61,22 @@ class _Timed:
         return to_table(shard)
 
 
-class SelectRegions(_Timed):
+class SelectRegions(_Work):
     """Fills the masks."""
 
     name = "select"
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.work = region_selector(recipe)
+    make = staticmethod(lambda recipe: region_selector(recipe))
 
 
-class Corrupt(_Timed):
+class Corrupt(_Work):
     """Makes and checks the artifacts."""
 
     name = "corrupt"
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.work = corruptor(recipe)
+    make = staticmethod(lambda recipe: corruptor(recipe))
 
 
 class Write:
-    """Publishes a shard and returns its number with its counts."""
+    """Publishes a shard and returns its number."""
 
     def __init__(self, recipe: Recipe, url: str, digest: str) -> None:
         self.storage = Storage(url)
@@ -89,8 +88,22 @@ class Write:
         shard = from_table(table)
         planned = self.plan.sizes[shard.number]
         assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
-        stats = write_shard(self.storage, shard, self.how, original=self.original)
-        return pa.table({"shard": [shard.number], "accepted": [stats["accepted"]], "planned": [planned]})
+        write_shard(self.storage, shard, self.how, original=self.original)
+        return pa.table({"shard": [shard.number]})
+
+
+def load(source: Source, references: Sequence[Reference], select: ImageSelector) -> list[Sample]:
+    """Reads items from their source and selects the images; every reference gives one sample, in its order."""
+    samples = []
+    for reference, raw in source.read(references):
+        sample = Sample(reference.key, reference.url, reference.caption)
+        if isinstance(raw, Reject):
+            sample.reject(IMAGE_STAGE, raw)
+        else:
+            sample.caption = raw.caption or sample.caption
+            select(sample, raw.image, raw.mask)
+        samples.append(sample)
+    return samples
 
 
 def image_selector(recipe: Recipe) -> ImageSelector:
@@ -112,7 +125,10 @@ def region_selector(recipe: Recipe) -> Work:
         from actors.segmenter import Segmenter
 
         _one_shape_of_arithmetic(recipe)
-        scores = Segmenter(regions.checkpoint, revision=regions.revision, batch_size=regions.batch_size)
+        device = devices_of(recipe)["regions"]
+        scores = Segmenter(
+            regions.checkpoint, revision=regions.revision, batch_size=regions.batch_size, device=device
+        )
     return RegionSelector(
         scores=scores,
         threshold=regions.threshold,
@@ -129,7 +145,12 @@ def corruptor(recipe: Recipe) -> Work:
 
     _one_shape_of_arithmetic(recipe)
     settings, verify = recipe.corruption, recipe.verify
-    model = DiffusionModel(settings.model, revision=settings.revision, dtype=settings.dtype)
+    model = DiffusionModel(
+        settings.model,
+        revision=settings.revision,
+        dtype=settings.dtype,
+        device=devices_of(recipe)["corruption"],
+    )
     model.check_size(recipe.source.size)
     limits = Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin)
     return Corruptor(
@@ -155,7 +176,9 @@ def provenance(recipe: Recipe, digest: str) -> Provenance:
 
 
 def _one_shape_of_arithmetic(recipe: Recipe) -> None:
-    """Sums over threads are ordered by their number, so the number is the recipe's, not the machine's."""
+    """Fixes what would let the order of a sum depend on the machine's load or size, not on the recipe."""
     import torch
 
     torch.set_num_threads(recipe.corruption.threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,9 @@ class Storage:
         except (ImportError, ValueError) as error:
             raise OutputError(f"{url}: {error}") from error
         self._root = str(root).rstrip("/")
+        if self.local is not None:
+            # Workers of a cluster have a working folder of their own.
+            self.url = self._root
 
     @property
     def local(self) -> Path | None:
@@ -61,6 +65,16 @@ class Storage:
         names = (str(entry["name"]).rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
         return sorted(name for name in names if not name.startswith("."))
 
+    def empty(self, besides: Collection[str] = ()) -> bool:
+        """Whether nothing is in the output but the named files and hidden ones."""
+        self.files.invalidate_cache()
+        try:
+            entries = self.files.ls(self._root or "/", detail=False)
+        except FileNotFoundError:
+            return True
+        names = {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries}
+        return all(name in besides or name.startswith(".") for name in names)
+
     def publish(self, path: str, data: bytes) -> bool:
         """Writes a file that must not be there yet.
 
@@ -79,8 +93,13 @@ class Storage:
             os.link(aside, full)
         except FileExistsError:
             return False
+        except OSError:
+            # A file system without hard links: two writers at the same instant are not kept apart here.
+            if Path(full).exists():
+                return False
+            aside.replace(full)
         finally:
-            aside.unlink()
+            aside.unlink(missing_ok=True)
         return True
 
     def replace(self, path: str, data: bytes) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from actors.errors import FlawforgeError, RecipeError
@@ -65,7 +67,7 @@ def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = F
         pool = (
             str(stage.smallest) if stage.smallest == stage.largest else f"{stage.smallest} to {stage.largest}"
         )
-        table.add_row(stage.name, stage.what, pool, f"{stage.cpus:g}", f"{stage.gpus:g}")
+        table.add_row(stage.name, escape(stage.what), pool, f"{stage.cpus:g}", f"{stage.gpus:g}")
     console.print(table)
     console.print(
         f"UNet evaluations per sample: {view.unet_rows} ({view.unet_rows_explained}); "
@@ -104,10 +106,12 @@ def build(
             f"[bold]{total.accepted:,} samples[/] in {total.done} shards, {total.rejected:,} rejected"
             + (f" ({_counts(total.reasons)})" if total.reasons else "")
         )
-        console.print(f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
+        if total.skipped:
+            console.print("passed over while listing the source: " + _counts(total.skipped))
+        _say(f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
     share = total.rejected / total.planned
     if share > loaded.limits.rejects:
-        console.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
+        screen.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
         raise typer.Exit(TOO_MANY_REJECTS)
 
 
@@ -124,10 +128,10 @@ def preview(
     """Run a few items through every stage here, without Ray, and write a page to look at before a long run."""
     from flawforge.preview import run
 
-    loaded = load_recipe(recipe, set_ or [])
-    steps = _numbers(k, "--k", int) or [loaded.corruption.inversion_steps]
-    thresholds = _numbers(threshold, "--threshold", float) or [loaded.regions.threshold]
-    report = run(loaded, n, steps, thresholds, out)
+    steps = [f"corruption.inversion_steps={one}" for one in _parts(k)]
+    thresholds = [f"regions.threshold={one}" for one in _parts(threshold)]
+    choices = [[one for one in pair if one] for pair in product(thresholds or [""], steps or [""])]
+    report = run([load_recipe(recipe, [*(set_ or []), *choice]) for choice in choices], n, out)
     if as_json:
         _print_json(asdict(report))
         return
@@ -143,19 +147,18 @@ def preview(
         )
     console.print(table)
     console.print("seconds per item: " + ", ".join(f"{name} {s:.3f}" for name, s in report.seconds.items()))
-    console.print(f"look: {out}")
+    _say(f"look: {out}")
 
 
 @app.command()
 def status(url: UrlArgument, as_json: JsonOption = False) -> None:
     """Show how far a build is, from any machine that can read the output."""
-    from factory.manifest import done_shards, progress, read_stats
+    from factory.manifest import read_progress
     from factory.plan import read_plan
     from factory.storage import Storage
 
     storage = Storage(url)
-    outline = read_plan(storage)
-    total = progress(outline, {number: read_stats(storage, number) for number in done_shards(storage)})
+    total = read_progress(storage, read_plan(storage))
     if as_json:
         _print_json({**asdict(total), "complete": total.complete})
         return
@@ -164,6 +167,8 @@ def status(url: UrlArgument, as_json: JsonOption = False) -> None:
     console.print(f"accepted {total.accepted:,}, rejected {total.rejected:,}")
     if total.reasons:
         console.print("rejects: " + _counts(total.reasons))
+    if total.skipped:
+        console.print("passed over while listing the source: " + _counts(total.skipped))
     if total.done:
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in total.seconds.items())
         console.print(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
@@ -172,18 +177,15 @@ def status(url: UrlArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def verify(url: UrlArgument, as_json: JsonOption = False) -> None:
     """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""
-    from factory.identity import read_identity
-    from factory.plan import read_plan
     from factory.shards.check import verify as check
     from factory.storage import Storage
 
-    storage = Storage(url)
-    verdict = check(storage, read_plan(storage), read_identity(storage).digest)
+    verdict = check(Storage(url))
     if as_json:
         _print_json({**asdict(verdict), "sound": verdict.sound})
     else:
         for problem in verdict.problems:
-            console.print(f"[red]wrong[/] {problem}", highlight=False)
+            _say(f"wrong: {problem}")
         sign = "=" if verdict.accepted + verdict.rejected == verdict.planned else "is not"
         console.print(
             f"accepted {verdict.accepted:,} + rejected {verdict.rejected:,} {sign} planned {verdict.planned:,}; "
@@ -204,7 +206,7 @@ def gallery(
     storage = Storage(url)
     name = parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
     shown = write_gallery(storage, name, tiles=tiles)
-    console.print(f"{url}/{PATH} shows {shown} samples")
+    _say(f"{url}/{PATH} shows {shown} samples")
 
 
 @app.command()
@@ -219,7 +221,7 @@ def doctor(as_json: JsonOption = False) -> None:
         table = Table("", "what", "found", "what to do", box=None, show_header=False)
         for finding in findings:
             mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
-            table.add_row(mark, finding.name, finding.value, "" if finding.ok else finding.advice)
+            table.add_row(mark, finding.name, escape(finding.value), "" if finding.ok else finding.advice)
         console.print(table)
     raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
 
@@ -232,12 +234,19 @@ def main() -> NoReturn:
         _complain(error, USAGE)
     except FlawforgeError as error:
         _complain(error, FAILED)
+    except OSError as error:
+        _complain(error, FAILED)
     sys.exit(DONE)
 
 
-def _complain(error: FlawforgeError, code: int) -> NoReturn:
+def _complain(error: Exception, code: int) -> NoReturn:
     print(f"flawforge: {error}", file=sys.stderr)
     sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """Prints words that may hold anything, as they are."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(document: Any) -> None:
@@ -248,8 +257,5 @@ def _counts(counts: Any) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _numbers(text: str, option: str, kind: type[Any]) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: numbers with commas between them", param_hint=option) from None
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

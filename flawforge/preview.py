@@ -11,12 +11,14 @@ from itertools import islice
 from pathlib import Path
 
 from actors.batch import METRICS, Sample
-from actors.errors import Reject
+from actors.errors import SourceError
+from eval.gallery import LARGEST_SIDE
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.outlook import outlook
 from factory.recipe import Recipe
+from factory.shards.previews import NAMES, shrink
 from factory.sources import open_source
-from factory.stages import corruptor, image_selector, region_selector
+from factory.stages import corruptor, image_selector, load, region_selector
 
 
 @dataclass(frozen=True)
@@ -48,34 +50,42 @@ class Report:
     seconds: Mapping[str, float]
 
 
-def run(
-    recipe: Recipe, items: int, inversion_steps: Sequence[int], thresholds: Sequence[float], page: Path
-) -> Report:
-    """Tries every choice on the first `items` items and writes a page with all of them side by side."""
-    source = open_source(recipe.source, recipe.seed)
+def run(recipes: Sequence[Recipe], items: int, page: Path) -> Report:
+    """Tries every recipe on the first `items` items and writes a page with all of them side by side.
+
+    Args:
+        recipes: one source, with other inversion steps or thresholds.
+        items: how many.
+        page: the HTML file to write; its folder is made.
+
+    Raises:
+        SourceError: the source has no items.
+        ModelError: weights are missing, or a GPU is asked for and none is here.
+    """
+    page.parent.mkdir(parents=True, exist_ok=True)
+    first = recipes[0]
+    source = open_source(first.source, first.seed)
+    total = outlook(first).items
     began = time.monotonic()
-    select = image_selector(recipe)
-    loaded = []
-    for reference, raw in source.read(list(islice(source.list(), items))):
-        sample = Sample(reference.key, reference.url, reference.caption)
-        if isinstance(raw, Reject):
-            sample.reject("select_image", raw)
-        else:
-            sample.caption = raw.caption or sample.caption
-            select(sample, raw.image, raw.mask)
-        loaded.append(sample)
+    loaded = load(source, list(islice(source.list(), items)), image_selector(first))
+    if not loaded:
+        raise SourceError("the source has no items to try")
     seconds = {"load": (time.monotonic() - began) / len(loaded)}
-    total = outlook(recipe).items
     trials, tiles = [], []
-    for threshold in thresholds:
-        for k in inversion_steps:
-            samples, spent = _try(recipe, loaded, k, threshold)
-            seconds.update({stage: value / len(loaded) for stage, value in spent.items()})
-            each = sum(seconds.values())
-            reasons = Counter(sample.reason for sample in samples if sample.rejected)
-            accepted = sum(not sample.rejected for sample in samples)
-            trials.append(Trial(k, threshold, accepted, dict(reasons), each, each * total / 3600))
-            tiles += [_tile(sample, k, threshold) for sample in samples]
+    for recipe in recipes:
+        samples, spent = _try(recipe, loaded)
+        seconds.update({stage: value / len(loaded) for stage, value in spent.items()})
+        each = sum(seconds.values())
+        trial = Trial(
+            inversion_steps=recipe.corruption.inversion_steps,
+            threshold=recipe.regions.threshold,
+            accepted=sum(not sample.rejected for sample in samples),
+            reasons=dict(Counter(sample.reason for sample in samples if sample.rejected)),
+            seconds_per_item=each,
+            hours_for_all=each * total / 3600,
+        )
+        trials.append(trial)
+        tiles += [_tile(sample, trial) for sample in samples]
     tiles.sort(key=lambda tile: tile.key.split()[0])
     figures = [
         Figure(
@@ -85,33 +95,26 @@ def run(
         )
         for trial in trials
     ]
-    notes = ["Every item once per choice. Filter by text, such as 'k=10'."]
-    page.write_text(gallery_page(title=f"{recipe.name}: preview", figures=figures, tiles=tiles, notes=notes))
+    notes = ["Every item once per choice. Filter by text, such as k=10."]
+    page.write_text(gallery_page(title=f"{first.name}: preview", figures=figures, tiles=tiles, notes=notes))
     return Report(len(loaded), tuple(trials), seconds)
 
 
-def _try(
-    recipe: Recipe, loaded: Sequence[Sample], k: int, threshold: float
-) -> tuple[list[Sample], dict[str, float]]:
-    changed = recipe.model_copy(
-        update={
-            "regions": recipe.regions.model_copy(update={"threshold": threshold}),
-            "corruption": recipe.corruption.model_copy(update={"inversion_steps": k}),
-        }
-    )
+def _try(recipe: Recipe, loaded: Sequence[Sample]) -> tuple[list[Sample], dict[str, float]]:
     samples = copy.deepcopy(list(loaded))
     spent = {}
     for name, make in (("select", region_selector), ("corrupt", corruptor)):
-        work = make(changed)
+        work = make(recipe)
         began = time.monotonic()
         samples = work(samples)
         spent[name] = time.monotonic() - began
     return samples, spent
 
 
-def _tile(sample: Sample, k: int, threshold: float) -> Tile:
+def _tile(sample: Sample, trial: Trial) -> Tile:
+    pictures = (sample.image, sample.corrupted, sample.mask, sample.changed)
     return Tile(
-        key=f"{sample.key} k={k} threshold={threshold:g}",
+        key=f"{sample.key} k={trial.inversion_steps} threshold={trial.threshold:g}",
         status="rejected" if sample.rejected else "accepted",
         stage=sample.stage,
         reason=sample.reason,
@@ -119,8 +122,5 @@ def _tile(sample: Sample, k: int, threshold: float) -> Tile:
         caption=sample.caption,
         source=sample.source,
         metrics={name: sample.metrics.get(name, float("nan")) for name in METRICS},
-        before=sample.image,
-        after=sample.corrupted,
-        mask=sample.mask,
-        changed=sample.changed,
+        **shrink(dict(zip(NAMES, pictures, strict=True)), LARGEST_SIDE),
     )

@@ -6,13 +6,12 @@ import time
 
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from eval.gallery import PATH, write_gallery
 from factory.build import build
-from factory.identity import read_identity
 from factory.manifest import Progress
 from factory.monitor import monitor
-from factory.plan import read_plan
 from factory.recipe import load_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
@@ -23,34 +22,37 @@ def run(console: Console, out: str, items: int) -> int:
     began = time.monotonic()
     recipe = load_recipe("quickstart", [f"source.limit={items}"])
     console.print(
-        f"[bold]Flawforge[/] breaks {items} clean scenes of its embedded world, each in one region."
+        f"[bold]Flawforge[/] breaks {items} clean scenes of its embedded world, each in one region or two."
     )
-    console.print("Look at the recipe with: flawforge plan quickstart\n")
+    console.print("The recipe: flawforge plan quickstart\n")
     with monitor(console) as view:
         total = build(recipe, out, show=view.show)
     storage = Storage(out)
     write_gallery(storage, recipe.name)
-    verdict = verify(storage, read_plan(storage), read_identity(storage).digest)
+    verdict = verify(storage)
     for problem in verdict.problems:
-        console.print(f"[red]wrong[/] {problem}", highlight=False)
-    console.print(_closing(out, total, sound=verdict.sound, seconds=time.monotonic() - began))
+        console.print(f"wrong: {problem}", markup=False, highlight=False)
+    words = _closing(out, total, sound=verdict.sound)
+    seconds = int(time.monotonic() - began)
+    console.print(Panel(words, title=f"done in {seconds // 60}:{seconds % 60:02d}", expand=False))
     return 0 if verdict.sound else 1
 
 
-def _closing(out: str, total: Progress, *, sound: bool, seconds: float) -> Panel:
+def _closing(out: str, total: Progress, *, sound: bool) -> Text:
     reasons = ", ".join(f"{count} {reason}" for reason, count in total.reasons.items()) or "none"
-    state = "every byte and every item accounted for" if sound else "[red]not sound, see above[/]"
-    return Panel(
-        f"[bold]{total.accepted}[/] images with artifacts and their masks, in {total.done} shards\n"
-        f"{total.rejected} items rejected: {reasons}\n"
-        f"{total.accepted} + {total.rejected} = {total.planned} planned; {state}\n\n"
-        f"look      [bold]{out}/{PATH}[/]  (any browser, no server)\n"
-        f"shards    {out}/shards/*.tar   WebDataset: image, mask, changed, original, json\n"
-        f"totals    {out}/manifest.json, {out}/README.md\n\n"
-        "next\n"
-        "  flawforge preview quickstart --k 5,10,20,30     how strong should it be?\n"
-        f"  flawforge build quickstart --set corruption.method=none --out {out}-none\n"
-        "  flawforge build images --set 'source.urls=[/my/pictures]' --out out/mine\n",
-        title=f"done in {int(seconds // 60)}:{int(seconds % 60):02d}",
-        expand=False,
+    state = "every item and every shard accounted for" if sound else "NOT SOUND, see above"
+    lines = (
+        f"{total.accepted} images with artifacts and their masks, in {total.done} shards",
+        f"{total.rejected} items rejected: {reasons}",
+        f"{total.accepted} + {total.rejected} = {total.planned} planned; {state}",
+        "",
+        f"look      {out}/{PATH}   (any browser, no server)",
+        f"shards    {out}/shards/*.tar   WebDataset: image, mask, changed, original, json",
+        f"totals    {out}/manifest.json, {out}/README.md",
+        "",
+        "next",
+        "  flawforge preview quickstart --k 5,10,20,30       how strong should it be?",
+        f"  flawforge verify {out}",
+        "  flawforge plan images                             your own pictures: copy and edit recipes/images.yaml",
     )
+    return Text("\n".join(lines))

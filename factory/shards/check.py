@@ -15,9 +15,19 @@ from PIL import Image
 
 from actors.batch import METRICS
 from actors.errors import OutputError
-from factory.manifest import done_shards, read_stats
-from factory.plan import Plan, shard_name
-from factory.shards.records import INDEX_SCHEMA, index_path, stats_path, tar_path
+from factory.identity import Identity, read_identity
+from factory.manifest import PATH as MANIFEST
+from factory.manifest import done_shards, manifest
+from factory.plan import PATH as PLAN
+from factory.plan import Plan, read_plan, shard_name
+from factory.shards.records import (
+    INDEX_SCHEMA,
+    FileRecord,
+    index_path,
+    read_sidecar,
+    stats_path,
+    tar_path,
+)
 from factory.storage import Storage
 
 PICTURES = ("image.png", "mask.png", "changed.png")
@@ -62,10 +72,18 @@ class Verdict:
         return not self.problems and self.accepted + self.rejected == self.planned
 
 
-def verify(storage: Storage, plan: Plan, digest: str) -> Verdict:
-    """Reads every shard whole and compares it with plan, index and sidecar."""
-    done = done_shards(storage)
+def verify(storage: Storage) -> Verdict:
+    """Reads every shard whole and compares it with plan, index and sidecar; then the manifest with all of them.
+
+    Raises:
+        OutputError: plan or identity are missing or damaged, so that there is nothing to compare with.
+    """
+    identity, plan_sha256 = read_identity(storage)
+    plan = read_plan(storage)
+    digest, done = identity.digest, done_shards(storage)
     problems = list(_strays(storage, plan, done))
+    if hashlib.sha256(storage.read(PLAN)).hexdigest() != plan_sha256:
+        problems.append(Problem(PLAN, "it is not the plan that the output was begun with (sha256 differs)"))
     accepted = rejected = 0
     for number in range(len(plan.sizes)):
         if number not in done:
@@ -81,6 +99,8 @@ def verify(storage: Storage, plan: Plan, digest: str) -> Verdict:
         problems += found
         good = sum(status == "accepted" for status in rows)
         accepted, rejected = accepted + good, rejected + len(rows) - good
+    if not problems:
+        problems += _check_manifest(storage, plan, identity)
     return Verdict(plan.items, accepted, rejected, len(plan.sizes), len(done), tuple(problems))
 
 
@@ -90,12 +110,12 @@ def check_shard(storage: Storage, plan: Plan, number: int, digest: str) -> tuple
     Raises:
         OutputError: a file of the shard is missing or cannot be read at all.
     """
-    stats = read_stats(storage, number)
+    sidecar = read_sidecar(storage, number)
     index = storage.read(index_path(number))
     problems = []
-    if hashlib.sha256(index).hexdigest() != stats["index"]["sha256"]:
+    if hashlib.sha256(index).hexdigest() != sidecar.index.sha256:
         problems.append(Problem(index_path(number), "its sha256 is not that of the sidecar"))
-    if stats["digest"] != digest:
+    if sidecar.digest != digest:
         problems.append(Problem(stats_path(number), "it was made by another recipe (digest differs)"))
     rows = _index_rows(index, number, storage)
     keys = [str(row["key"]) for row in rows]
@@ -109,11 +129,11 @@ def check_shard(storage: Storage, plan: Plan, number: int, digest: str) -> tuple
             problems.append(Problem(f"{index_path(number)} {row['key']}", "rejected without a reason"))
     counts = {"planned": len(rows), "accepted": len(accepted), "rejected": len(rows) - len(accepted)}
     problems += [
-        Problem(stats_path(number), f"{name} is {stats[name]}, the index has {count}")
+        Problem(stats_path(number), f"{name} is {getattr(sidecar, name)}, the index has {count}")
         for name, count in counts.items()
-        if stats[name] != count
+        if getattr(sidecar, name) != count
     ]
-    problems += _check_tar(storage, number, stats["tar"], accepted)
+    problems += _check_tar(storage, number, sidecar.tar, accepted)
     return [str(row["status"]) for row in rows], problems
 
 
@@ -129,7 +149,7 @@ def read_index(storage: Storage, number: int) -> list[dict[str, object]]:
 def _index_rows(data: bytes, number: int, storage: Storage) -> list[dict[str, object]]:
     try:
         table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise OutputError(f"{storage.url}: {index_path(number)} is damaged: {error}") from error
     if table.schema.names != INDEX_SCHEMA.names:
         raise OutputError(f"{storage.url}: {index_path(number)} has other columns than this version writes")
@@ -137,7 +157,7 @@ def _index_rows(data: bytes, number: int, storage: Storage) -> list[dict[str, ob
 
 
 def _check_tar(
-    storage: Storage, number: int, recorded: dict[str, object] | None, accepted: dict[str, dict[str, object]]
+    storage: Storage, number: int, recorded: FileRecord | None, accepted: dict[str, dict[str, object]]
 ) -> Iterator[Problem]:
     path = tar_path(number)
     if recorded is None:
@@ -150,9 +170,9 @@ def _check_tar(
         yield Problem(path, "missing: the sidecar stands without its tar")
         return
     data = storage.read(path)
-    if len(data) != recorded["bytes"]:
-        yield Problem(path, f"{len(data)} bytes, the sidecar says {recorded['bytes']}")
-    if hashlib.sha256(data).hexdigest() != recorded["sha256"]:
+    if len(data) != recorded.bytes:
+        yield Problem(path, f"{len(data)} bytes, the sidecar says {recorded.bytes}")
+    if hashlib.sha256(data).hexdigest() != recorded.sha256:
         yield Problem(path, "its sha256 is not that of the sidecar: bytes were changed")
     try:
         members = _members(data)
@@ -217,6 +237,18 @@ def _check_json(key: str, row: dict[str, object], data: bytes) -> Iterator[str]:
         yield f"json says its key is {about['key']!r}"
     if about["seed"] != row["seed"]:
         yield f"json has the seed {about['seed']}, the index {row['seed']}"
+
+
+def _check_manifest(storage: Storage, plan: Plan, identity: Identity) -> Iterator[Problem]:
+    if not storage.exists(MANIFEST):
+        return  # a run that is not finished has none yet
+    try:
+        there = json.loads(storage.read(MANIFEST))
+        same = there == manifest(storage, plan, identity, there["name"])
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        yield Problem(MANIFEST, "it does not say what the sidecars say; the next build writes it anew")
 
 
 def _strays(storage: Storage, plan: Plan, done: Iterable[int]) -> Iterator[Problem]:

@@ -19,6 +19,8 @@ from factory.shards.previews import NAMES, shrink
 from factory.shards.records import (
     INDEX_SCHEMA,
     PREVIEWS_PER_REASON,
+    FileRecord,
+    Sidecar,
     index_path,
     stats_path,
     tar_path,
@@ -38,43 +40,33 @@ class Provenance:
     inversion_steps: int
 
 
-def write_shard(
-    storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool
-) -> dict[str, object]:
+def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> None:
     """Publishes `shards/N.tar` (unless everything was rejected), `index/N.parquet` and `stats/N.json`.
 
     Args:
         original: whether each sample carries its clean image as `KEY.original.png`.
-
-    Returns:
-        The content of `stats/N.json`.
     """
     accepted = [sample for sample in shard.samples if not sample.rejected]
     tar = tar_bytes(accepted, how, original=original) if accepted else None
     index = index_bytes(shard.samples)
-    stats: dict[str, object] = {
-        "schema_version": SCHEMA_VERSION,
-        "shard": shard.number,
-        "digest": how.digest,
-        "planned": len(shard.samples),
-        "accepted": len(accepted),
-        "rejected": len(shard.samples) - len(accepted),
-        "unverified": sum(not sample.verified for sample in accepted),
-        "reasons": dict(
-            sorted(Counter(sample.reason for sample in shard.samples if sample.rejected).items())
-        ),
-        "unet_rows": sum(sample.unet_rows for sample in shard.samples),
-        "tar": None if tar is None else {"bytes": len(tar), "sha256": hashlib.sha256(tar).hexdigest()},
-        "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
-        "seconds": {stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
-    }
-    if storage.exists(stats_path(shard.number)):
-        return dict(json.loads(storage.read(stats_path(shard.number))))
+    sidecar = Sidecar(
+        schema_version=SCHEMA_VERSION,
+        shard=shard.number,
+        digest=how.digest,
+        planned=len(shard.samples),
+        accepted=len(accepted),
+        rejected=len(shard.samples) - len(accepted),
+        unverified=sum(not sample.verified for sample in accepted),
+        reasons=dict(sorted(Counter(sample.reason for sample in shard.samples if sample.rejected).items())),
+        unet_rows=sum(sample.unet_rows for sample in shard.samples),
+        tar=None if tar is None else _record(tar),
+        index=_record(index),
+        seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
+    )
     if tar is not None:
-        _put(storage, tar_path(shard.number), tar)
-    _put(storage, index_path(shard.number), index)
-    storage.publish(stats_path(shard.number), _json(stats))
-    return stats
+        _put(storage, shard.number, tar_path(shard.number), tar)
+    _put(storage, shard.number, index_path(shard.number), index)
+    storage.publish(stats_path(shard.number), sidecar.model_dump_json().encode())
 
 
 def tar_bytes(samples: list[Sample], how: Provenance, *, original: bool) -> bytes:
@@ -153,10 +145,15 @@ def _previews(sample: Sample) -> dict[str, bytes | None]:
     return {f"preview_{name}": data for name, data in shrink(pictures, PREVIEW_SIDE).items()}
 
 
-def _put(storage: Storage, path: str, data: bytes) -> None:
-    """Publishes a file of a shard that is not committed; what a killed writer left there is replaced."""
-    if not storage.publish(path, data):
-        storage.replace(path, data)
+def _put(storage: Storage, number: int, path: str, data: bytes) -> None:
+    """Publishes a file of a shard. What a killed writer left is replaced; what is committed never is."""
+    if storage.publish(path, data) or storage.exists(stats_path(number)) or storage.read(path) == data:
+        return
+    storage.replace(path, data)
+
+
+def _record(data: bytes) -> FileRecord:
+    return FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _json(document: dict[str, object]) -> bytes:

@@ -99,10 +99,13 @@ def missing(files: Any, path: str) -> Reject:
     """The reject for a file that was deleted since it was planned.
 
     Raises:
-        SourceError: its folder on a disk is gone too. An unmounted disk says nothing about its items.
+        SourceError: its folder on a disk is gone or empty. An unmounted disk says nothing about its items.
     """
-    if isinstance(files, LocalFileSystem) and not files.exists(files._parent(path)):
-        raise SourceError(f"{files.unstrip_protocol(path)}: its folder is gone; is a disk not mounted?")
+    folder = files._parent(path)
+    if isinstance(files, LocalFileSystem) and not (files.exists(folder) and files.ls(folder, detail=False)):
+        raise SourceError(
+            f"{files.unstrip_protocol(path)}: its folder is gone or empty; is a disk not mounted?"
+        )
     return Reject("missing", "the file was there when the data set was planned, and is not any more")
 
 

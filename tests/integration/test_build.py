@@ -11,31 +11,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.errors import OutputError
+from actors.errors import ModelError, OutputError, SourceError
+from eval.gallery import write_gallery
 from factory.build import build
 from factory.identity import read_identity
 from factory.manifest import done_shards
-from factory.plan import read_plan
+from factory.recipe import parse_recipe
 from factory.shards.check import Verdict, verify
 from factory.storage import Storage
-from tests.integration.conftest import content_of
+from tests.browser import chromium, visit
+from tests.integration.conftest import SMALL, content_of
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, ray_here) -> Path:
-    from factory.recipe import parse_recipe
-    from tests.integration.conftest import SMALL
-
     out = tmp_path_factory.mktemp("built") / "out"
     build(parse_recipe(SMALL, "small.yaml"), str(out))
     return out
 
 
 def check(out: Path) -> Verdict:
-    storage = Storage(str(out))
-    return verify(storage, read_plan(storage), read_identity(storage).digest)
+    return verify(Storage(str(out)))
 
 
 def test_every_item_is_accounted_for(built):
@@ -46,7 +44,7 @@ def test_every_item_is_accounted_for(built):
     totals = manifest["totals"]
     assert totals["accepted"] + totals["rejected"] == totals["planned"] == 20
     assert totals["accepted"] == verdict.accepted > 0
-    assert manifest["digest"] == read_identity(Storage(str(built))).digest
+    assert manifest["digest"] == read_identity(Storage(str(built)))[0].digest
     assert "tinytown@" in manifest["models"]["corruption"]
 
 
@@ -99,13 +97,63 @@ def test_another_pool_size_is_not_refused(built, small):
     assert total.complete and content_of(built) == before
 
 
-def test_overwrite_touches_its_own_output_only(tmp_path, small):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_stranger_s_folder_is_left_alone(tmp_path, small, overwrite):
     stranger = tmp_path / "pictures"
-    stranger.mkdir()
-    (stranger / "mine.txt").write_text("keep me")
-    with pytest.raises(OutputError, match="no data set of ours; nothing was deleted"):
-        build(small(), str(stranger), overwrite=True)
-    assert (stranger / "mine.txt").read_text() == "keep me"
+    (stranger / "stats").mkdir(parents=True)
+    (stranger / "README.md").write_text("keep me")
+    with pytest.raises(OutputError, match="no data set of ours; nothing was changed"):
+        build(small(), str(stranger), overwrite=overwrite)
+    assert sorted(path.name for path in stranger.iterdir()) == ["README.md", "stats"]
+    assert (stranger / "README.md").read_text() == "keep me"
+
+
+def test_overwriting_with_a_source_that_is_not_there_destroys_nothing(built, tmp_path):
+    before = content_of(built)
+    recipe = parse_recipe(
+        f"""
+        name: typo
+        source: {{kind: webdataset, urls: [{tmp_path}/nowhere/*.tar], size: 64, fields: {{mask: mask.png}}}}
+        regions: {{kind: source}}
+        """,
+        "typo.yaml",
+    )
+    with pytest.raises(SourceError, match="nowhere"):
+        build(recipe, str(built), overwrite=True)
+    assert content_of(built) == before
+    with pytest.raises(SourceError, match="nowhere"):
+        build(recipe, str(tmp_path / "fresh"))
+    assert not (tmp_path / "fresh" / "identity.json").exists()
+
+
+def test_an_error_of_a_stage_reaches_the_user(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in "abc":
+        Image.new("RGB", (64, 64)).save(pictures / f"{name}.png")
+        Image.new("L", (64, 64), 255).save(pictures / f"{name}.mask.png")
+    recipe = parse_recipe(
+        f"""
+        name: changed
+        source: {{kind: images, urls: [{pictures}], size: 64, fields: {{mask: mask.png}}}}
+        regions: {{kind: source, largest_area: 1.0}}
+        execution: {{corrupt: {{cpus: 0.5}}}}
+        """,
+        "changed.yaml",
+    )
+    change_once = iter([lambda: Image.new("RGB", (80, 80)).save(pictures / "b.png")])
+    with pytest.raises(SourceError, match=r"source changed since it was planned: .*b\.png"):
+        build(recipe, str(tmp_path / "out"), show=lambda tally: next(change_once, lambda: None)())
+
+
+def test_an_impossible_size_is_told(tmp_path, small):
+    with pytest.raises(
+        ModelError, match=r"source\.size is 72; tinytown takes sides that are a multiple of 16"
+    ):
+        build(
+            parse_recipe(SMALL.replace("size: 64", "size: 72"), "odd.yaml"),
+            str(tmp_path / "out"),
+        )
 
 
 def test_webdataset_reads_the_shards(built):
@@ -131,6 +179,21 @@ def test_datasets_reads_the_shards(built, tmp_path):
     first = samples[0]
     assert first["image.png"].size == first["mask.png"].size == (64, 64)
     assert first["json"]["method"] == "noise" and 0 < first["json"]["change_inside"] <= 1
+
+
+def test_the_gallery_opens_clean_in_a_browser(built):
+    shown = write_gallery(Storage(str(built)), "small")
+    assert shown == 20
+    page = built / "gallery.html"
+    assert page.stat().st_size < 20_000_000
+    with chromium() as browser, visit(browser, page, width=360, height=800) as seen:
+        loaded = seen.page.evaluate(
+            "Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth > 0)))"
+        )
+        tiles = seen.page.locator("[data-key]").count()
+        assert loaded and all(loaded)
+        assert tiles == 20
+        assert seen.complaints == [] and seen.requests == [page.as_uri()]
 
 
 def test_the_changed_map_lies_mostly_in_the_mask(built):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,15 +16,17 @@ import pytest
 from actors.batch import METRICS, Sample
 from actors.errors import OutputError, Reject
 from actors.images import encode_image, encode_mask
-from factory.manifest import done_shards
-from factory.plan import Plan, read_plan, write_plan
+from factory.identity import Identity, check_same, claim
+from factory.manifest import done_shards, write_manifest
+from factory.plan import Plan, draw_plan, read_plan
 from factory.schema import ShardOfSamples, from_table, to_table
 from factory.shards.check import Verdict, read_index, verify
 from factory.shards.writer import Provenance, write_shard
 from factory.sources.reference import Reference
 from factory.storage import Storage
 
-HOW = Provenance("d" * 64, "noise", 50, 10)
+IDENTITY = Identity({"seed": 0}, {"corruption": "none@0"}, {"flawforge": "0"}, {"corruption": "cpu"})
+HOW = Provenance(IDENTITY.digest, "noise", 50, 10)
 
 
 def sample(number: int, *, rejected: bool = False) -> Sample:
@@ -43,15 +46,18 @@ def output(tmp_path: Path) -> Storage:
     """Three shards of four: one with a reject, one whole, one in which everything was rejected."""
     storage = Storage(str(tmp_path / "out"))
     references = [Reference(f"item-{n}", f"file-{n}.png", "", "", "") for n in range(12)]
-    write_plan(storage, iter(references), 4, {})
+    plan = draw_plan(iter(references), 4, {})
+    storage.replace("plan.parquet", plan)
+    claim(storage, IDENTITY, plan)
     for number in range(3):
         samples = [sample(n, rejected=number == 2 or n == 1) for n in range(4 * number, 4 * number + 4)]
         write_shard(storage, ShardOfSamples(number, samples, {"load": 0.5}), HOW, original=True)
+    write_manifest(storage, read_plan(storage), IDENTITY, "test")
     return storage
 
 
 def check(storage: Storage) -> Verdict:
-    return verify(storage, read_plan(storage), HOW.digest)
+    return verify(storage)
 
 
 def problems(storage: Storage) -> str:
@@ -169,6 +175,41 @@ def test_files_that_are_not_in_the_plan(output: Storage):
 def test_a_damaged_sidecar(output: Storage):
     (Path(output.url) / "stats/000001.json").write_text("{")
     assert "stats/000001.json is damaged" in problems(output)
+
+
+@pytest.mark.parametrize("path", ["plan.parquet", "identity.json", "manifest.json", "stats/000000.json"])
+def test_damage_beside_the_shards_is_told_and_never_a_traceback(output: Storage, path: str):
+    """Truncated, and with one bit flipped in 40 places: sound only where a digit of a duration changed."""
+    file = Path(output.url) / path
+    whole = file.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 40)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            sound = check(output).sound
+        except OutputError:
+            continue
+        changed = file.read_text() if path.startswith("stats") else ""
+        assert not sound or (path.startswith("stats") and '"load":0.5' not in changed), place
+    file.write_bytes(whole[: len(whole) // 2])
+    with contextlib.suppress(OutputError):
+        assert not check(output).sound
+
+
+def test_a_committed_shard_is_never_replaced(output: Storage):
+    before = {path: output.read(path) for path in ("shards/000000.tar", "index/000000.parquet")}
+    late = [sample(n + 100) for n in range(4)]
+    write_shard(output, ShardOfSamples(0, late, {}), HOW, original=True)
+    assert {path: output.read(path) for path in before} == before
+
+
+def test_other_weights_and_other_versions_are_told_apart(output: Storage):
+    check_same(output, IDENTITY, IDENTITY)
+    weights = Identity(IDENTITY.content, {"corruption": "none@1"}, IDENTITY.versions, IDENTITY.devices)
+    with pytest.raises(OutputError, match=r'another recipe(.|\n)*models\.corruption: "none@0" -> "none@1"'):
+        check_same(output, IDENTITY, weights)
+    newer = Identity(IDENTITY.content, IDENTITY.models, {"flawforge": "1"}, IDENTITY.devices)
+    with pytest.raises(OutputError, match=r"other versions of the code(.|\n)*install the versions"):
+        check_same(output, IDENTITY, newer)
 
 
 def test_rejects_keep_their_reason_and_a_small_picture(output: Storage):
