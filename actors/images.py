@@ -109,7 +109,10 @@ def _open(data: bytes, largest_pixels: int) -> Image.Image:
             raise Reject("damaged", "it begins as an image does, but its header cannot be read") from None
         raise Reject("not_an_image", f"not a PNG, JPEG or WebP file: it begins with {data[:12]!r}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Reject("too_many_pixels", f"{error}; at most {largest_pixels:,} pixels are decoded") from None
+        found = re.search(r"\d+", str(error))  # Pillow says the product only, and no attribute holds it
+        pixels = f"{int(found[0]):,}" if found else "far too many"
+        detail = f"the header promises {pixels} pixels; at most {largest_pixels:,} are decoded"
+        raise Reject("too_many_pixels", detail) from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's header parsers raise many kinds on damaged files.

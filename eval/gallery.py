@@ -86,8 +86,6 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
     chosen = _evenly(with_pictures or rejected, max(1, quota // 5) if rejected else 0)
     if not has_tar:
         chosen = _evenly(with_pictures or rejected, quota)
-    for row in chosen:
-        yield _tile(row, {name: row[f"preview_{name}"] for name in NAMES})
     if has_tar:
         chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
         for key, files in _members(storage, number, set(chosen_rows)):
@@ -98,6 +96,8 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
                 "changed": files.get("changed.png"),
             }
             yield _tile(chosen_rows[key], pictures)
+    for row in chosen:
+        yield _tile(row, {name: row[f"preview_{name}"] for name in NAMES})
 
 
 def _tile(row: dict[str, Any], pictures: dict[str, bytes | None]) -> Tile:

@@ -103,16 +103,23 @@ def _missing(
     in a row without a new shard. What the user has to mend ends the run at once.
     """
     fruitless = 0
-    while todo := order(sorted(set(range(len(plan.sizes))) - done_shards(storage))):
+    while missing := sorted(set(range(len(plan.sizes))) - done_shards(storage)):
         # Ray and torch are imported only when there is work to do.
         from factory.pipeline import check_resources, connect, run_shards
 
         connect(address)
         check_resources(recipe)
+        trouble = BuildError(
+            f"Ray ended a pass over {len(missing)} shards without an error and without all of them"
+        )
         try:
-            yield from run_shards(recipe, storage.url, identity.digest, todo)
+            yield from run_shards(recipe, storage.url, identity.digest, order(missing))
         except BuildError as error:
-            fruitless = 0 if done_shards(storage) & set(todo) else fruitless + 1
-            if fruitless == recipe.execution.passes:
-                raise
-            log.warning("going on with what is missing after: %s", error)
+            trouble = error
+        made = done_shards(storage).intersection(missing)
+        if len(made) == len(missing):
+            return
+        fruitless = 0 if made else fruitless + 1
+        if fruitless == recipe.execution.passes:
+            raise trouble
+        log.warning("going on with what is missing after: %s", trouble)

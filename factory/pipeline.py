@@ -21,12 +21,11 @@ def connect(address: str) -> None:
     """Joins a Ray cluster, or starts one here for `local`. A cluster that is already joined is kept."""
     if ray.is_initialized():
         return
-    quiet = {"logging_level": "warning", "log_to_driver": False}
     if address == "local":
-        ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", include_dashboard=False, logging_level="error", log_to_driver=False)
         return
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, logging_level="warning", log_to_driver=False)
     except ConnectionError as error:
         raise BuildError(f"no Ray cluster answers at {address!r}: {error}") from error
 
@@ -103,7 +102,11 @@ def _stages(recipe: Recipe) -> dict[str, Stage]:
 
 
 def _resources(stage: Stage) -> dict[str, Any]:
-    """One shard per call, never merged; retries are bounded so that control comes back to the outer loop."""
+    """One shard per call, never merged.
+
+    A lost actor is made anew, but a shard that has cost four of them fails the pass, so that control comes back to
+    the outer loop: Ray's own default is to try for ever.
+    """
     return {
         "batch_size": 1,
         "batch_format": "pyarrow",
@@ -111,7 +114,7 @@ def _resources(stage: Stage) -> dict[str, Any]:
         "num_cpus": stage.cpus,
         "num_gpus": stage.gpus,
         "memory": stage.memory,
-        "max_restarts": 3,
+        "max_restarts": -1,
         "max_task_retries": 3,
     }
 
@@ -122,4 +125,4 @@ def _quieten() -> None:
     context.print_on_execution_start = False
     # Otherwise every error of a stage arrives as "UDF failed to process a data block".
     context.raise_original_map_exception = True
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -21,9 +21,7 @@ def run(console: Console, out: str, items: int) -> int:
     """Builds the recipe `quickstart` into `out`, checks it, and says what was made. Returns the exit code."""
     began = time.monotonic()
     recipe = load_recipe("quickstart", [f"source.limit={items}"])
-    console.print(
-        f"[bold]Flawforge[/] breaks {items} clean scenes of its embedded world, each in one region or two."
-    )
+    console.print(f"[bold]Flawforge[/] breaks {items} clean scenes of its embedded world in chosen regions.")
     console.print("The recipe: flawforge plan quickstart\n")
     with monitor(console) as view:
         total = build(recipe, out, show=view.show)
@@ -47,12 +45,12 @@ def _closing(out: str, total: Progress, *, sound: bool) -> Text:
         f"{total.accepted} + {total.rejected} = {total.planned} planned; {state}",
         "",
         f"look      {out}/{PATH}   (any browser, no server)",
-        f"shards    {out}/shards/*.tar   WebDataset: image, mask, changed, original, json",
+        f"shards    {out}/shards/*.tar   (WebDataset)",
         f"totals    {out}/manifest.json, {out}/README.md",
         "",
         "next",
-        "  flawforge preview quickstart --k 5,10,20,30       how strong should it be?",
+        "  flawforge preview quickstart --k 10,25     how strong should it be?",
         f"  flawforge verify {out}",
-        "  flawforge plan images                             your own pictures: copy and edit recipes/images.yaml",
+        "  recipes/images.yaml                        for your own pictures: copy it, change it",
     )
     return Text("\n".join(lines))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 
-def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Writes model, optimizer and step to `folder/state.safetensors`; a kill leaves the state before."""
+def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Writes model and optimizer to `folder/state.safetensors`; a kill leaves the state before."""
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     state = optimizer.state_dict()
     for number, slots in state["state"].items():
@@ -18,12 +17,12 @@ def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
             tensors[f"optimizer.{number}.{slot}"] = torch.as_tensor(value).contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / "state.tmp"
-    save_file(tensors, aside, metadata={"step": json.dumps(step)})
+    save_file(tensors, aside)
     aside.replace(folder / "state.safetensors")
 
 
 def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restores what `save_state` wrote and returns its step; 0 where nothing was saved.
+    """Restores what `save_state` wrote and returns the optimizer's step; 0 where nothing was saved.
 
     Raises:
         RuntimeError: the saved model has another shape.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tinytown.scene import caption, sample_scene, vocabulary
+from tinytown.scene import vocabulary
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 64
@@ -17,22 +18,14 @@ MAX_TOKENS = 64
 
 def build_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer in which every word of tinytown is one token."""
-    captions = [caption(sample_scene(seed)) for seed in range(4000)] + vocabulary() * 20
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=4000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
-    )
-    bpe.train_from_iterator((text.lower() for text in captions), trainer)
-    model = json.loads(bpe.to_str())["model"]
-    vocabulary_of_pieces = {**model["vocab"]}
-    for special in (START, END):
-        vocabulary_of_pieces[special] = len(vocabulary_of_pieces)
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    words = sorted({word.lower() for word in vocabulary()} | {","})
+    pieces, merges = _byte_pairs(words)
+    numbers = {piece: number for number, piece in enumerate([*pieces, START, END])}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary_of_pieces))
-        (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-        tokenizer = CLIPTokenizer(
+        (Path(folder) / "vocab.json").write_text(json.dumps(numbers))
+        lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+        (Path(folder) / "merges.txt").write_text("\n".join(lines) + "\n")
+        return CLIPTokenizer(
             str(Path(folder) / "vocab.json"),
             str(Path(folder) / "merges.txt"),
             unk_token=END,
@@ -41,8 +34,33 @@ def build_tokenizer() -> CLIPTokenizer:
             pad_token=END,
             model_max_length=MAX_TOKENS,
         )
-    _check(tokenizer)
-    return tokenizer
+
+
+def _byte_pairs(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Pieces and merges of byte-pair encoding, trained until every word is one piece.
+
+    The library's trainer breaks ties by the order of a hash table, so that every run numbers the words anew.
+    """
+    split = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
+    pieces = sorted({piece for parts in split for piece in parts})
+    merges: list[tuple[str, str]] = []
+    while pairs := Counter(pair for parts in split for pair in pairwise(parts)):
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        if "".join(best) not in pieces:
+            pieces.append("".join(best))
+        split = [_merged(parts, best) for parts in split]
+    return pieces, merges
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    result: list[str] = []
+    for part in parts:
+        if result and (result[-1], part) == pair:
+            result[-1] += part
+        else:
+            result.append(part)
+    return result
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextModel:
@@ -62,12 +80,3 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextMo
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-
-
-def _check(tokenizer: CLIPTokenizer) -> None:
-    for word in vocabulary():
-        pieces = tokenizer.tokenize(word)
-        if len(pieces) != 1:
-            raise ValueError(
-                f"the word {word!r} is split into {pieces}: train the tokenizer on more captions"
-            )

@@ -104,9 +104,9 @@ def train(out: Path, steps: int, seed: int = 0) -> None:
             speed = (step + 1 - start) / (time.monotonic() - began)
             log.info("step %d loss %.4f %.2f steps/s", step + 1, np.mean(losses[-100:]), speed)
         if step % 500 == 499:
-            save_state(state, models, optimizer, step + 1)
+            save_state(state, models, optimizer)
             write_pipeline(out / "sd", vae, models["ema"], tokenizer)
-    save_state(state, models, optimizer, max(start, steps))
+    save_state(state, models, optimizer)
     write_pipeline(out / "sd", vae, models["ema"], tokenizer)
 
 

@@ -62,7 +62,9 @@ def train(out: Path, steps: int, seed: int = 0) -> None:
         # Drawn from (seed, step) alone, so that a resumed run sees what an unbroken one would have seen.
         rng = np.random.default_rng((seed, step))
         rows = rng.integers(0, len(data.images), BATCH)
-        loss = _loss(vae, tensor(data.images[rows]), torch.from_numpy(data.detail[rows]).long())
+        generator = torch.Generator().manual_seed(seed * 10_000_000 + step)
+        detail = torch.from_numpy(data.detail[rows]).long()
+        loss = _loss(vae, tensor(data.images[rows]), detail, generator)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -71,8 +73,8 @@ def train(out: Path, steps: int, seed: int = 0) -> None:
             speed = (step + 1 - start) / (time.monotonic() - began)
             log.info("step %d loss %.4f %.2f steps/s", step + 1, loss.item(), speed)
         if step % 500 == 499:
-            save_state(out / "vae-state", vae, optimizer, step + 1)
-    save_state(out / "vae-state", vae, optimizer, steps)
+            save_state(out / "vae-state", vae, optimizer)
+    save_state(out / "vae-state", vae, optimizer)
     vae.eval()
     vae.register_to_config(scaling_factor=_scaling_factor(vae, data))
     vae.half().save_pretrained(out / "vae")
@@ -102,12 +104,12 @@ def _rate(step: int, steps: int) -> float:
     return LEARNING_RATE * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * decay))
 
 
-def _loss(vae: AutoencoderKL, images: Tensor, detail: Tensor) -> Tensor:
+def _loss(vae: AutoencoderKL, images: Tensor, detail: Tensor, generator: torch.Generator) -> Tensor:
     weight = DETAIL_WEIGHTS[detail][:, None]
     weight = weight / weight.mean()
     with torch.autocast("cpu", torch.bfloat16):
         posterior = vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist
-        back = vae.decode(posterior.sample()).sample
+        back = vae.decode(posterior.sample(generator)).sample
     error = back.float() - images
     across = (error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]
     down = (error[..., 1:, :] - error[..., :-1, :]).abs() * weight[..., 1:, :]

@@ -43,7 +43,7 @@ def test_light_commands_import_nothing_heavy(command: list[str]):
 def test_plan_as_json():
     view = json.loads(run("plan", "quickstart", "--set", "source.limit=100", "--json").stdout)
     assert view["items"] == 100 and view["shards"] == 2
-    # 20 steps with 2 iterations: 60 for the inversion, 20 for the round trip, 20 for the resampling
+    # 25 steps with 1 iteration: 50 for the inversion, 25 for the round trip, 25 for the resampling
     assert view["unet_rows"] == 100
 
 

@@ -1,0 +1,31 @@
+"""Every word of tinytown is one token, and a caption fits the encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinytown.scene import caption, sample_scene, vocabulary
+from train.tinytown_text import MAX_TOKENS, build_text_encoder, build_tokenizer
+
+
+def test_one_token_a_word_and_all_captions_fit(tmp_path: Path):
+    tokenizer = build_tokenizer()
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in vocabulary())
+    longest = max(len(tokenizer(caption(sample_scene(seed))).input_ids) for seed in range(500))
+    assert longest <= MAX_TOKENS
+    tokenizer.save_pretrained(tmp_path)
+    again = type(tokenizer).from_pretrained(tmp_path)
+    text = caption(sample_scene(3))
+    assert again(text).input_ids == tokenizer(text).input_ids
+    states = build_text_encoder(tokenizer)(tokenizer([text], return_tensors="pt").input_ids)
+    assert states.last_hidden_state.shape[-1] == 128
+
+
+def test_the_shipped_tokenizer_is_the_one_that_the_program_makes():
+    shipped = Path(__file__).parents[2] / "tinytown" / "weights" / "sd" / "tokenizer"
+    tokenizer = build_tokenizer()
+    there = type(tokenizer).from_pretrained(shipped)
+    for seed in range(50):
+        assert (
+            there(caption(sample_scene(seed))).input_ids == tokenizer(caption(sample_scene(seed))).input_ids
+        )
