@@ -11,11 +11,11 @@ import numpy as np
 from actors.batch import METRICS
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.identity import read_identity
-from factory.manifest import Progress, done_shards, progress
+from factory.manifest import Progress, progress, read_sidecars
 from factory.plan import read_plan
 from factory.shards.check import read_index
 from factory.shards.previews import NAMES, shrink
-from factory.shards.records import read_sidecar, tar_path
+from factory.shards.records import tar_path
 from factory.storage import Storage
 
 PATH = "gallery.html"
@@ -35,10 +35,9 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
         OutputError: nothing was built there.
     """
     plan = read_plan(storage)
-    done = sorted(done_shards(storage))
-    sidecars = {number: read_sidecar(storage, number) for number in done}
+    sidecars = read_sidecars(storage)
     shown: list[Tile] = []
-    numbers = _evenly(done, LARGEST_SHARDS)
+    numbers = _evenly(list(sidecars), LARGEST_SHARDS)
     for place, number in enumerate(numbers):
         quota = tiles * (place + 1) // len(numbers) - tiles * place // len(numbers)
         shown += _shard_tiles(storage, number, quota, has_tar=sidecars[number].tar is not None)

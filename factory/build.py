@@ -10,7 +10,7 @@ from factory.card import write_card
 from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, check_same, claim, read_identity
 from factory.manifest import PATH as MANIFEST
-from factory.manifest import Progress, done_shards, read_progress, write_manifest
+from factory.manifest import Progress, done_shards, progress, read_sidecars, write_manifest
 from factory.monitor import Tally
 from factory.plan import PATH as PLAN
 from factory.plan import Plan, draw_plan, read_plan
@@ -56,7 +56,7 @@ def build(
     identity = Identity.of(recipe)
     plan = _begin(recipe, storage, identity, overwrite=overwrite)
     storage.replace(RECIPE, dump(recipe).encode())
-    tally = Tally(read_progress(storage, plan))
+    tally = Tally(progress(plan, read_sidecars(storage)))
     show(tally)
     for number in _missing(recipe, storage, plan, identity, address, order):
         tally.add(read_sidecar(storage, number))
@@ -72,11 +72,11 @@ def _begin(recipe: Recipe, storage: Storage, identity: Identity, *, overwrite: b
     The source is listed before anything is touched, and the identity is written last, so that a mistyped source
     neither destroys a data set nor ties the folder to the mistake.
     """
-    begun = storage.exists(IDENTITY) and storage.exists(PLAN)
+    begun = storage.exists(IDENTITY)
     if begun and not overwrite:
         check_same(storage, read_identity(storage)[0], identity)
         return read_plan(storage)
-    if not storage.exists(IDENTITY) and not storage.empty(besides=(PLAN,)):
+    if not begun and not storage.empty(besides=(PLAN,)):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )

@@ -76,15 +76,15 @@ def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
     )
 
 
-def read_progress(storage: Storage, plan: Plan) -> Progress:
-    """Adds up the sidecars of an output."""
-    return progress(plan, {number: read_sidecar(storage, number) for number in sorted(done_shards(storage))})
+def read_sidecars(storage: Storage) -> dict[int, Sidecar]:
+    """The sidecars of an output by shard number, rising."""
+    return {number: read_sidecar(storage, number) for number in sorted(done_shards(storage))}
 
 
-def manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> dict[str, Any]:
+def manifest(
+    plan: Plan, identity: Identity, sidecars: Mapping[int, Sidecar], total: Progress, name: str
+) -> dict[str, Any]:
     """The content of `manifest.json`, from nothing but plan, identity and sidecars."""
-    sidecars = {number: read_sidecar(storage, number) for number in sorted(done_shards(storage))}
-    total = progress(plan, sidecars)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -117,5 +117,8 @@ def manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> dic
 
 def write_manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> Progress:
     """Rebuilds `manifest.json` and returns the totals."""
-    storage.replace(PATH, json.dumps(manifest(storage, plan, identity, name), indent=1).encode())
-    return read_progress(storage, plan)
+    sidecars = read_sidecars(storage)
+    total = progress(plan, sidecars)
+    document = manifest(plan, identity, sidecars, total, name)
+    storage.replace(PATH, json.dumps(document, indent=1).encode())
+    return total

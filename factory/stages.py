@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ class Load:
         return to_table(ShardOfSamples(number, samples, {"load": time.monotonic() - began}))
 
 
-class _Work:
+class _Work(ABC):
     """Applies one piece of work to the samples of a shard, and notes the time.
 
     The model is loaded at the first call: an error then reaches the driver as it is, while one in the constructor
@@ -45,7 +46,6 @@ class _Work:
     """
 
     name: str
-    make: Callable[[Recipe], Work]
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -53,26 +53,34 @@ class _Work:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self.work is None:
-            self.work = type(self).make(self.recipe)
+            self.work = self.make()
         shard = from_table(table)
         began = time.monotonic()
         shard.samples = self.work(shard.samples)
         shard.seconds[self.name] = time.monotonic() - began
         return to_table(shard)
 
+    @abstractmethod
+    def make(self) -> Work:
+        """Loads what the work needs."""
+
 
 class SelectRegions(_Work):
     """Fills the masks."""
 
     name = "select"
-    make = staticmethod(lambda recipe: region_selector(recipe))
+
+    def make(self) -> Work:
+        return region_selector(self.recipe)
 
 
 class Corrupt(_Work):
     """Makes and checks the artifacts."""
 
     name = "corrupt"
-    make = staticmethod(lambda recipe: corruptor(recipe))
+
+    def make(self) -> Work:
+        return corruptor(self.recipe)
 
 
 class Write:

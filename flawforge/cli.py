@@ -153,12 +153,12 @@ def preview(
 @app.command()
 def status(url: UrlArgument, as_json: JsonOption = False) -> None:
     """Show how far a build is, from any machine that can read the output."""
-    from factory.manifest import read_progress
+    from factory.manifest import progress, read_sidecars
     from factory.plan import read_plan
     from factory.storage import Storage
 
     storage = Storage(url)
-    total = read_progress(storage, read_plan(storage))
+    total = progress(read_plan(storage), read_sidecars(storage))
     if as_json:
         _print_json({**asdict(total), "complete": total.complete})
         return

@@ -17,7 +17,7 @@ from actors.batch import METRICS
 from actors.errors import OutputError
 from factory.identity import Identity, read_identity
 from factory.manifest import PATH as MANIFEST
-from factory.manifest import done_shards, manifest
+from factory.manifest import done_shards, manifest, progress, read_sidecars
 from factory.plan import PATH as PLAN
 from factory.plan import Plan, read_plan, shard_name
 from factory.shards.records import (
@@ -244,7 +244,8 @@ def _check_manifest(storage: Storage, plan: Plan, identity: Identity) -> Iterato
         return  # a run that is not finished has none yet
     try:
         there = json.loads(storage.read(MANIFEST))
-        same = there == manifest(storage, plan, identity, there["name"])
+        sidecars = read_sidecars(storage)
+        same = there == manifest(plan, identity, sidecars, progress(plan, sidecars), there["name"])
     except (ValueError, KeyError, TypeError):
         same = False
     if not same:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -124,6 +125,16 @@ def test_overwriting_with_a_source_that_is_not_there_destroys_nothing(built, tmp
     with pytest.raises(SourceError, match="nowhere"):
         build(recipe, str(tmp_path / "fresh"))
     assert not (tmp_path / "fresh" / "identity.json").exists()
+
+
+def test_a_lost_plan_is_told_and_no_shard_is_deleted(built, tmp_path, small):
+    out = shutil.copytree(built, tmp_path / "out")
+    (out / "plan.parquet").unlink()
+    with pytest.raises(OutputError, match=r"plan\.parquet is missing"):
+        build(small(), str(out))
+    assert [path.name for path in sorted(out.glob("shards/*"))] == [
+        path.name for path in sorted(built.glob("shards/*"))
+    ]
 
 
 def test_an_error_of_a_stage_reaches_the_user(tmp_path):
