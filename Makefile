@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint benchmarks assets clean
+.PHONY: quickstart test proofs lint benchmarks assets clean
 
 quickstart: $(VENV)/.product
 	$(BIN)/flawforge quickstart
@@ -11,15 +11,24 @@ quickstart: $(VENV)/.product
 test: lint
 	$(BIN)/python -m pytest
 
+# What takes minutes: annotator, kills, whole runs.
+proofs: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The figures of docs/performance.md, about half an hour on two cores.
-benchmarks: $(VENV)/.product
+# The figures and sheets of docs/, about an hour on two cores. The judge of tinytown comes from `make assets`.
+benchmarks: quickstart
 	$(BIN)/python -m benchmarks.corruption
+	$(BIN)/python -m benchmarks.regions
+	$(BIN)/python -m benchmarks.tinytown faithfulness --assets $(ASSETS)
+	$(BIN)/python -m benchmarks.tinytown realism --sheet docs/realism-32.png
+	$(BIN)/python -m benchmarks.tinytown wild --out docs/wild-50.png
+	$(BIN)/python -m benchmarks.sheet out/quickstart docs/quickstart-40.png
 
 $(VENV)/.product: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,12 +39,20 @@ $(VENV)/.dev: $(VENV)/.product
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-# Days of CPU in all; every program resumes where it was stopped.
+# Days of CPU in all; every program resumes where it was stopped. Seed 0 makes the wild images, seed 1 corrupts.
 ASSETS ?= $(HOME)/.cache/flawforge-assets
 assets: $(VENV)/.product
 	$(BIN)/python -m train.tinytown_vae --out $(ASSETS)
-	$(BIN)/python -m train.tinytown_unet --out $(ASSETS)
-	rm -rf tinytown/weights/sd && mkdir -p tinytown/weights && cp -r $(ASSETS)/sd tinytown/weights/sd
+	$(BIN)/python -m train.tinytown_unet --out $(ASSETS) --seed 0 --text-steps 0 --steps 3200
+	$(BIN)/python -m train.tinytown_unet --out $(ASSETS) --seed 1
+	$(BIN)/python -m train.tinytown_segmenter --out $(ASSETS) --kind convnext
+	$(BIN)/python -m train.tinytown_segmenter --out $(ASSETS) --kind swin
+	$(BIN)/python -m train.tinytown_splits --out $(ASSETS)
+	$(BIN)/python -m train.tinytown_ship --out $(ASSETS) --only splits
+	$(BIN)/python -m train.tinytown_regions --out $(ASSETS) --kind convnext
+	$(BIN)/python -m train.tinytown_regions --out $(ASSETS) --kind swin
+	$(BIN)/python -m train.tinytown_judge --out $(ASSETS)
+	$(BIN)/python -m train.tinytown_ship --out $(ASSETS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -27,6 +27,10 @@ class BuildError(FlawforgeError):
     """A run stopped before its plan was done."""
 
 
+class EvaluationError(FlawforgeError):
+    """Data or scores cannot be evaluated."""
+
+
 class Reject(Exception):
     """One item cannot become a sample, for a reason that is a property of the item.
 

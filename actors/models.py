@@ -8,30 +8,52 @@ import re
 from pathlib import Path
 
 from actors.errors import ModelError
+from tinytown import ASSETS_VERSION
 
 TINYTOWN = "tinytown"
-TINYTOWN_FOLDER = Path(__file__).parents[1] / "tinytown" / "weights" / "sd"
+_WEIGHTS = Path(__file__).parents[1] / "tinytown" / "weights"
+TINYTOWN_FOLDER = _WEIGHTS / "sd"
+
+SHIPPED = {
+    TINYTOWN: TINYTOWN_FOLDER,
+    **{
+        f"{TINYTOWN}/{name}": _WEIGHTS / name
+        for name in ("regions-convnext", "regions-swin", "segmenter-convnext", "segmenter-swin")
+    },
+}
+"""Names of the weights that come with Flawforge, and their folders. They hide folders and hub ids of the same name."""
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a name has the form `owner/name` and is no folder here."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", model)) and not Path(model).exists()
+    """Whether a name has the form `owner/name` and is no folder here; the owner `tinytown` is ours."""
+    form = re.fullmatch(r"([\w.-]+)/[\w.-]+", model)
+    return form is not None and form[1] != TINYTOWN and not Path(model).exists()
 
 
 def locate(model: str, revision: str | None = None) -> str:
-    """A folder for `tinytown` and for paths; a hub id as it is.
+    """A folder for a name in `SHIPPED` and for paths; a hub id as it is.
 
     Raises:
-        ModelError: neither a folder with weights nor the form of a hub id.
+        ModelError: neither a folder with weights nor the form of a hub id; weights that should have been shipped
+            are not here; or a revision is asked of what has none.
     """
-    if model == TINYTOWN:
-        return str(TINYTOWN_FOLDER)
+    if model in SHIPPED:
+        if revision:
+            raise ModelError(f"{model} comes with Flawforge and has no revisions; drop {revision!r}")
+        if not SHIPPED[model].is_dir():
+            raise ModelError(
+                f"the weights {model} are not at {SHIPPED[model]}: install flawforge again, whole, "
+                "or train them with `make assets`"
+            )
+        return str(SHIPPED[model])
     if Path(model).is_dir():
         if revision:
             raise ModelError(f"{model} is a folder; a revision ({revision}) can be asked of a hub id only")
         return model
     if is_hub_id(model):
         return model
+    if model.startswith(f"{TINYTOWN}/"):
+        raise ModelError(f"Flawforge ships no weights named {model!r}; there are {', '.join(SHIPPED)}")
     raise ModelError(
         f"no model at {model!r}: give a folder written by save_pretrained, a hub id (owner/name), or '{TINYTOWN}'"
     )
@@ -40,13 +62,16 @@ def locate(model: str, revision: str | None = None) -> str:
 def fingerprint(model: str, revision: str | None = None) -> str:
     """What pins the weights: a digest of a folder's files, or the commit of a hub id in the local cache.
 
+    Shipped weights also tell the version of the assets that they belong to: `tinytown-v2@DIGEST`.
+
     Raises:
         ModelError: the folder is empty, or the hub id is not in the cache.
     """
     place = locate(model, revision)
     if is_hub_id(place):
         return f"{place}@{_cached_commit(place, revision)}"
-    return f"{model if model == TINYTOWN else Path(model).name}@{_digest(Path(place))}"
+    name = f"{model}-v{ASSETS_VERSION}" if model in SHIPPED else Path(model).name
+    return f"{name}@{_digest(Path(place))}"
 
 
 def _digest(folder: Path) -> str:

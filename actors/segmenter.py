@@ -22,7 +22,7 @@ class Segmenter:
     """Loads a checkpoint once; calls give scores.
 
     Args:
-        checkpoint: a folder, or a hub id in the local cache; class 1 is the artifact.
+        checkpoint: a shipped name, a folder, or a hub id in the local cache; class 1 is the artifact.
         revision: of a hub id.
         batch_size: rows of every network call; the last ones are padded, so that neighbours do not matter.
         device: `cpu` or `cuda`.
@@ -34,12 +34,7 @@ class Segmenter:
     def __init__(
         self, checkpoint: str, *, revision: str | None = None, batch_size: int = 8, device: str = "cpu"
     ) -> None:
-        place = locate(checkpoint, revision)
-        offline = {"revision": revision, "local_files_only": True} if is_hub_id(place) else {}
-        try:
-            net = UperNetForSemanticSegmentation.from_pretrained(place, use_safetensors=True, **offline)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"cannot load the segmenter {checkpoint}: {error}") from error
+        net = load_upernet(checkpoint, revision)
         if net.config.num_labels != 2:
             raise ModelError(
                 f"the segmenter {checkpoint} has {net.config.num_labels} classes; two are wanted: clean, artifact"
@@ -47,7 +42,7 @@ class Segmenter:
         self.device = device_for(device)
         self.net = net.requires_grad_(False).eval().to(self.device)
         self.batch_size = batch_size
-        mean, std = _normalisation(place, revision)
+        mean, std = _normalisation(locate(checkpoint, revision), revision)
         self._mean = torch.tensor(mean).view(1, 3, 1, 1)
         self._std = torch.tensor(std).view(1, 3, 1, 1)
 
@@ -63,6 +58,26 @@ class Segmenter:
             logits = self.net(((pixels - self._mean) / self._std).to(self.device)).logits
             scores.append(logits.softmax(1)[: len(rows), 1].cpu().numpy())
         return np.concatenate(scores)
+
+
+def load_upernet(checkpoint: str, revision: str | None = None) -> UperNetForSemanticSegmentation:
+    """A UperNet in float32, whatever the precision on disk, in evaluation mode.
+
+    Args:
+        checkpoint: a shipped name, a folder, or a hub id in the local cache.
+        revision: of a hub id.
+
+    Raises:
+        ModelError: there are no such weights, or they are no safetensors of a UperNet.
+    """
+    place = locate(checkpoint, revision)
+    offline = {"revision": revision, "local_files_only": True} if is_hub_id(place) else {}
+    try:
+        return UperNetForSemanticSegmentation.from_pretrained(
+            place, use_safetensors=True, dtype=torch.float32, **offline
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load the segmenter {checkpoint}: {error}") from error
 
 
 def _normalisation(place: str, revision: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -58,7 +58,10 @@ class Passage:
 
 def scenes(first_seed: int, count: int, smallest: float = 0.0, largest: float = 1.0) -> Scenes:
     """The first `count` scenes from a seed on whose region has a share of the picture in these bounds."""
-    recipe = load_recipe("quickstart", [f"source.first_seed={first_seed}", f"source.limit={4 * count}"])
+    recipe = load_recipe(
+        "quickstart",
+        [f"source.first_seed={first_seed}", f"source.limit={4 * count}", "source.parts=[face, hand, letter]"],
+    )
     source = open_source(recipe.source, recipe.seed)
     images, masks, keys = [], [], []
     for reference, raw in source.read(list(source.list())):

@@ -88,9 +88,11 @@ class Recipe(Section):
     @classmethod
     def _source_has_masks(cls, value: Regions, info: ValidationInfo) -> Regions:
         source: Source | None = info.data.get("source")
-        silent = source is not None and source.kind != "tinytown" and source.fields.mask is None
-        if value.kind == "source" and silent:
-            raise not_allowed("segmenter, unless source.fields.mask names a mask", key="kind")
+        if value.kind == "source" and source is not None:
+            if source.kind == "tinytown" and not source.parts:
+                raise not_allowed("segmenter, unless source.parts names parts", key="kind")
+            if source.kind != "tinytown" and source.fields.mask is None:
+                raise not_allowed("segmenter, unless source.fields.mask names a mask", key="kind")
         return value
 
     @field_validator("corruption")

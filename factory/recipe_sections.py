@@ -77,7 +77,8 @@ class Source(Section):
     first_seed: int = Field(default=0, ge=0, description="seed of tinytown's first scene")
     size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
     parts: list[Part] = Field(
-        default=list(get_args(Part)), description="parts that tinytown makes regions of"
+        default=list(get_args(Part)),
+        description="parts that tinytown makes regions of; none takes every scene",
     )
 
     @field_validator("urls")
@@ -98,8 +99,8 @@ class Source(Section):
         kind = info.data.get("kind", owners[0])
         if kind not in owners and value != cls.model_fields[str(info.field_name)].default:
             raise not_allowed(f"nothing but the default, unless source.kind is {' or '.join(owners)}")
-        if info.field_name == "parts" and (not value or len(set(value)) < len(value)):
-            raise not_allowed(f"a list of one or more of {', '.join(get_args(Part))}, each once")
+        if info.field_name == "parts" and len(set(value)) < len(value):
+            raise not_allowed(f"a list of {', '.join(get_args(Part))}, each at most once")
         return value
 
 

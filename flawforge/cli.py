@@ -42,12 +42,13 @@ AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts 
 @app.command()
 def quickstart(
     out: Annotated[str, typer.Option(help="where the data set goes")] = "out/quickstart",
-    items: Annotated[int, typer.Option(min=1, help="clean scenes to start from")] = 512,
+    items: Annotated[int, typer.Option(min=1, max=1000, help="clean scenes to start from")] = 512,
+    steps: Annotated[int, typer.Option(min=0, help="training steps of the detector; 0 leaves it out")] = 800,
 ) -> None:
-    """Make a small data set of the embedded world, end to end, without network or GPU."""
+    """Make a small data set of the embedded world, train a detector on it, score it: no network, no GPU."""
     from flawforge.quickstart import run
 
-    raise typer.Exit(run(console, out, items))
+    raise typer.Exit(run(console, out, items, steps))
 
 
 @app.command()
@@ -207,6 +208,40 @@ def gallery(
     name = parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
     shown = write_gallery(storage, name, tiles=tiles)
     _say(f"{url}/{PATH} shows {shown} samples")
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(help="a folder, a hub id in the cache, or tinytown/regions-convnext")
+    ],
+    split: Annotated[
+        str, typer.Option(help="of tinytown: validation, labelled, or sealed (final figures only)")
+    ] = "",
+    data: Annotated[
+        list[str] | None, typer.Option(help="tars with image.png and mask.png instead; repeatable")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="score from which a pixel is predicted; default: see the report"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a segmenter against true masks, with intervals over images."""
+    if split and data:
+        raise typer.BadParameter("give --split or --data, not both", param_hint="--split")
+    if split not in ("", "labelled", "validation", "sealed"):
+        raise typer.BadParameter("allowed: labelled, validation, sealed", param_hint="--split")
+    from flawforge.evaluation import run, table
+
+    screen = Console(stderr=True) if as_json else console
+    report = run(checkpoint, split=split or "validation", urls=data or [], threshold=threshold)
+    for note in report.notes:
+        screen.print(note, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        _print_json(report.document())
+    else:
+        console.print(table(report))
 
 
 @app.command()

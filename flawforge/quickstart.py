@@ -1,27 +1,60 @@
-"""The main job on the embedded world: clean scenes to verified shards to a page."""
+"""The main job on the embedded world: clean scenes to verified shards to a page, a detector, and its scores."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from eval.gallery import PATH, write_gallery
+from factory import manifest
 from factory.build import build
-from factory.manifest import Progress
 from factory.monitor import monitor
 from factory.recipe import load_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
 
+if TYPE_CHECKING:
+    from eval.metrics import Interval
+    from flawforge.lesson import Lesson
 
-def run(console: Console, out: str, items: int) -> int:
-    """Builds the recipe `quickstart` into `out`, checks it, and says what was made. Returns the exit code."""
+DETECTOR = "detector"
+"""Folder of the detector, beside the output: `OUT-detector`."""
+
+
+@dataclass(frozen=True)
+class _Result:
+    out: str
+    total: manifest.Progress
+    sound: bool
+    lesson: Lesson | None
+
+
+def run(console: Console, out: str, items: int, steps: int) -> int:
+    """Builds the recipe `quickstart` into `out`, checks it, trains on it, and says what came of it.
+
+    Args:
+        console: to print on.
+        out: a local folder.
+        items: clean scenes to start from.
+        steps: training steps of the detector; 0 leaves it out.
+
+    Returns:
+        The exit code.
+    """
     began = time.monotonic()
     recipe = load_recipe("quickstart", [f"source.limit={items}"])
-    console.print(f"[bold]Flawforge[/] breaks {items} clean scenes of its embedded world in chosen regions.")
+    console.print(
+        f"[bold]Flawforge[/] breaks {items} clean scenes of its embedded world where generators tend to fail."
+    )
     console.print("The recipe: flawforge plan quickstart\n")
     with monitor(console) as view:
         total = build(recipe, out, show=view.show)
@@ -30,20 +63,47 @@ def run(console: Console, out: str, items: int) -> int:
     verdict = verify(storage)
     for problem in verdict.problems:
         console.print(f"wrong: {problem}", markup=False, highlight=False)
-    words = _closing(out, total, sound=verdict.sound)
+    lesson = _learn(console, out, steps) if steps and total.accepted else None
     seconds = int(time.monotonic() - began)
-    console.print(Panel(words, title=f"done in {seconds // 60}:{seconds % 60:02d}", expand=False))
+    closing = _closing(_Result(out, total, verdict.sound, lesson))
+    console.print(Panel(closing, title=f"done in {seconds // 60}:{seconds % 60:02d}", expand=False))
     return 0 if verdict.sound else 1
 
 
-def _closing(out: str, total: Progress, *, sound: bool) -> Text:
+def _learn(console: Console, out: str, steps: int) -> Lesson:
+    """Trains in this process, after Ray has given its cores back."""
+    import ray
+
+    from flawforge.lesson import learn
+
+    ray.shutdown()
+    columns = (
+        TextColumn("training a detector"),
+        BarColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=steps, said="")
+        return learn(
+            [f"{out}/shards/*.tar"],
+            Path(f"{out}-{DETECTOR}"),
+            steps,
+            lambda step, loss: bar.update(task, completed=step, said=f"loss {loss:.3f}"),
+        )
+
+
+def _closing(result: _Result) -> Group:
+    out, total = result.out, result.total
     reasons = ", ".join(f"{count} {reason}" for reason, count in total.reasons.items()) or "none"
-    state = "every item and every shard accounted for" if sound else "NOT SOUND, see above"
-    lines = (
+    state = "every item and every shard accounted for" if result.sound else "NOT SOUND, see above"
+    made = (
         f"{total.accepted} images with artifacts and their masks, in {total.done} shards",
         f"{total.rejected} items rejected: {reasons}",
         f"{total.accepted} + {total.rejected} = {total.planned} planned; {state}",
         "",
+    )
+    look = (
         f"look      {out}/{PATH}   (any browser, no server)",
         f"shards    {out}/shards/*.tar   (WebDataset)",
         f"totals    {out}/manifest.json, {out}/README.md",
@@ -53,4 +113,33 @@ def _closing(out: str, total: Progress, *, sound: bool) -> Text:
         f"  flawforge verify {out}",
         "  recipes/images.yaml                        for your own pictures: copy it, change it",
     )
-    return Text("\n".join(lines))
+    scores = [] if result.lesson is None else [*_scores(result.lesson), Text()]
+    return Group(Text("\n".join(made)), *scores, Text("\n".join(look)))
+
+
+def _scores(lesson: Lesson) -> list[Table | Text]:
+    headings = ("on 300 validation images", "IoU_fg", "95 % interval", "F1", "AP", "at")
+    table = Table(*headings, box=SIMPLE_HEAD)
+    rows = (
+        (f"detector: {lesson.samples} made", lesson.detector),
+        ("selector: 100 labelled", lesson.selector),
+    )
+    for name, one in rows:
+        table.add_row(
+            name,
+            f"{one.iou_fg.value:.1%}",
+            _range(one.iou_fg),
+            f"{one.f1.value:.1%}",
+            f"{one.average_precision:.1%}",
+            f"{one.threshold:.2f}",
+        )
+    words = (
+        f"difference {lesson.gain.value:+.1%} {_range(lesson.gain)}, paired by image;\n"
+        "for both, the threshold that is best on these same images\n"
+        f"detector  {lesson.folder}   (flawforge eval {lesson.folder})"
+    )
+    return [table, Text(words)]
+
+
+def _range(interval: Interval) -> str:
+    return f"[{interval.low:.1%}, {interval.high:.1%}]"

@@ -1,1 +1,4 @@
-"""The embedded world: scenes, captions, a renderer. numpy and Pillow only."""
+"""The embedded world: scenes, captions, pictures, an annotator, and small trained weights."""
+
+ASSETS_VERSION = 2
+"""Of the shipped weights and splits together; another training is another version, never a silent change."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tinytown.scene import NUMBERS, SIZE, Scene, Thing
+from tinytown.scene import NUMBERS, SIZE, Scene
 
 SCALE = 4
 HORIZON = 40
@@ -95,12 +96,46 @@ class Picture:
     things: NDArray[np.uint8]
 
 
+class Object(Protocol):
+    """What can be drawn: a `scene.Thing`, or anything that also stands between the grid's points.
+
+    Attributes:
+        kind: one of `scene.KINDS`.
+        centre: (x, y) in pixels.
+        radius: of the circle that holds it, in pixels.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def centre(self) -> tuple[float, float]: ...
+
+    @property
+    def radius(self) -> float: ...
+
+    def __getitem__(self, name: str) -> str:
+        """The word of an attribute."""
+
+
+def draw(thing: Object, canvas: Image.Image, labels: Image.Image, number: int = 1) -> None:
+    """Draws an object onto a canvas and its labels, both `SCALE` times as wide as the picture.
+
+    Args:
+        thing: what to draw.
+        canvas: RGB.
+        labels: mode `L`; a pixel of part p becomes `number * 32 + p`.
+        number: 1 for the first object of a scene.
+    """
+    _DRAW[thing.kind](_Pen(canvas, labels, thing, number), thing)
+
+
 def render(scene: Scene) -> Picture:
     """Draws a scene; the same scene gives the same bytes."""
-    canvas = Image.fromarray(_backdrop(scene.background))
+    canvas = backdrop(scene.background)
     labels = Image.new("L", canvas.size, 0)
     for number, thing in enumerate(scene.things, start=1):
-        _DRAW[thing.kind](_Pen(canvas, labels, thing, number), thing)
+        draw(thing, canvas, labels, number)
     image = canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
     fine = np.asarray(labels)
     label = _majority(fine)
@@ -110,7 +145,7 @@ def render(scene: Scene) -> Picture:
 class _Pen:
     """Draws in an object's own coordinates (its circle has radius 1), on the picture and on the labels alike."""
 
-    def __init__(self, canvas: Image.Image, labels: Image.Image, thing: Thing, number: int) -> None:
+    def __init__(self, canvas: Image.Image, labels: Image.Image, thing: Object, number: int) -> None:
         self._colour = ImageDraw.Draw(canvas)
         self._label = ImageDraw.Draw(labels)
         self._centre = (thing.centre[0] * SCALE, thing.centre[1] * SCALE)
@@ -153,14 +188,15 @@ class _Pen:
                 draw.ellipse((x - h, y - h, x + h, y + h), fill=ink)
 
 
-def _backdrop(name: str) -> NDArray[np.uint8]:
+def backdrop(name: str) -> Image.Image:
+    """Sky and ground without objects, RGB, `SCALE` times as wide as the picture."""
     top, bottom, ground = (np.array(colour, dtype=np.float64) for colour in _SKIES[name])
     side, horizon = SIZE * SCALE, HORIZON * SCALE
     rows = np.empty((side, 3))
     slope = np.linspace(0.0, 1.0, horizon)[:, None]
     rows[:horizon] = top + slope * (bottom - top)
     rows[horizon:] = ground
-    return np.repeat(np.round(rows).astype(np.uint8)[:, None, :], side, axis=1)
+    return Image.fromarray(np.repeat(np.round(rows).astype(np.uint8)[:, None, :], side, axis=1))
 
 
 def _majority(fine: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -177,7 +213,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-def _face(pen: _Pen, face: Thing) -> None:
+def _face(pen: _Pen, face: Object) -> None:
     skin, hair = _SKIN[face["skin"]], _HAIR[face["hair"]]
     pen.ellipse("face.hair", 0, -0.12, 0.9, 0.86, hair)
     pen.ellipse("face.skin", 0, 0.16, 0.74, 0.82, skin)
@@ -206,7 +242,7 @@ FINGERS = (
 THUMB = ((0.3, 0.5), (0.8, 0.06))
 
 
-def _hand(pen: _Pen, hand: Thing) -> None:
+def _hand(pen: _Pen, hand: Object) -> None:
     skin = _SKIN[hand["skin"]]
     edge = _shade(skin, 0.55)
     mirror = 1 if hand["side"] == "left" else -1
@@ -220,7 +256,7 @@ def _hand(pen: _Pen, hand: Thing) -> None:
             pen.ellipse("hand.palm", 0, 0.42, 0.5, 0.52, colour)
 
 
-def _clock(pen: _Pen, clock: Thing) -> None:
+def _clock(pen: _Pen, clock: Object) -> None:
     hour = NUMBERS.index(clock["hour"])
     half = clock["minute"] == "thirty"
     pen.ellipse("clock.rim", 0, 0, 0.96, 0.96, _PAINT[clock["rim"]])
@@ -240,7 +276,7 @@ def _clock(pen: _Pen, clock: Thing) -> None:
         pen.line("clock.hand", (0, 0), (length * math.sin(angle), -length * math.cos(angle)), width, _INK)
 
 
-def _car(pen: _Pen, car: Thing) -> None:
+def _car(pen: _Pen, car: Object) -> None:
     paint = _PAINT[car["paint"]]
     mirror = 1 if car["facing"] == "right" else -1
     cabin = [(-0.62, -0.06), (-0.44, -0.5), (0.2, -0.5), (0.46, -0.06)]
@@ -254,7 +290,7 @@ def _car(pen: _Pen, car: Thing) -> None:
         pen.ellipse("car.wheel", x, 0.36, 0.11, 0.11, (196, 196, 204))
 
 
-def _house(pen: _Pen, house: Thing) -> None:
+def _house(pen: _Pen, house: Object) -> None:
     wall = _PAINT[house["wall"]]
     pen.box("house.wall", -0.66, -0.16, 0.66, 0.76, wall)
     pen.polygon("house.roof", [(-0.86, -0.12), (0, -0.88), (0.86, -0.12)], _PAINT[house["roof"]])
@@ -263,7 +299,7 @@ def _house(pen: _Pen, house: Thing) -> None:
         pen.box("house.window", x - 0.14, 0.06, x + 0.14, 0.36, (72, 108, 150))
 
 
-def _tree(pen: _Pen, tree: Thing) -> None:
+def _tree(pen: _Pen, tree: Object) -> None:
     leaf = {"green": (58, 138, 62), "orange": (226, 128, 44), "pink": _PAINT["pink"]}[tree["leaf"]]
     pen.box("tree.trunk", -0.13, 0.2, 0.13, 0.96, (112, 72, 44))
     if tree["crown"] == "round":
@@ -288,7 +324,7 @@ GLYPHS: dict[str, tuple[tuple[Point, Point], ...]] = {
 """Strokes of the letters in a unit square, y downwards."""
 
 
-def _sign(pen: _Pen, sign: Thing) -> None:
+def _sign(pen: _Pen, sign: Object) -> None:
     pen.box("sign.pole", -0.07, 0.3, 0.07, 0.98, (92, 70, 56))
     pen.box("sign.board", -0.98, -0.52, 0.98, 0.4, _INK)
     pen.box("sign.board", -0.91, -0.45, 0.91, 0.33, _PAINT[sign["board"]])
@@ -300,7 +336,7 @@ def _sign(pen: _Pen, sign: Thing) -> None:
             pen.line("sign.letter", start, end, 0.11, (32, 44, 104))
 
 
-_DRAW: dict[str, Callable[[_Pen, Thing], None]] = {
+_DRAW: dict[str, Callable[[_Pen, Object], None]] = {
     "face": _face,
     "hand": _hand,
     "clock": _clock,

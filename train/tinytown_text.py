@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tinytown.scene import vocabulary
+
+log = logging.getLogger(__name__)
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 64
@@ -80,3 +85,72 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextMo
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+class Painter(torch.nn.Module):
+    """Paints cells of the latent that a caption asks for, from the text states alone: a teacher, then thrown away."""
+
+    def __init__(self, width: int = 128, cells: int = 256, channels: int = 4) -> None:
+        super().__init__()
+        self.cells = torch.nn.Parameter(torch.randn(cells, width) * 0.5)
+        self.looks = torch.nn.ModuleList(
+            torch.nn.MultiheadAttention(width, 4, batch_first=True) for _ in range(2)
+        )
+        self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(width) for _ in range(2))
+        self.thoughts = torch.nn.ModuleList(
+            torch.nn.Sequential(
+                torch.nn.LayerNorm(width),
+                torch.nn.Linear(width, 2 * width),
+                torch.nn.GELU(),
+                torch.nn.Linear(2 * width, width),
+            )
+            for _ in range(2)
+        )
+        self.head = torch.nn.Sequential(torch.nn.LayerNorm(width), torch.nn.Linear(width, channels))
+
+    def forward(self, states: Tensor, cells: Tensor) -> Tensor:
+        """Text states [B, tokens, width] and cell numbers [K] to latents [B, K, 4]."""
+        rows = self.cells[cells].expand(len(states), -1, -1)
+        for look, norm, think in zip(self.looks, self.norms, self.thoughts, strict=True):
+            rows = rows + look(norm(rows), states, states, need_weights=False)[0]
+            rows = rows + think(rows)
+        painted: Tensor = self.head(rows)
+        return painted
+
+
+def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, seed: int) -> None:
+    """Teaches a text encoder what stands where, before a UNet asks it.
+
+    A UNet alone learns kinds and colours from the text soon, and places late: the gradient through noise is weak.
+    A painter that regresses the clean latent from the states makes the encoder bind words to places in minutes.
+
+    Args:
+        text: trained in place.
+        latents: scaled latents [N, 4, 16, 16] of pictures.
+        tokens: int64 [N, MAX_TOKENS], their captions.
+        steps: of 64 captions and 64 cells each; 0 leaves the encoder as it is.
+        seed: of painter and batches.
+    """
+    torch.manual_seed(seed)
+    painter = Painter()
+    optimizer = torch.optim.AdamW([*text.parameters(), *painter.parameters()], lr=1e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.5e-3, total_steps=max(steps, 1), pct_start=0.1
+    )
+    targets = latents.flatten(2).transpose(1, 2)
+    losses = []
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(seed * 10_000_000 + step)
+        rows = torch.randint(len(latents), (64,), generator=generator)
+        cells = torch.randperm(256, generator=generator)[:64]
+        with torch.autocast("cpu", torch.bfloat16):
+            painted = painter(text(tokens[rows]).last_hidden_state, cells)
+        loss = torch.nn.functional.mse_loss(painted.float(), targets[rows][:, cells].float())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*text.parameters(), *painter.parameters()], 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if step % 100 == 99:
+            log.info("text step %d loss %.4f", step + 1, sum(losses[-100:]) / 100)

@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from actors.models import fingerprint
 from train.checkpoint import load_state, save_state
 from train.tinytown_data import renders
-from train.tinytown_text import MAX_TOKENS, build_text_encoder, build_tokenizer
+from train.tinytown_text import MAX_TOKENS, build_text_encoder, build_tokenizer, pretrain
 from train.tinytown_vae import TRAIN_SCENES, tensor
 
 log = logging.getLogger(__name__)
@@ -67,18 +69,20 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def train(out: Path, steps: int, seed: int = 0) -> None:
-    """Trains up to `steps` steps in all from `out/vae`; `out/sd` is written anew at every save."""
+def train(out: Path, steps: int, seed: int, text_steps: int) -> None:
+    """Trains up to `steps` steps in all from `out/vae`; `out/sd-SEED` is written anew at every save."""
     torch.manual_seed(seed)
     vae = AutoencoderKL.from_pretrained(out / "vae").eval()
     tokenizer = build_tokenizer()
     latents, tokens = _dataset(out, vae, tokenizer)
     empty = torch.tensor(_tokens(tokenizer, [""])[0])
     text = build_text_encoder(tokenizer)
+    state = out / f"unet-state-{seed}"
+    if not (state / "state.safetensors").exists():
+        pretrain(text, latents, tokens, text_steps, seed)
     live = torch.nn.ModuleDict({"unet": build_unet(), "text": text})
     models = torch.nn.ModuleDict({"live": live, "ema": copy.deepcopy(live).requires_grad_(False)})
     optimizer = torch.optim.AdamW(live.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
-    state = out / f"unet-state-{seed}"
     start = load_state(state, models, optimizer)
     noising = build_scheduler().alphas_cumprod
     began, losses = time.monotonic(), []
@@ -105,9 +109,9 @@ def train(out: Path, steps: int, seed: int = 0) -> None:
             log.info("step %d loss %.4f %.2f steps/s", step + 1, np.mean(losses[-100:]), speed)
         if step % 500 == 499:
             save_state(state, models, optimizer)
-            write_pipeline(out / "sd", vae, models["ema"], tokenizer)
+            write_pipeline(out / f"sd-{seed}", vae, models["ema"], tokenizer)
     save_state(state, models, optimizer)
-    write_pipeline(out / "sd", vae, models["ema"], tokenizer)
+    write_pipeline(out / f"sd-{seed}", vae, models["ema"], tokenizer)
 
 
 def write_pipeline(
@@ -151,13 +155,16 @@ def _rate(step: int, steps: int) -> float:
 
 def _dataset(out: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> tuple[Tensor, Tensor]:
     """Scaled latents, float16 [N, 4, 16, 16], and tokens, int64 [N, MAX_TOKENS]."""
+    path = out / "data" / f"latents-{fingerprint(str(out / 'vae')).split('@')[1]}.safetensors"
     data = renders(0, TRAIN_SCENES, cache=out / "data")
-    rows = []
-    with torch.no_grad():
-        for first in range(0, len(data.images), 64):
-            posterior = vae.encode(tensor(data.images[first : first + 64])).latent_dist
-            rows.append((posterior.mode() * vae.config.scaling_factor).half())
-    return torch.cat(rows), torch.tensor(_tokens(tokenizer, data.captions))
+    if not path.exists():
+        rows = []
+        with torch.no_grad():
+            for first in range(0, len(data.images), 64):
+                posterior = vae.encode(tensor(data.images[first : first + 64])).latent_dist
+                rows.append((posterior.mode() * vae.config.scaling_factor).half())
+        save_file({"latents": torch.cat(rows).contiguous()}, path)
+    return load_file(path)["latents"], torch.tensor(_tokens(tokenizer, data.captions))
 
 
 def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> list[list[int]]:
@@ -170,10 +177,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, required=True, help="work folder: holds vae/; state and sd/ go there"
     )
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--seed", type=int, default=0, help="another seed makes another checkpoint")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=1, help="another seed makes another checkpoint")
+    parser.add_argument("--text-steps", type=int, default=4000, help="of the text encoder, before the UNet")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    train(arguments.out, arguments.steps, arguments.seed)
+    train(arguments.out, arguments.steps, arguments.seed, arguments.text_steps)

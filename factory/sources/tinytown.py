@@ -26,14 +26,14 @@ class TinytownSource:
     Args:
         first_seed: of the first scene that may be taken.
         limit: number of scenes; None never ends.
-        parts: on which regions are drawn, of `face`, `hand` and `letter`.
+        parts: on which regions are drawn, of `face`, `hand` and `letter`; none takes every scene, without a region.
         run_seed: of the recipe; another one gives other regions on the same scenes.
     """
 
     def __init__(
         self, *, first_seed: int = 0, limit: int | None, parts: Sequence[str] = tuple(KINDS), run_seed: int
     ) -> None:
-        if not parts or not set(parts) <= set(KINDS):
+        if not set(parts) <= set(KINDS):
             raise SourceError(f"tinytown draws regions on {', '.join(KINDS)}, not on {list(parts)}")
         self.skipped: Counter[str] = Counter()
         self._first_seed = first_seed
@@ -56,7 +56,7 @@ class TinytownSource:
     def _all(self) -> Iterator[Reference]:
         for seed in count(self._first_seed):
             scene = sample_scene(seed)
-            if holds_any(scene, self._parts):
+            if not self._parts or holds_any(scene, self._parts):
                 yield Reference(f"tinytown-{seed:09d}", f"{_SCHEME}{seed}", "", caption(scene), "")
             else:
                 self.skipped["no_wanted_part"] += 1
@@ -64,6 +64,8 @@ class TinytownSource:
     def _raw(self, reference: Reference) -> Raw:
         scene = sample_scene(int(reference.url.removeprefix(_SCHEME)))
         picture = render(scene)
+        if not self._parts:
+            return Raw(encode_image(picture.image), None, reference.caption)
         rng = np.random.default_rng(seed_for(self._run_seed, reference.key, _STAGE))
         region = draw_region(scene, picture, self._parts, rng)
         return Raw(encode_image(picture.image), encode_mask(region), reference.caption)

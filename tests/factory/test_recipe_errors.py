@@ -137,8 +137,7 @@ def test_a_single_mistake(line: str, told: str) -> None:
         ),
         (
             "size: 64, parts: [face, face]",
-            "source.parts: found ['face', 'face']; "
-            "allowed: a list of one or more of face, hand, letter, each once",
+            "source.parts: found ['face', 'face']; allowed: a list of face, hand, letter, each at most once",
         ),
         (
             "size: 64, fields: {caption: txt}",
@@ -291,3 +290,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     marked = tmp_path / "marked.yaml"
     marked.write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
     assert load_recipe(marked) == parse_recipe(SMALL, "mine.yaml")
+
+
+def test_tinytown_without_parts_brings_no_masks() -> None:
+    assert refused(SMALL.replace("size: 64", "size: 64, parts: []")) == [
+        "mine.yaml: 1 mistake",
+        "  line 3  regions.kind: found 'source'; allowed: segmenter, unless source.parts names parts",
+    ]

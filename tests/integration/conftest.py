@@ -15,7 +15,7 @@ name: small
 source: {kind: tinytown, limit: 20, size: 64, first_seed: 500}
 regions: {kind: source}
 corruption: {inversion_steps: 12, iterations: 1, batch_size: 4}
-verify: {attempts: 2}
+verify: {attempts: 2, changed_threshold: 0.08}
 output: {samples_per_shard: 5}
 execution:
   corrupt: {cpus: 0.5}

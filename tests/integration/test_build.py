@@ -46,7 +46,7 @@ def test_every_item_is_accounted_for(built):
     assert totals["accepted"] + totals["rejected"] == totals["planned"] == 20
     assert totals["accepted"] == verdict.accepted > 0
     assert manifest["digest"] == read_identity(Storage(str(built)))[0].digest
-    assert "tinytown@" in manifest["models"]["corruption"]
+    assert "tinytown-v2@" in manifest["models"]["corruption"]
 
 
 def test_tar_headers_are_normalised(built):

@@ -14,13 +14,19 @@ def flawforge(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_quickstart_then_status_verify_gallery_and_build_again(tmp_path: Path):
-    done = flawforge("quickstart", "--items", "12", folder=tmp_path)
+    done = flawforge("quickstart", "--items", "12", "--steps", "4", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "= 12 planned; every item and every shard accounted for" in done.stdout
     out = tmp_path / "out" / "quickstart"
     assert (out / "gallery.html").exists() and (out / "README.md").exists()
     state = json.loads(flawforge("status", str(out), "--json", folder=tmp_path).stdout)
     assert state["complete"] and state["accepted"] + state["rejected"] == state["planned"] == 12
+
+    # The last screen has the detector's score, and its weights are a segmenter that `eval` takes.
+    assert state["accepted"] > 0 and "IoU_fg" in done.stdout and "selector: 100 labelled" in done.stdout
+    scored = flawforge("eval", "out/quickstart-detector", "--json", folder=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["evaluation"]["images"] == 300
 
     verified = flawforge("verify", "out/quickstart", folder=tmp_path)
     assert verified.returncode == 0 and "1 of 1 shards; 0 problems" in verified.stdout

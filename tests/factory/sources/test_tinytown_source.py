@@ -29,6 +29,14 @@ def test_lists_scenes_with_a_wanted_part_upwards() -> None:
     assert list(source.list()) == listed, "listing again starts again"
 
 
+def test_without_parts_every_scene_is_taken_and_no_region_drawn() -> None:
+    source = TinytownSource(first_seed=5, limit=20, parts=[], run_seed=0)
+    listed = list(source.list())
+    assert [reference.url for reference in listed] == [f"tinytown:{seed}" for seed in range(5, 25)]
+    (_, raw), *_ = source.read(listed)
+    assert raw.mask is None and (read_image(raw.image) == render(sample_scene(5)).image).all()
+
+
 def test_reads_the_picture_its_region_and_its_caption() -> None:
     source = TinytownSource(limit=30, run_seed=3)
     listed = list(source.list())

@@ -1,0 +1,166 @@
+"""Scores against true masks: every measure at a threshold, the curve over thresholds, and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.errors import EvaluationError
+from eval import metrics
+from eval.metrics import CONFIDENCE, Interval, Masks
+
+CANDIDATES = tuple(round(step * 0.02, 2) for step in range(1, 50))
+"""Thresholds that are tried: 0.02 to 0.98."""
+
+DRAWS = 100
+
+Scores = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What predicted regions are worth at one threshold; intervals are over images.
+
+    Attributes:
+        iou_fg: pooled IoU of the artifact class, the paper's number.
+        miou_2class: mean of the pooled IoUs of artifact and background.
+        iou_per_image: mean IoU of the images; 1 where truth and prediction are both empty.
+        f1, precision, recall: pooled over pixels.
+        average_precision: over all pixels and thresholds; nan where the truth is empty everywhere.
+        threshold: score from which a pixel is predicted.
+        images: their number.
+        without_region: share of the images in which nothing is predicted.
+    """
+
+    iou_fg: Interval
+    miou_2class: Interval
+    iou_per_image: Interval
+    f1: Interval
+    precision: Interval
+    recall: Interval
+    average_precision: float
+    threshold: float
+    images: int
+    without_region: float
+
+
+def evaluate(truth: Masks, scores: Scores, threshold: float, *, seed: int = 0) -> Evaluation:
+    """All measures at a threshold, which must have been chosen on other images than these.
+
+    Args:
+        truth: bool [N, H, W].
+        scores: 0 to 1, [N, H, W].
+        threshold: a pixel is predicted where its score is at least this.
+        seed: of the bootstrap.
+
+    Raises:
+        EvaluationError: shapes that differ, no images, scores that are not numbers from 0 to 1.
+    """
+    _check(truth, scores)
+    predicted = scores >= threshold
+    table = metrics.counts(truth, predicted)
+    return Evaluation(
+        iou_fg=metrics.iou_fg(table, seed=seed),
+        miou_2class=metrics.miou_2class(table, truth[0].size, seed=seed),
+        iou_per_image=metrics.iou_per_image(table, seed=seed),
+        f1=metrics.f1(table, seed=seed),
+        precision=metrics.precision(table, seed=seed),
+        recall=metrics.recall(table, seed=seed),
+        average_precision=metrics.average_precision(truth, scores),
+        threshold=threshold,
+        images=len(truth),
+        without_region=float(1 - predicted.any(axis=(1, 2)).mean()),
+    )
+
+
+def threshold_curve(
+    truth: Masks, scores: Scores, candidates: Sequence[float] = CANDIDATES
+) -> list[tuple[float, float]]:
+    """Threshold and pooled IoU_fg, in the order of the candidates.
+
+    Raises:
+        EvaluationError: see `evaluate`.
+    """
+    _check(truth, scores)
+    return [
+        (threshold, metrics.pooled_iou(metrics.counts(truth, scores >= threshold)))
+        for threshold in candidates
+    ]
+
+
+def best_threshold(truth: Masks, scores: Scores, candidates: Sequence[float] = CANDIDATES) -> float:
+    """The candidate with the largest pooled IoU_fg, the first of equals. Only for the validation split.
+
+    Raises:
+        EvaluationError: see `evaluate`; no candidates.
+    """
+    if len(candidates) == 0:
+        raise EvaluationError("there is no threshold to choose from")
+    return max(threshold_curve(truth, scores, candidates), key=lambda point: point[1])[0]
+
+
+def random_iou(
+    truth: Masks,
+    predicted: Masks,
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+    swap: bool = True,
+    shift: bool = True,
+) -> Interval:
+    """IoU_fg of the same regions chosen blindly: what a prediction must beat to know anything of its image.
+
+    Each draw gives every image the prediction of another one and moves it by a random cyclic shift, so that
+    number, area and form of the regions stay as they are.
+
+    Args:
+        truth, predicted: bool [N, H, W].
+        seed: of the draws.
+        draws: their number.
+        swap: False keeps each prediction at its own image, and so how much is predicted where.
+        shift: False keeps each prediction at its own place, and so a habit such as choosing the centre.
+
+    Returns:
+        Mean over the draws, and the range that holds 95 % of them.
+
+    Raises:
+        EvaluationError: shapes that differ, or no images.
+    """
+    hits, extra, missed = metrics.counts(truth, predicted).sum(axis=0).tolist()
+    both_areas = 2 * hits + extra + missed
+    rng = np.random.default_rng(seed)
+    images, height, width = truth.shape
+    values = []
+    for _ in range(draws):
+        order = _other_images(rng, images) if swap else np.arange(images)
+        moves = rng.integers(0, (height, width), (images, 2)) if shift else np.zeros((images, 2), np.int64)
+        hits = sum(
+            int(np.count_nonzero(mask & np.roll(predicted[other], (int(down), int(across)), axis=(0, 1))))
+            for mask, other, (down, across) in zip(truth, order, moves, strict=True)
+        )
+        union = both_areas - hits
+        values.append(hits / union if union else 1.0)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def _other_images(rng: np.random.Generator, images: int) -> NDArray[np.int64]:
+    """A random circle through all images: everyone gets another one's, as far as there is another."""
+    circle = rng.permutation(images)
+    others = np.empty(images, np.int64)
+    others[circle] = np.roll(circle, 1)
+    return others
+
+
+def _check(truth: Masks, scores: Scores) -> None:
+    if truth.shape != scores.shape or truth.ndim != 3 or len(truth) == 0:
+        raise EvaluationError(
+            f"truth {truth.shape} and scores {scores.shape} must be [N, H, W] of one shape, N >= 1"
+        )
+    lowest, highest = float(scores.min()), float(scores.max())
+    if not (lowest >= 0 and highest <= 1):  # nan is neither
+        raise EvaluationError(f"scores must be numbers from 0 to 1; found {lowest:g} to {highest:g}")

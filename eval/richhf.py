@@ -1,0 +1,91 @@
+"""RichHF artifact maps: how many people marked each pixel, and the mask that two of three make of it.
+
+A map is the average of what n people marked, as 8-bit grey: a pixel that k of them marked has the level
+255 k / n. The number n is not stored. Maps that went through JPEG ring a little around their discs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.errors import EvaluationError
+
+NOISE = 10
+"""Highest level that JPEG leaves where nobody marked anything."""
+
+TWO_OF_THREE = 2 / 3
+MOST_PEOPLE = 6
+
+_LEAST_SHARE = 0.02
+"""Of the marked pixels, in a plateau that counts; the slopes that JPEG draws around discs have less."""
+
+_TOLERANCE = 2
+"""Levels that JPEG moves a plateau, beyond its rounding up or down."""
+
+_RINGING = 20
+"""Levels around a plateau, nought too, in which a peak is JPEG's ringing; true plateaus are 42 apart at least."""
+
+
+def binarise(map_: NDArray[np.uint8], people: int, share: float = TWO_OF_THREE) -> NDArray[np.bool_]:
+    """Where at least `share` of the people marked a pixel; for three people, where the level is 128 or above.
+
+    Args:
+        map_: uint8 [..., H, W].
+        people: n, 1 to 6.
+        share: above 0, at most 1; `ceil(n * share)` marks are wanted.
+
+    Returns:
+        bool, the shape of the map.
+
+    Raises:
+        EvaluationError: `people` or `share` out of range.
+    """
+    if not 1 <= people <= MOST_PEOPLE or not 0 < share <= 1:
+        raise EvaluationError(
+            f"a map cannot be binarised for {people} people (1 to {MOST_PEOPLE}) at a share of {share:g}"
+        )
+    levels = map_.astype(np.int64)
+    # The nearest k of level = 255 k / n, in whole numbers. 255 is odd, so no level lies halfway between two.
+    marks = np.where(levels <= NOISE, 0, (2 * people * levels + 255) // 510)
+    wanted = math.ceil(people * share - 1e-9)
+    return marks >= wanted
+
+
+def infer_people(map_: NDArray[np.uint8]) -> tuple[int, ...]:
+    """The numbers of people, ascending from 1 to 6, that explain every plateau of a map.
+
+    Several often do: {0, 255} fits any number, {0, 85, 170} fits 3 and 6, an empty map fits all. None does for a
+    map that is no average of flat marks.
+
+    Args:
+        map_: uint8 [H, W].
+    """
+    found = plateaus(map_)
+    return tuple(
+        people
+        for people in range(1, MOST_PEOPLE + 1)
+        if all(
+            min(abs(level - 255 * marks / people) for marks in range(1, people + 1)) < _TOLERANCE + 1
+            for level in found
+        )
+    )
+
+
+def plateaus(map_: NDArray[np.uint8]) -> tuple[int, ...]:
+    """The frequent levels of a map that its noise does not explain, ascending: peaks of its histogram."""
+    histogram = np.bincount(map_.ravel(), minlength=256)
+    histogram[: NOISE + 1] = 0
+    least = _LEAST_SHARE * histogram.sum()
+    rest = histogram.copy()
+    rest[: _RINGING + 1] = 0
+    found = []
+    while rest.max() > 0:
+        peak = int(rest.argmax())
+        around = slice(max(0, peak - _TOLERANCE), peak + _TOLERANCE + 1)
+        if histogram[around].sum() >= least:
+            found.append(peak)
+        rest[max(0, peak - _RINGING) : peak + _RINGING + 1] = 0
+    return tuple(sorted(found))

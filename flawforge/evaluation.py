@@ -1,0 +1,156 @@
+"""`flawforge eval`: a segmenter's scores on images whose artifacts are known, as a table with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+
+from eval.evaluate import Evaluation, best_threshold, evaluate, random_iou
+from eval.labelled import Labelled, read_labelled
+from eval.metrics import RESAMPLES, Interval
+from eval.splits import open_split, splits_version
+
+DEFAULT_THRESHOLD = 0.5
+
+_ROWS = (
+    ("IoU_fg (pooled)", "iou_fg"),
+    ("IoU_fg (mean of images)", "iou_per_image"),
+    ("mIoU_2class", "miou_2class"),
+    ("F1", "f1"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+)
+
+ScoreImages = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation, with what it was made of.
+
+    Attributes:
+        checkpoint: as it was given.
+        model: what pins its weights.
+        data: the split with its version, or the URLs.
+        threshold_from: `given`, `validation` (largest pooled IoU_fg there) or `default`.
+        evaluation: the measures.
+        at_random: IoU_fg of the same regions at random images and places, and the range of 95 % of the draws.
+        notes: what a reader of the figures must know.
+    """
+
+    checkpoint: str
+    model: str
+    data: str
+    threshold_from: str
+    evaluation: Evaluation
+    at_random: Interval
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """For JSON, which has no nan: what is undefined is null."""
+        document = asdict(self)
+        if math.isnan(self.evaluation.average_precision):
+            document["evaluation"]["average_precision"] = None
+        return document
+
+
+def run(
+    checkpoint: str,
+    *,
+    split: str = "validation",
+    urls: Sequence[str] = (),
+    threshold: float | None = None,
+    root: Path | None = None,
+) -> Report:
+    """Scores the images of a split, or of tars, in batches, and compares them with the true masks.
+
+    Without a threshold, the one with the largest pooled IoU_fg on the validation split is taken; other people's
+    data say nothing of it, so that there it is 0.5.
+
+    Args:
+        checkpoint: a folder, a hub id in the local cache, or a name such as `tinytown/regions-convnext`.
+        split: `labelled`, `validation` or `sealed`; looked at only without `urls`.
+        urls: tars with `image.png` and `mask.png`.
+        threshold: score from which a pixel is predicted.
+        root: folder of the splits; None takes the shipped ones.
+
+    Raises:
+        EvaluationError: data that cannot be evaluated.
+        ModelError: a checkpoint that cannot be loaded.
+    """
+    truth = read_labelled(urls) if urls else open_split(split, sealed_allowed=split == "sealed", root=root)
+    data = " ".join(urls) if urls else f"{split} of {splits_version(root)}"
+
+    from actors.models import fingerprint
+    from actors.segmenter import Segmenter
+
+    segmenter = Segmenter(checkpoint)
+    scores = segmenter(truth.images)
+    chosen, source = threshold, "given"
+    if chosen is None and urls:
+        chosen, source = DEFAULT_THRESHOLD, "default"
+    elif chosen is None:
+        on_validation = (truth, scores) if split == "validation" else _validation(segmenter, root)
+        chosen, source = best_threshold(on_validation[0].masks, on_validation[1]), "validation"
+    assert chosen is not None
+    return Report(
+        checkpoint=checkpoint,
+        model=fingerprint(checkpoint),
+        data=data,
+        threshold_from=source,
+        evaluation=evaluate(truth.masks, scores, chosen),
+        at_random=random_iou(truth.masks, scores >= chosen),
+        notes=tuple(_notes("" if urls else split, chosen, source)),
+    )
+
+
+def table(report: Report) -> Table:
+    """The figures in percent, with their intervals."""
+    found = report.evaluation
+    view = Table(
+        "measure",
+        "%",
+        "95 % interval",
+        title=escape(f"{report.checkpoint} on {report.data}"),
+        caption=(
+            f"{found.images:,} images, {found.without_region:.1%} of them without any predicted region; "
+            f"intervals: {RESAMPLES:,} resamples of the images, for the random regions the range of draws"
+        ),
+    )
+    for name, field in _ROWS:
+        view.add_row(name, *_percent(getattr(found, field)))
+    precision = found.average_precision
+    view.add_row(
+        "average precision (pixels)", "undefined" if math.isnan(precision) else f"{100 * precision:.2f}", ""
+    )
+    view.add_row("IoU_fg, same regions at random", *_percent(report.at_random))
+    return view
+
+
+def _validation(score: ScoreImages, root: Path | None) -> tuple[Labelled, NDArray[np.float32]]:
+    validation = open_split("validation", root=root)
+    return validation, score(validation.images)
+
+
+def _notes(split: str, threshold: float, source: str) -> list[str]:
+    notes = ["sealed: for final figures only"] if split == "sealed" else []
+    if source == "validation":
+        own = "; these are the same images, so the figures flatter" if split == "validation" else ""
+        notes.append(f"threshold {threshold:g}: the largest pooled IoU_fg on the validation split{own}")
+    elif source == "default":
+        notes.append(f"threshold {threshold:g}: the default for other data; --threshold sets another")
+    else:
+        notes.append(f"threshold {threshold:g}: as given")
+    return notes
+
+
+def _percent(figure: Interval) -> tuple[str, str]:
+    return f"{100 * figure.value:.2f}", f"{100 * figure.low:.2f} to {100 * figure.high:.2f}"

@@ -1,0 +1,121 @@
+"""Labelled tars: what is read is what was written; what is wrong is told with tar and key."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from actors.errors import EvaluationError, SourceError
+from actors.images import encode_image, encode_mask
+from eval.labelled import read_labelled
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
+MASKS = np.random.default_rng(1).random((3, 8, 10)) < 0.3
+
+
+def tar_of(members: list[tuple[str, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def sample(number: int, key: str) -> list[tuple[str, bytes]]:
+    return [
+        (f"{key}.image.png", encode_image(IMAGES[number])),
+        (f"{key}.mask.png", encode_mask(MASKS[number])),
+        (f"{key}.json", json.dumps({"caption": f"picture {number}"}).encode()),
+    ]
+
+
+def write(path: Path, *members: tuple[str, bytes]) -> str:
+    path.write_bytes(tar_of(list(members)))
+    return str(path)
+
+
+def test_samples_of_several_tars(tmp_path: Path):
+    write(tmp_path / "000001.tar", *sample(2, "folder/c"))
+    write(tmp_path / "000000.tar", *sample(0, "a"), *sample(1, "b"), ("README.md", b"hello"))
+    found = read_labelled([str(tmp_path)])
+    assert found.keys == ["a", "b", "folder/c"]
+    assert found.captions == ["picture 0", "picture 1", "picture 2"]
+    assert np.array_equal(found.images, IMAGES) and found.images.dtype == np.uint8
+    assert np.array_equal(found.masks, MASKS) and found.masks.dtype == np.bool_
+
+
+def test_any_store_any_order_of_members_and_no_caption():
+    image, mask, _ = sample(1, "b")
+    with fsspec.open("memory://labelled/x-0.tar", "wb") as stream:
+        stream.write(tar_of([mask, ("b.map.png", b"not looked at"), image]))
+    found = read_labelled(["memory://labelled/x-{0..0}.tar"])
+    assert found.keys == ["b"] and found.captions == [""]
+    assert np.array_equal(found.masks, MASKS[1:2])
+
+
+def test_masks_written_as_0_and_1(tmp_path: Path):
+    buffer = io.BytesIO()
+    Image.fromarray(MASKS[0].astype(np.uint8)).save(buffer, "PNG")
+    url = write(tmp_path / "a.tar", sample(0, "a")[0], ("a.mask.png", buffer.getvalue()))
+    assert np.array_equal(read_labelled([url]).masks[0], MASKS[0])
+
+
+def test_unlabelled_sets_have_empty_masks(tmp_path: Path):
+    url = write(tmp_path / "a.tar", sample(0, "a")[0], *sample(1, "b"))
+    with pytest.raises(EvaluationError, match=r"a\.tar, a: mask\.png is missing"):
+        read_labelled([url])
+    found = read_labelled([url], unlabelled=True)
+    assert not found.masks[0].any() and np.array_equal(found.masks[1], MASKS[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("b.mask.png", encode_mask(MASKS[1][:7]), "the mask is 10 x 7 pixels, the image 10 x 8"),
+        ("b.image.png", encode_image(IMAGES[1][:, :9]), "the image is 9 x 8 pixels, those before it 10 x 8"),
+        ("b.image.png", b"no picture", "image.png: not a PNG, JPEG or WebP file"),
+        ("b.mask.png", encode_mask(MASKS[1])[:60], "mask.png: the image cannot be decoded"),
+        ("b.json", b"{", "json is not JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_sample_is_told(tmp_path: Path, name: str, data: bytes, told: str):
+    members = {**dict(sample(1, "b")), name: data}
+    if name == "b.image.png" and b"PNG" in data:
+        members["b.mask.png"] = encode_mask(MASKS[1][:, :9])
+    url = write(tmp_path / "set.tar", *sample(0, "a"), *members.items())
+    with pytest.raises(EvaluationError) as error:
+        read_labelled([url])
+    assert "set.tar, b" in str(error.value) and told in str(error.value)
+
+
+def test_a_mask_without_an_image_and_a_file_twice(tmp_path: Path):
+    url = write(tmp_path / "a.tar", sample(0, "a")[1])
+    with pytest.raises(EvaluationError, match=r"a\.tar, a: image\.png is missing"):
+        read_labelled([url])
+    url = write(tmp_path / "b.tar", *sample(0, "b"), sample(1, "b")[0])
+    with pytest.raises(EvaluationError, match=r"b\.tar, b: it has image\.png twice"):
+        read_labelled([url])
+
+
+def test_no_samples_and_no_tars(tmp_path: Path):
+    url = write(tmp_path / "a.tar", ("notes.txt", b"nothing here"))
+    with pytest.raises(EvaluationError, match=r"a\.tar: no sample with image\.png"):
+        read_labelled([url])
+    with pytest.raises(SourceError, match="no such file"):
+        read_labelled([str(tmp_path / "b.tar")])
+
+
+def test_names_from_outside_lead_nowhere(tmp_path: Path):
+    outside = [(f"../{name}", data) for name, data in sample(1, "b")]
+    url = write(tmp_path / "a.tar", *sample(0, "a"), *outside)
+    assert read_labelled([url]).keys == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]

@@ -1,0 +1,125 @@
+"""Measures: counts by hand, the bootstrap against a plain loop, average precision against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from actors.errors import EvaluationError
+from eval import metrics
+from eval.metrics import Interval
+
+TABLE = np.array([[6, 2, 0], [0, 0, 4], [3, 1, 4]], np.int64)  # sums 9, 3, 8
+
+
+def masks(*rows: str) -> NDArray[np.bool_]:
+    """One image per argument, its rows parted by spaces."""
+    return np.array([[[pixel == "#" for pixel in row] for row in image.split()] for image in rows])
+
+
+def test_counts_of_small_masks():
+    truth = masks("##. ...", "... ...", ".## .##")
+    predicted = masks(".## ...", "#.. ...", ".## .##")
+    assert metrics.counts(truth, predicted).tolist() == [[1, 1, 1], [0, 1, 0], [4, 0, 0]]
+
+
+def test_measures_by_hand():
+    assert metrics.iou_fg(TABLE).value == 9 / 20
+    assert metrics.pooled_iou(TABLE) == 9 / 20
+    assert metrics.f1(TABLE).value == pytest.approx(18 / 29)
+    assert metrics.precision(TABLE).value == 9 / 12
+    assert metrics.recall(TABLE).value == 9 / 17
+    assert metrics.iou_per_image(TABLE).value == pytest.approx((6 / 8 + 0 + 3 / 8) / 3)
+    # 3 images of 16 pixels: 48 - 20 are neither predicted nor true
+    assert metrics.miou_2class(TABLE, 16).value == pytest.approx((9 / 20 + 28 / 39) / 2)
+
+
+def test_the_rule_where_there_is_nothing_to_divide_by():
+    nothing = np.zeros((2, 3), np.int64)
+    missed, invented, whole = (np.array([row] * 2, np.int64) for row in ([0, 0, 5], [0, 5, 0], [16, 0, 0]))
+    for measure in (metrics.iou_fg, metrics.f1, metrics.precision, metrics.recall, metrics.iou_per_image):
+        assert measure(nothing) == Interval(1, 1, 1)
+        assert measure(missed) == measure(invented) == Interval(0, 0, 0)
+    assert metrics.miou_2class(nothing, 16).value == 1
+    assert metrics.miou_2class(whole, 16).value == 1  # no background anywhere, and none is predicted
+    mixed = np.array([[0, 0, 0], [0, 0, 5]], np.int64)
+    assert metrics.iou_per_image(mixed).value == 0.5
+    assert metrics.iou_fg(mixed) == Interval(0, 0, 1)  # a quarter of the resamples see the empty image alone
+
+
+def test_the_interval_is_that_of_a_plain_bootstrap():
+    rng = np.random.default_rng(3)
+    table = rng.integers(0, 40, (30, 3))
+    found = metrics.iou_fg(table)
+    values = []
+    for _ in range(2000):
+        drawn = table[rng.integers(0, 30, 30)].sum(axis=0)
+        values.append(drawn[0] / drawn.sum())
+    low, high = np.percentile(values, [2.5, 97.5])
+    assert found.low < found.value < found.high
+    assert found.low == pytest.approx(low, abs=0.006)
+    assert found.high == pytest.approx(high, abs=0.006)
+
+
+def test_the_seed_decides():
+    table = np.random.default_rng(0).integers(0, 40, (12, 3))
+    assert metrics.iou_fg(table, seed=1) == metrics.iou_fg(table, seed=1)
+    assert metrics.iou_fg(table, seed=1) != metrics.iou_fg(table, seed=2)
+
+
+def test_all_images_equal_leave_no_doubt():
+    table = np.array([[3, 1, 2]] * 7, np.int64)
+    assert metrics.iou_fg(table) == Interval(0.5, 0.5, 0.5)
+
+
+def test_a_difference_is_paired():
+    rng = np.random.default_rng(5)
+    first = rng.integers(0, 40, (40, 3))
+    assert metrics.difference(first, first) == Interval(0, 0, 0)
+    better = first + [1, 0, -1] * (first[:, 2:] > 0)  # one pixel more of each image is found
+    found = metrics.difference(better, first)
+    assert found.value == metrics.pooled_iou(better) - metrics.pooled_iou(first)
+    assert 0 < found.low < found.value < found.high
+    alone = metrics.iou_fg(better)
+    assert found.high - found.low < (alone.high - alone.low) / 5
+
+
+def test_a_difference_needs_the_same_images():
+    with pytest.raises(EvaluationError, match="there are 3 and 2"):
+        metrics.difference(TABLE, TABLE[:2])
+
+
+@pytest.mark.parametrize(("truth", "predicted"), [((2, 4, 4), (2, 4, 5)), ((0, 4, 4), (0, 4, 4))])
+def test_masks_that_cannot_be_counted(truth: tuple[int, ...], predicted: tuple[int, ...]):
+    with pytest.raises(EvaluationError, match=r"must be masks \[N, H, W\]"):
+        metrics.counts(np.zeros(truth, np.bool_), np.zeros(predicted, np.bool_))
+
+
+@pytest.mark.parametrize("levels", [4, 1023])
+def test_average_precision_is_scikit_learns_on_quantised_scores(levels: int):
+    rng = np.random.default_rng(11)
+    truth = rng.random((3, 20, 20)) < 0.1
+    scores = np.clip(rng.normal(0.3 + 0.2 * truth, 0.2), 0, 1)
+    scores = np.round(scores * levels) / levels
+    quantised = np.rint(scores * 1023)
+    wanted = average_precision_score(truth.ravel(), quantised.ravel())
+    assert metrics.average_precision(truth, scores.astype(np.float32)) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_average_precision_by_hand():
+    truth = np.array([[[True, False, True, False]]])
+    scores = np.array([[[0.9, 0.8, 0.7, 0.1]]])
+    assert metrics.average_precision(truth, scores) == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert np.isnan(metrics.average_precision(np.zeros_like(truth), scores))
+
+
+def test_agreement_by_hand():
+    one, two = masks("##. ...")[0], masks(".## ...")[0]
+    nothing = np.zeros_like(one)
+    marks = np.array([[one, one, two], [nothing, nothing, one]])
+    # pairs: 1, 1/3, 1/3; both empty counts 1, and twice one against nothing counts 0
+    assert metrics.agreement(marks) == pytest.approx((1 + 1 / 3 + 1 / 3 + 1 + 0 + 0) / 6)
+    with pytest.raises(EvaluationError, match="two people"):
+        metrics.agreement(marks[:, :1])

@@ -1,0 +1,143 @@
+"""`flawforge eval` on a tiny segmenter whose scores are known everywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from actors.errors import EvaluationError
+from actors.images import encode_image, encode_mask
+from eval import splits
+from flawforge.cli import app
+from flawforge.evaluation import run
+from tests.upernet import save_upernet
+from tinytown import ASSETS_VERSION
+
+AREAS = (0.25, 0.5)
+"""Of the two true masks in every set: a segmenter that predicts everything has IoU_fg 0.375."""
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint that gives every pixel the score 1 / (1 + exp(-2)) = 0.88."""
+    return str(save_upernet(tmp_path_factory.mktemp("everywhere"), bias=2.0))
+
+
+def write_set(folder: Path, name: str) -> str:
+    folder.mkdir(parents=True)
+    (folder / "VERSION.txt").write_text(f"{ASSETS_VERSION}\n")
+    with tarfile.open(folder / "000000.tar", "w") as tar:
+        for number, area in enumerate(AREAS):
+            mask = np.zeros((64, 64), np.bool_)
+            mask[: int(64 * area)] = True
+            grey = np.full((64, 64, 3), 128, np.uint8)
+            for part, data in (("image.png", encode_image(grey)), ("mask.png", encode_mask(mask))):
+                info = tarfile.TarInfo(f"{name}-{number}.{part}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return str(folder / "000000.tar")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "splits"
+    for name in splits.NAMES:
+        write_set(root / name, name)
+    (root / "manifest.json").write_text("{}")
+    monkeypatch.setattr(splits, "ROOT", root)
+    return root
+
+
+def invoke(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["eval", *arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def test_other_data_has_the_default_threshold(everywhere: str, tmp_path: Path):
+    report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")])
+    assert report.threshold_from == "default"
+    found = report.evaluation
+    assert (found.threshold, found.images, found.without_region) == (0.5, 2, 0.0)
+    assert found.iou_fg.value == 0.375 and found.recall.value == 1
+    assert found.iou_per_image.value == 0.375
+    assert report.at_random.value == 0.375  # everything stays everything wherever it is moved
+    assert report.model.startswith(f"{Path(everywhere).name}")
+
+
+def test_a_threshold_above_all_scores_predicts_nothing(everywhere: str, tmp_path: Path):
+    report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")], threshold=0.9)
+    assert report.threshold_from == "given"
+    assert report.evaluation.iou_fg.value == 0 and report.evaluation.without_region == 1
+
+
+def test_the_threshold_comes_from_validation(everywhere: str, shipped: Path):
+    report = run(everywhere, split="labelled")
+    assert report.threshold_from == "validation" and report.evaluation.threshold == 0.02
+    assert report.data.startswith(f"labelled of tinytown/splits-v{ASSETS_VERSION}@")
+    assert "flatter" not in " ".join(report.notes)
+    assert "flatter" in " ".join(run(everywhere, split="validation").notes)
+
+
+def test_the_sealed_split_says_so(everywhere: str, shipped: Path):
+    assert "sealed: for final figures only" in invoke(everywhere, "--split", "sealed")
+    assert "sealed" not in invoke(everywhere, "--split", "validation")
+
+
+def test_the_table(everywhere: str, shipped: Path):
+    screen = invoke(everywhere)
+    assert "IoU_fg (pooled)" in screen and "37.50" in screen and "25.00 to 50.00" in screen
+    assert "threshold 0.02: the largest pooled IoU_fg on the validation split" in screen
+
+
+def test_json(everywhere: str, shipped: Path):
+    result = CliRunner().invoke(app, ["eval", everywhere, "--threshold", "0.4", "--json"])
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["evaluation"]["iou_fg"] == {"value": 0.375, "low": 0.25, "high": 0.5}
+    assert document["threshold_from"] == "given" and document["evaluation"]["threshold"] == 0.4
+    assert "threshold 0.4: as given" in result.stderr
+
+
+def test_json_has_no_nan(everywhere: str, tmp_path: Path):
+    report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")])
+    assert report.document()["evaluation"]["average_precision"] == pytest.approx(0.375)
+    undefined = report.evaluation.__class__(**{**vars(report.evaluation), "average_precision": math.nan})
+    silent = report.__class__(**{**vars(report), "evaluation": undefined})
+    assert silent.document()["evaluation"]["average_precision"] is None
+
+
+def test_missing_splits_are_told(everywhere: str, tmp_path: Path):
+    with pytest.raises(EvaluationError, match="of tinytown is not there"):
+        run(everywhere, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--split", "wild"], ["--split", "validation", "--data", "x.tar"], ["--threshold", "1.5"]],
+)
+def test_wrong_use(arguments: list[str]):
+    assert CliRunner().invoke(app, ["eval", "nowhere", *arguments]).exit_code == 2
+
+
+def test_data_are_looked_at_before_torch_is_loaded(tmp_path: Path):
+    code = (
+        "import sys\n"
+        "from actors.errors import SourceError\n"
+        "from flawforge.evaluation import run\n"
+        "try:\n    run('x', urls=[sys.argv[1]])\n"
+        "except SourceError as error:\n    print(error)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "missing.tar")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "no such file" in done.stdout, done.stdout + done.stderr
