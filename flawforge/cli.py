@@ -43,7 +43,7 @@ AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts 
 def quickstart(
     out: Annotated[str, typer.Option(help="where the data set goes")] = "out/quickstart",
     items: Annotated[int, typer.Option(min=1, max=1000, help="clean scenes to start from")] = 512,
-    steps: Annotated[int, typer.Option(min=0, help="training steps of the detector; 0 leaves it out")] = 800,
+    steps: Annotated[int, typer.Option(min=0, help="training steps of the detector; 0 leaves it out")] = 300,
 ) -> None:
     """Make a small data set of the embedded world, train a detector on it, score it: no network, no GPU."""
     from flawforge.quickstart import run

@@ -109,7 +109,7 @@ def _closing(result: _Result) -> Group:
         f"totals    {out}/manifest.json, {out}/README.md",
         "",
         "next",
-        "  flawforge preview quickstart --k 10,25     how strong should it be?",
+        "  flawforge preview quickstart --k 5,13,20   how strong should it be?",
         f"  flawforge verify {out}",
         "  recipes/images.yaml                        for your own pictures: copy it, change it",
     )
