@@ -25,6 +25,7 @@ lint: $(VENV)/.dev
 benchmarks: quickstart
 	$(BIN)/python -m benchmarks.corruption
 	$(BIN)/python -m benchmarks.regions
+	$(BIN)/python -m benchmarks.tinytown autoencoder
 	$(BIN)/python -m benchmarks.tinytown faithfulness --assets $(ASSETS)
 	$(BIN)/python -m benchmarks.tinytown realism --sheet docs/realism-32.png
 	$(BIN)/python -m benchmarks.tinytown wild --out docs/wild-50.png

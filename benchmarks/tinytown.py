@@ -1,6 +1,6 @@
-"""What the embedded world is worth: `python -m benchmarks.tinytown faithfulness|realism|wild`.
+"""What the embedded world is worth: `python -m benchmarks.tinytown autoencoder|faithfulness|realism|wild`.
 
-`faithfulness`: of the objects that captions ask for, how many a model draws, by two judges. `realism`: how well a
+`autoencoder`: what the VAE loses. `faithfulness`: of the objects that captions ask for, how many a model draws, by two judges. `realism`: how well a
 classifier tells injected from wild artifacts. `wild`: a sheet of wild images with the annotator's marks, for the eye.
 """
 
@@ -34,6 +34,7 @@ from tinytown.annotator import Annotation, annotate
 from tinytown.scene import KINDS, Scene, caption, parse, sample_scene
 from train.tinytown_data import HELD_OUT
 from train.tinytown_objects import MAIN_COLOUR, NEAR, Detection, Judge, present
+from train.tinytown_vae import evaluate
 
 REALISM_SEED = 4_000_000
 STEPS, GUIDANCE, BATCH = 30, 4.0, 50
@@ -91,6 +92,12 @@ def verdicts(
             rows.append((number, thing.kind, present(seen, thing), there))
     images, kinds, judge, annotator = (np.array(column) for column in zip(*rows, strict=True))
     return Verdicts(images, kinds, judge, annotator)
+
+
+def autoencoder(arguments: argparse.Namespace) -> None:
+    """PSNR of the VAE on 500 held-out renders."""
+    for name, decibels in evaluate(DiffusionModel(arguments.model).vae).items():
+        console.print(f"{name}: {decibels:.1f} dB")
 
 
 def faithfulness(arguments: argparse.Namespace) -> None:
@@ -229,7 +236,7 @@ def _told(figure: Interval) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
-COMMANDS = {"faithfulness": faithfulness, "realism": realism, "wild": wild}
+COMMANDS = {"autoencoder": autoencoder, "faithfulness": faithfulness, "realism": realism, "wild": wild}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

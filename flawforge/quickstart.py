@@ -118,7 +118,7 @@ def _closing(result: _Result) -> Group:
 
 
 def _scores(lesson: Lesson) -> list[Table | Text]:
-    headings = ("on 300 validation images", "IoU_fg", "95 % interval", "F1", "AP", "at")
+    headings = ("validation, 300 images", "IoU_fg", "95 % interval", "F1", "AP", "at")
     table = Table(*headings, box=SIMPLE_HEAD)
     rows = (
         (f"detector: {lesson.samples} made", lesson.detector),
