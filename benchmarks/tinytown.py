@@ -1,7 +1,8 @@
 """What the embedded world is worth: `python -m benchmarks.tinytown autoencoder|faithfulness|realism|wild`.
 
-`autoencoder`: what the VAE loses. `faithfulness`: of the objects that captions ask for, how many a model draws, by two judges. `realism`: how well a
-classifier tells injected from wild artifacts. `wild`: a sheet of wild images with the annotator's marks, for the eye.
+`autoencoder`: what the VAE loses. `faithfulness`: of the objects that captions ask for, how many a model draws, by two
+judges. `realism`: how well a classifier tells injected from wild artifacts. `wild`: a sheet of wild images with the
+annotator's marks, for the eye.
 """
 
 from __future__ import annotations
