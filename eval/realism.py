@@ -25,7 +25,7 @@ SMALLEST = 12
 """Pixels that a region needs in order to be cropped."""
 
 FOLDS = 5
-STEPS = 150
+STEPS = 600
 """Of training, for each fold."""
 
 _BATCH, _LEARNING_RATE = 64, 3e-3
