@@ -118,7 +118,7 @@ class Painter(torch.nn.Module):
         return painted
 
 
-def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, seed: int) -> None:
+def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, seed: int) -> list[float]:
     """Teaches a text encoder what stands where, before a UNet asks it.
 
     A UNet alone learns kinds and colours from the text soon, and places late: the gradient through noise is weak.
@@ -130,6 +130,9 @@ def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, s
         tokens: int64 [N, MAX_TOKENS], their captions.
         steps: of 64 captions and 64 cells each; 0 leaves the encoder as it is.
         seed: of painter and batches.
+
+    Returns:
+        The loss of every step: the mean squared error of the painted cells.
     """
     torch.manual_seed(seed)
     painter = Painter()
@@ -154,3 +157,4 @@ def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, s
         losses.append(loss.item())
         if step % 100 == 99:
             log.info("text step %d loss %.4f", step + 1, sum(losses[-100:]) / 100)
+    return losses

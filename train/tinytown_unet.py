@@ -179,7 +179,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1, help="another seed makes another checkpoint")
-    parser.add_argument("--text-steps", type=int, default=4000, help="of the text encoder, before the UNet")
+    parser.add_argument("--text-steps", type=int, default=3000, help="of the text encoder, before the UNet")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from tinytown.scene import caption, sample_scene, vocabulary
-from train.tinytown_text import MAX_TOKENS, build_text_encoder, build_tokenizer
+from train.tinytown_text import MAX_TOKENS, build_text_encoder, build_tokenizer, pretrain
 
 
 def test_one_token_a_word_and_all_captions_fit(tmp_path: Path):
@@ -29,3 +31,20 @@ def test_the_shipped_tokenizer_is_the_one_that_the_program_makes():
         assert (
             there(caption(sample_scene(seed))).input_ids == tokenizer(caption(sample_scene(seed))).input_ids
         )
+
+
+def test_pretraining_teaches_the_encoder_and_no_steps_leave_it():
+    tokenizer = build_tokenizer()
+    texts = ["a day scene with", "a night scene with"]
+    tokens = torch.tensor(tokenizer(texts, padding="max_length", max_length=MAX_TOKENS).input_ids)
+    latents = torch.stack([torch.full((4, 16, 16), -1.0), torch.full((4, 16, 16), 1.0)])
+    torch.manual_seed(0)
+    text = build_text_encoder(tokenizer, width=128)
+    before = {name: value.clone() for name, value in text.state_dict().items()}
+    assert pretrain(text, latents, tokens, steps=0, seed=0) == []
+    assert all(torch.equal(value, before[name]) for name, value in text.state_dict().items())
+    losses = pretrain(text, latents, tokens, steps=12, seed=0)
+    # An answer of 0 everywhere has the loss 1.
+    assert losses[0] > 0.9 and losses[-1] < 0.5
+    words = "embeddings.token_embedding.weight"
+    assert not torch.equal(text.state_dict()[words], before[words])
