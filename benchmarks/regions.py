@@ -22,26 +22,14 @@ from eval.metrics import average_precision, counts, iou_fg
 from eval.splits import open_split
 from factory.recipe import load_recipe
 from train.tinytown_data import renders
+from train.tinytown_segmenter import KINDS, round_trip
 
-KINDS = ("convnext", "swin")
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 LEAST_CLEAN = 0.8
 """Share of clean renders in which a region must be chosen."""
 
 CLEAN_SEED = 5_000_000
-BATCH = 50
 console = Console(width=110)
-
-
-def clean_renders(model: DiffusionModel, count: int) -> NDArray[np.uint8]:
-    """Renders after the autoencoder, as every image that the detector will see: uint8 [N, 64, 64, 3]."""
-    images = renders(CLEAN_SEED, count, processes=1).images
-    rows = []
-    for first in range(0, count, BATCH):
-        pixels = torch.from_numpy(images[first : first + BATCH]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        back = model.decode(model.encode(pixels))
-        rows.append(back.add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    return np.concatenate(rows)
 
 
 def curve(name: str, validation: Labelled, clean: NDArray[np.uint8]) -> None:
@@ -89,6 +77,9 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    passed = clean_renders(DiffusionModel("tinytown"), arguments.clean)
+    # After the autoencoder, as every image that a detector will see.
+    passed = round_trip(
+        DiffusionModel("tinytown").vae, renders(CLEAN_SEED, arguments.clean, processes=1).images
+    )
     for selector in arguments.selectors:
         curve(selector, open_split("validation"), passed)

@@ -136,7 +136,7 @@ def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, s
     """
     torch.manual_seed(seed)
     painter = Painter()
-    optimizer = torch.optim.AdamW([*text.parameters(), *painter.parameters()], lr=1e-3, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW([*text.parameters(), *painter.parameters()], weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 1.5e-3, total_steps=max(steps, 1), pct_start=0.1
     )
