@@ -31,6 +31,7 @@ class Sample:
         changed: where `corrupted` differs from the uncorrupted round trip, 1-bit PNG.
         seed: the seed of the draw that made `corrupted`.
         attempts: draws made so far.
+        inversion_steps: k of the draw that made `corrupted`; 0 where the image latent itself was corrupted.
         unet_rows: UNet evaluations spent on it.
         verified: whether the verifier accepted it; a recipe may keep samples that it did not.
         metrics: by name in `METRICS`.
@@ -46,6 +47,7 @@ class Sample:
     changed: bytes | None = None
     seed: int = 0
     attempts: int = 0
+    inversion_steps: int = 0
     unet_rows: int = 0
     verified: bool = False
     metrics: dict[str, float] = field(default_factory=dict)

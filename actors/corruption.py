@@ -1,37 +1,122 @@
-"""What is done to the latent inside a region. Plain functions in one table, `METHODS`."""
+"""What is done to the latent inside a region. Plain functions in one table, `METHODS`; `corrupt` applies one.
+
+The methods are those of Table 2 of the paper (section 5.3), which gives their names and no parameters.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
-Corruption = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(inverted, clean, mask, kept, noise) to the corrupted latent; see `noised_clean_latent` for the shapes."""
+BLUR_SIGMA = 2.0
+"""Standard deviation of the blur in cells."""
+
+DOWNSCALE = 8
+"""Side in cells of the blocks that the downscaled latent is made of."""
+
+_WITHIN_A_SAMPLE = np.array([[[0] * 3] * 3, [[1] * 3] * 3, [[0] * 3] * 3])
+"""The eight neighbours of a cell in [B, h, w], none of them in another sample."""
+
+Method = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(latents, clean, cells, kept, noise) to the latent [B, C, h, w] that goes inside the cells.
+
+As in `corrupt`, except that `kept` lies on the latents' device in their type, as [B, 1, 1, 1] or [1, 1, 1, 1].
+What a method gives outside the cells is not used.
+"""
 
 
-def noised_clean_latent(inverted: Tensor, clean: Tensor, mask: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
-    """The paper's corruption, Eq. 5: outside the mask z_t, inside it z_0 noised to the same level.
+def corrupt(
+    method: str, latents: Tensor, clean: Tensor, cells: Tensor, *, kept: Tensor, noise: Tensor
+) -> Tensor:
+    """Replaces the latent inside a region; outside, every value stays as it is.
+
+    A device is waited for only by "rotate", once, and only where the cells lie on it. No row depends on another.
 
     Args:
-        inverted: z_t [B, C, h, w].
+        method: a name in `METHODS`.
+        latents: float [B, C, h, w], z_t. z_0 for a corruption of the image latent itself (Table 4).
         clean: z_0 [B, C, h, w].
-        mask: 0 or 1, [B, 1, h, w].
-        kept: scalar, cumulated alpha at t; phi = sqrt(kept), p = sqrt(1 - kept).
+        cells: bool [B, 1, h, w], true inside; on the latents' device or on the CPU.
+        kept: cumulated alpha at t in (0, 1], a scalar or [B]; on the latents' device or on the CPU.
         noise: standard normal [B, C, h, w].
+
+    Returns:
+        [B, C, h, w], a tensor of its own of the latents' type.
+
+    Raises:
+        ValueError: an unknown method; a wrong shape or type; `kept` outside (0, 1], which is looked at on the CPU
+            only, because elsewhere looking is waiting.
     """
-    inside = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-    return torch.where(mask.bool(), inside, inverted)
+    _check(method, latents, clean, cells, kept, noise)
+    level = kept.to(latents.device, latents.dtype, non_blocking=True).reshape(-1, 1, 1, 1)
+    inside = METHODS[method](latents, clean, cells, level, noise).to(latents.dtype)
+    return torch.where(cells.to(latents.device, non_blocking=True), inside, latents)
 
 
-def nothing(inverted: Tensor, clean: Tensor, mask: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+def noised_clean_latent(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+    """The paper's proposal, Eq. 5: z_0 noised to the level of z_t, sqrt(kept) z_0 + sqrt(1 - kept) noise."""
+    return kept.sqrt() * clean + (1 - kept).sqrt() * noise
+
+
+def gaussian_noise(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+    """N(0, 1), whatever the level of z_t."""
+    return noise
+
+
+def blurred(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+    """The latent blurred by a Gaussian, which also sees what lies outside the region.
+
+    The paper gives no width. Ours is `BLUR_SIGMA`, cut off at three of it; the latent's edge is repeated.
+    """
+    return _smoothed(_smoothed(latents, 2), 3)
+
+
+def turned(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+    """The latent turned by 90 degrees counter-clockwise, like `numpy.rot90`.
+
+    The paper does not say what is turned. We turn, for every region of its own (cells that touch at a side or at
+    a corner), the square around it, and the region's cells take what comes to lie on them. So an L takes some of
+    its surroundings, and a region of one cell stays as it is. See `_bounding_square` for regions at the edge.
+    """
+    places = torch.from_numpy(_places_turned(cells[:, 0].cpu().numpy()))
+    # Without non_blocking, the copy of the places would wait for the device.
+    index = places.to(latents.device, non_blocking=True)[:, None].expand(-1, latents.shape[1], -1)
+    return latents.flatten(2).gather(2, index).reshape(latents.shape)
+
+
+def downscaled(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+    """The latent in blocks of `DOWNSCALE` x `DOWNSCALE` cells, each at its mean: the paper's 8x.
+
+    The paper names no filter; ours are the mean and the nearest. The last block of a row or column is what is left.
+    """
+    means = F.avg_pool2d(latents, DOWNSCALE, ceil_mode=True)
+    blocks = means.repeat_interleave(DOWNSCALE, 2).repeat_interleave(DOWNSCALE, 3)
+    return blocks[..., : latents.shape[2], : latents.shape[3]]
+
+
+def nothing(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
     """No corruption: the round trip through the model, for pseudo labels and clean negatives."""
-    return inverted
+    return latents
 
 
-METHODS: dict[str, Corruption] = {"noise": noised_clean_latent, "none": nothing}
+METHODS: dict[str, Method] = {
+    "noise": noised_clean_latent,
+    "gaussian": gaussian_noise,
+    "blur": blurred,
+    "rotate": turned,
+    "downscale": downscaled,
+    "none": nothing,
+}
+
+CHANCE = ("noise", "gaussian")
+"""Methods of which a second draw differs from the first."""
 
 
 def latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
@@ -45,6 +130,9 @@ def latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
 
     Returns:
         bool [B, 1, height, width].
+
+    Raises:
+        ValueError: masks that do not divide into cells.
     """
     rows, columns = masks.shape[1] // height, masks.shape[2] // width
     if (rows * height, columns * width) != tuple(masks.shape[1:]):
@@ -61,3 +149,78 @@ def draw_noise(seeds: list[int], shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise [B, *shape], each row from its own CPU generator, so that neighbours do not matter."""
     rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(rows)
+
+
+def _check(method: str, latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> None:
+    if method not in METHODS:
+        raise ValueError(f"no corruption {method!r}; there are {', '.join(METHODS)}")
+    shape = list(latents.shape)
+    if len(shape) != 4 or not latents.is_floating_point():
+        raise ValueError(f"the latents are {latents.dtype} {shape}; wanted: floating point [B, C, h, w]")
+    for name, tensor in (("clean", clean), ("noise", noise)):
+        if tensor.shape != latents.shape:
+            raise ValueError(f"{name} is {list(tensor.shape)}, the latents are {shape}")
+    wanted = [shape[0], 1, *shape[2:]]
+    if cells.dtype != torch.bool or list(cells.shape) != wanted:
+        raise ValueError(
+            f"the cells are {cells.dtype} {list(cells.shape)}; latents {shape} need torch.bool {wanted}"
+        )
+    if list(kept.shape) not in ([], shape[:1]):
+        raise ValueError(f"kept is {list(kept.shape)}; wanted: a scalar or [{shape[0]}], one for each latent")
+    if kept.device.type == "cpu" and not bool(((kept > 0) & (kept <= 1)).all()):
+        raise ValueError(f"kept is {kept.tolist()}; cumulated alphas lie above 0 and up to 1")
+
+
+def _smoothed(latents: Tensor, axis: int) -> Tensor:
+    """A Gaussian of `BLUR_SIGMA` along one axis, the edge repeated.
+
+    A sum of shifted copies has the same rounding wherever a row stands in the batch. A convolution promises no
+    such thing, and on a GPU it may multiply in TF32.
+    """
+    radius, size = math.ceil(3 * BLUR_SIGMA), latents.shape[axis]
+    weights = [math.exp(-0.5 * (step / BLUR_SIGMA) ** 2) for step in range(-radius, radius + 1)]
+    total = sum(weights)
+    places = torch.arange(-radius, size + radius, device=latents.device).clamp(0, size - 1)
+    padded = latents.index_select(axis, places)
+    smoothed = torch.zeros_like(latents)
+    for first, weight in enumerate(weights):
+        smoothed = smoothed + weight / total * padded.narrow(axis, first, size)
+    return smoothed
+
+
+def _places_turned(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where each cell takes its latent from: places 0 to h w - 1, [B, h w]; outside the regions its own.
+
+    Args:
+        cells: [B, h, w].
+    """
+    count, height, width = cells.shape
+    places = np.broadcast_to(np.arange(height * width).reshape(height, width), cells.shape).copy()
+    labels, regions = ndimage.label(cells, _WITHIN_A_SAMPLE)
+    if regions:
+        squares = [
+            _bounding_square(rows, columns, height, width)
+            for _, rows, columns in ndimage.find_objects(labels)
+        ]
+        inside = np.nonzero(cells)
+        top, left, side = np.array(squares)[labels[inside] - 1].T
+        _, row, column = inside
+        from_row = np.clip(top + (column - left), 0, height - 1)
+        from_column = np.clip(left + (side - 1) - (row - top), 0, width - 1)
+        places[inside] = from_row * width + from_column
+    return places.reshape(count, height * width)
+
+
+def _bounding_square(rows: slice, columns: slice, height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side of the square around a box, as long as the box's longer side.
+
+    The box lies in its middle, an odd cell going below or to the right. Where the square leaves the latent it is
+    shifted back in; on an axis that is shorter than the square it is shifted to cover the axis, and what is left
+    beyond counts as the edge.
+    """
+    side = max(rows.stop - rows.start, columns.stop - columns.start)
+    top, left = (
+        min(max(box.start - (side - (box.stop - box.start)) // 2, min(0, size - side)), max(0, size - side))
+        for box, size in ((rows, height), (columns, width))
+    )
+    return top, left, side

@@ -1,188 +1,215 @@
-"""The corruption pipeline of the paper's Figure 3 on micro-batches: invert, corrupt the region, resample, check."""
+"""The corruption pipeline of the paper's Figure 3 on a shard: invert, corrupt the region, resample, check."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from actors.batch import Sample
-from actors.corruption import METHODS, draw_noise, latent_mask
-from actors.diffusion import DiffusionModel
+from actors.corruption import CHANCE, draw_noise, latent_mask
+from actors.corruptor_settings import Settings
+from actors.diffusion import DiffusionModel, Prompts
+from actors.draws import Draw, Ladder, Row, deal
 from actors.images import encode_image, encode_mask, read_image, read_mask
-from actors.inversion import Inversion, invert, resample
+from actors.memory import memory_errors_explained
+from actors.passage import Inverted, Passage
+from actors.schedule import Schedule
 from actors.seeding import seed_for
 from actors.verifier import Limits, difference, judge, measure
 
+__all__ = ["STAGE", "Corruptor", "Settings", "limits_in_pixels"]
+
 STAGE = "verify"
 
+THREADS = 4
+"""They decode, judge and encode; at 512 pixels that is about 50 ms of CPU time per draw."""
 
-@dataclass(frozen=True)
-class Settings:
-    """How a sample is corrupted.
-
-    Attributes:
-        method: a name in `actors.corruption.METHODS`.
-        inference_steps, inversion_steps: n and k: the last k of n DDIM steps are inverted and resampled.
-        iterations: fixed-point iterations of every inversion step.
-        use_caption: prompt with the sample's caption instead of an empty prompt.
-        batch_size: rows of every network call, also of the last one, which is padded.
-        run_seed: the recipe's seed.
-        limits: what the verifier asks; its margin is in pixels.
-        attempts: draws per sample before the verifier's verdict stands.
-        keep_failures: keep a sample that fails, marked, instead of rejecting it.
-    """
-
-    method: str
-    inference_steps: int
-    inversion_steps: int
-    iterations: int
-    use_caption: bool
-    batch_size: int
-    run_seed: int
-    limits: Limits
-    attempts: int = 1
-    keep_failures: bool = False
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    images: NDArray[np.uint8]
-    masks: NDArray[np.bool_]
+class _Case:
+    """A sample at work: its row of an inversion, and baselines uint8 [H, W, 3] by k."""
+
+    sample: Sample
+    inverted: Inverted
+    baselines: dict[int, NDArray[np.uint8]]
 
 
 class Corruptor:
-    """Loads the model once; calls corrupt samples. Decoding and encoding run on threads of their own.
+    """Corrupts the samples of a shard. The calling thread works the model; other threads do all the rest.
 
     Args:
         model: see `actors.diffusion.DiffusionModel`.
         settings: what to do.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: inversion steps that do not rise, or that the schedule does not have.
     """
 
     def __init__(self, model: DiffusionModel, settings: Settings) -> None:
-        if settings.method not in METHODS:
-            raise ValueError(f"no corruption {settings.method!r}; there are {', '.join(METHODS)}")
+        for steps in (settings.inversion_steps, *settings.deeper):
+            Schedule.of(model.scheduler, inference_steps=settings.inference_steps, inversion_steps=steps)
         self.model = model
         self.settings = settings
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="pixels")
-        self._empty_prompt = model.embed([""])
+        self.passage = Passage(
+            model,
+            inference_steps=settings.inference_steps,
+            inversion=settings.inversion,
+            guidance_scale=settings.guidance_scale,
+        )
+        self._ladder = Ladder(settings.steps, settings.attempts if settings.method in CHANCE else 1)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pixels")
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Fills `corrupted`, `changed`, `metrics`, `seed`, `attempts` and `unet_rows`, or rejects.
+        """Fills what `Sample` says of a draw, or rejects. What is kept is the last draw.
 
-        Samples must have `image` and `mask` of one size. Rejected ones pass through. Every micro-batch holds
-        samples of this call only, in their order, so that a shard's result depends on nothing but the shard.
+        Every batch is dealt from the samples of this call only, by rules that know nothing of time, so that a shard's
+        result depends on nothing but the shard.
+
+        Args:
+            samples: with `image` and `mask`, all of one size. Rejected ones pass through.
+
+        Raises:
+            ValueError: pictures of different sizes.
+            ModelError: a size that the model does not take; no memory for a batch, which is never made smaller.
         """
         alive = [sample for sample in samples if not sample.rejected]
-        size = self.settings.batch_size
-        groups = [alive[first : first + size] for first in range(0, len(alive), size)]
-        finished: list[Future[None]] = []
-        for group, decoded in zip(groups, self._ahead(groups), strict=True):
-            finished += self._corrupt(group, decoded)
-        for work in finished:
-            work.result()
+        if alive:
+            height, width = _one_size(alive)
+            self.model.check_size(height, width)
+            with memory_errors_explained(self.settings.batch_size, height, width, self.model.device):
+                cases = list(self._inverted(alive))
+                pending = dict.fromkeys(range(len(cases)), self._ladder.first)
+                while pending:
+                    pending = self._round(cases, pending)
         return list(samples)
 
-    def _ahead(self, groups: list[list[Sample]]) -> Iterator[_Decoded]:
-        """Decodes the next group while the current one is computed."""
-        waiting = [self._threads.submit(_decode, group) for group in groups[:1]]
-        for following in [*groups[1:], None]:
-            if following is not None:
-                waiting.append(self._threads.submit(_decode, following))
-            yield waiting.pop(0).result()
-
-    def _corrupt(self, group: list[Sample], decoded: _Decoded) -> list[Future[None]]:
-        settings, model = self.settings, self.model
-        images = _padded(decoded.images, settings.batch_size)
-        masks = torch.from_numpy(_padded(decoded.masks, settings.batch_size))
-        prompts = self._prompts(group)
-        clean = model.encode(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
-        inversion = invert(
-            model.denoise,
-            model.scheduler,
-            clean,
-            prompts,
-            inference_steps=settings.inference_steps,
-            inversion_steps=settings.inversion_steps,
-            iterations=settings.iterations,
-        )
-        baseline = self._pixels(inversion.latents, prompts)
-        cells = latent_mask(masks, *clean.shape[-2:]).to(clean.device)
-        rows = int(inversion.unet_rows[0]) + settings.inversion_steps
-        for sample in group:
-            sample.unet_rows += rows
-        pending, finished = list(range(len(group))), []
-        for attempt in range(settings.attempts):
-            corrupted = self._draw(group, pending, attempt, inversion, clean, cells, prompts)
-            last = attempt == settings.attempts - 1
-            failed = []
-            for index in pending:
-                sample = group[index]
-                sample.unet_rows += settings.inversion_steps
-                distance = difference(baseline[index], corrupted[index])
-                changed, sample.metrics = measure(distance, decoded.masks[index], settings.limits)
-                why = judge(sample.metrics, settings.limits)
-                if why is not None and not last:
-                    failed.append(index)
-                    continue
-                sample.attempts = attempt + 1
-                sample.verified = why is None
-                if why is not None and not settings.keep_failures:
-                    sample.reject(STAGE, why)
-                finished.append(self._threads.submit(_encode, sample, corrupted[index], changed))
-            pending = failed
-            if not pending:
-                break
-        return finished
-
-    def _draw(
-        self,
-        group: list[Sample],
-        pending: list[int],
-        attempt: int,
-        inversion: Inversion,
-        clean: Tensor,
-        cells: Tensor,
-        prompts: Tensor,
-    ) -> NDArray[np.uint8]:
-        """One corruption of every pending row, resampled and decoded: uint8 [batch, H, W, 3]."""
+    def _inverted(self, samples: Sequence[Sample]) -> Iterator[_Case]:
+        """Encodes and inverts, batch by batch."""
         settings = self.settings
-        seeds = [0] * settings.batch_size
-        for index in pending:
-            seeds[index] = seed_for(settings.run_seed, group[index].key, "corrupt", attempt)
-            group[index].seed = seeds[index]
-        noise = draw_noise(seeds, tuple(clean.shape[1:])).to(clean.device)
-        kept = self.model.scheduler.alphas_cumprod[inversion.timesteps[-1]].to(clean.device)
-        corrupted = METHODS[settings.method](inversion.latents, clean, cells, kept, noise)
-        return self._pixels(corrupted, prompts)
+        groups = list(_batches(samples, settings.batch_size))
+        for group, (images, cells) in zip(groups, self._ahead(self._decoded, groups), strict=True):
+            inverted = self.passage.invert(
+                images,
+                cells,
+                self._ladder.steps,
+                prompts=self._captions(group, images.shape[1:3]) if settings.use_caption else None,
+                seeds=_padded(
+                    [seed_for(settings.run_seed, sample.key, "invert") for sample in group],
+                    settings.batch_size,
+                ),
+            )
+            pictures = self.model.decode(inverted.clean) if settings.without_passage else None
+            for row, sample in enumerate(group):
+                sample.unet_rows += int(inverted.unet_rows[row])
+                baselines = {} if pictures is None else dict.fromkeys(self._ladder.steps, pictures[row])
+                yield _Case(sample, inverted[row : row + 1], baselines)
 
-    def _pixels(self, latents: Tensor, prompts: Tensor) -> NDArray[np.uint8]:
-        """Resamples and decodes noisy latents: uint8 [B, H, W, 3]."""
-        back = resample(
-            self.model.denoise,
-            self.model.scheduler,
-            latents,
-            prompts,
-            inference_steps=self.settings.inference_steps,
-            inversion_steps=self.settings.inversion_steps,
+    def _round(self, cases: Sequence[_Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
+        """Makes every pending draw, and returns those that follow, by the sample's place."""
+        settings = self.settings
+        there = {(place, steps) for place, case in enumerate(cases) for steps in case.baselines}
+        batches = list(deal(pending, there, settings.batch_size))
+        noises = self._ahead(partial(self._noise, cases), (rows for _, rows in batches))
+        verdicts: dict[int, Future[Draw | None]] = {}
+        for (steps, rows), noise in zip(batches, noises, strict=True):
+            for row, picture in zip(rows, self._pictures(cases, rows, steps, noise), strict=False):
+                case = cases[row.place]
+                case.sample.unet_rows += self.passage.resampling_rows(steps)
+                if row.draw is None:
+                    case.baselines[steps] = picture
+                else:
+                    verdicts[row.place] = self._threads.submit(self._settle, case, row.draw, picture)
+        found = {place: verdict.result() for place, verdict in verdicts.items()}
+        return {place: draw for place, draw in found.items() if draw is not None}
+
+    def _pictures(
+        self, cases: Sequence[_Case], rows: Sequence[Row], steps: int, noise: Tensor
+    ) -> NDArray[np.uint8]:
+        """Draws and passages of one batch, uint8 [batch_size, H, W, 3]."""
+        padded = _padded(rows, self.settings.batch_size)
+        inverted = Inverted.cat([cases[row.place].inverted for row in padded])
+        drawn = torch.tensor([row.draw is not None for row in padded]).reshape(-1, 1, 1, 1)
+        latents = self.passage.draw(
+            inverted.with_cells(inverted.cells & drawn),
+            self.settings.method,
+            steps,
+            noise,
+            level=steps or self.settings.inversion_steps,
         )
-        pixels = self.model.decode(back).add(1).mul(127.5).round().to(torch.uint8)
-        return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
+        return self.passage.resampled(latents, inverted.prompts, steps)
 
-    def _prompts(self, group: list[Sample]) -> Tensor:
-        size = self.settings.batch_size
-        if not self.settings.use_caption:
-            return self._empty_prompt.expand(size, -1, -1)
-        captions = [sample.caption for sample in group]
-        return self.model.embed(captions + [""] * (size - len(captions)))
+    def _settle(self, case: _Case, draw: Draw, picture: NDArray[np.uint8]) -> Draw | None:
+        """Judges a draw on a thread. Returns the one that follows, or finishes the sample."""
+        sample, limits = case.sample, self.settings.limits
+        assert sample.mask is not None
+        distance = difference(case.baselines[draw.steps], picture)
+        changed, sample.metrics = measure(distance, read_mask(sample.mask), limits)
+        why = judge(sample.metrics, limits)
+        following = None if why is None else self._ladder.after(draw, why.reason)
+        if following is not None:
+            return following
+        case.baselines.clear()
+        sample.seed = self._seed(sample, draw)
+        sample.attempts, sample.inversion_steps = draw.attempt + 1, draw.steps
+        sample.verified = why is None
+        if why is not None and not self.settings.keep_failures:
+            sample.reject(STAGE, why)
+        sample.corrupted, sample.changed = encode_image(picture), encode_mask(changed)
+        return None
+
+    def _decoded(self, group: Sequence[Sample]) -> tuple[NDArray[np.uint8], Tensor]:
+        """Images uint8 [batch_size, H, W, 3] and cells bool [batch_size, 1, h, w]."""
+        images, masks = [], []
+        for sample in group:
+            assert sample.image is not None and sample.mask is not None
+            images.append(read_image(sample.image))
+            masks.append(read_mask(sample.mask))
+        size, cell = self.settings.batch_size, self.model.cell
+        height, width = masks[0].shape
+        regions = torch.from_numpy(np.stack(_padded(masks, size)))
+        return np.stack(_padded(images, size)), latent_mask(regions, height // cell, width // cell)
+
+    def _noise(self, cases: Sequence[_Case], rows: Sequence[Row]) -> Tensor:
+        """Noise [batch_size, C, h, w] of the draws among the rows; zeros elsewhere."""
+        noise = torch.zeros(self.settings.batch_size, *cases[0].inverted.clean.shape[1:])
+        seeds = {
+            index: self._seed(cases[row.place].sample, row.draw)
+            for index, row in enumerate(rows)
+            if row.draw is not None
+        }
+        if seeds:
+            noise[list(seeds)] = draw_noise(list(seeds.values()), tuple(noise.shape[1:]))
+        return noise
+
+    def _seed(self, sample: Sample, draw: Draw) -> int:
+        return seed_for(self.settings.run_seed, sample.key, "corrupt", draw.attempt)
+
+    def _captions(self, group: Sequence[Sample], size: tuple[int, ...]) -> Prompts:
+        captions = [sample.caption for sample in _padded(group, self.settings.batch_size)]
+        return self.model.embed(captions, (size[0], size[1]))
+
+    def _ahead(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Results in order; a thread works on the next job while a result is used."""
+        following: Future[Result] | None = None
+        for job in jobs:
+            current, following = following, self._threads.submit(work, job)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
 
 
 def limits_in_pixels(limits: Limits, model: DiffusionModel) -> Limits:
@@ -190,21 +217,40 @@ def limits_in_pixels(limits: Limits, model: DiffusionModel) -> Limits:
     return replace(limits, margin=limits.margin * model.cell)
 
 
-def _decode(group: Sequence[Sample]) -> _Decoded:
-    images, masks = [], []
-    for sample in group:
+def _one_size(samples: Sequence[Sample]) -> tuple[int, int]:
+    """Height and width of all pictures, from their headers.
+
+    Raises:
+        ValueError: they differ.
+    """
+    first = None
+    for sample in samples:
         assert sample.image is not None and sample.mask is not None, sample.key
-        images.append(read_image(sample.image))
-        masks.append(read_mask(sample.mask))
-    return _Decoded(np.stack(images), np.stack(masks))
+        image, mask = _size(sample.image), _size(sample.mask)
+        first = first or (sample.key, image)
+        if mask != image:
+            raise ValueError(f"{sample.key}: the mask is {_by(mask)} pixels, the image {_by(image)}")
+        if image != first[1]:
+            raise ValueError(
+                f"{sample.key} is {_by(image)} pixels, {first[0]} {_by(first[1])}; a shard has one size"
+            )
+    assert first is not None
+    return first[1][1], first[1][0]
 
 
-def _encode(sample: Sample, corrupted: NDArray[np.uint8], changed: NDArray[np.bool_]) -> None:
-    sample.corrupted, sample.changed = encode_image(corrupted), encode_mask(changed)
+def _size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        return image.size
 
 
-def _padded(rows: NDArray[np.generic], size: int) -> NDArray[np.generic]:
-    """The same rows and zeros up to `size`."""
-    padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
-    padded[: len(rows)] = rows
-    return padded
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _batches(items: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def _padded(rows: Sequence[Job], size: int) -> list[Job]:
+    """The rows, and the last one again up to `size`: so no row is out of the ordinary."""
+    return [*rows, *[rows[-1]] * (size - len(rows))]

@@ -1,60 +1,75 @@
-"""A latent diffusion model in the folder layout of `StableDiffusionPipeline.save_pretrained`."""
+"""A latent diffusion model for inference: pixels to latents and back, text to conditioning, one UNet evaluation."""
 
 from __future__ import annotations
 
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actors import prompts as text
 from actors.device import device_for
 from actors.errors import ModelError
-from actors.models import is_hub_id, locate
+from actors.families import Networks, load
+from actors.prompts import Prompts
+
+__all__ = ["DTYPES", "DiffusionModel", "Prompts"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class DiffusionModel:
-    """Autoencoder, text encoder, UNet and schedule, on one device, for inference.
+    """Autoencoder, text encoders, UNet and schedule, on one device, for inference.
 
-    Latents are float32 at every seam; only the networks compute in `dtype`.
+    Stable Diffusion 1.x, 2.x (epsilon or v prediction) and XL. Latents are float32 at every seam; only the networks
+    compute in `dtype`, and SDXL's autoencoder may stay in float32, see `actors.families.load`.
 
     Args:
         model: `tinytown`, a folder, or a hub id that is in the local cache.
         revision: of a hub id.
         dtype: a name in `DTYPES`.
         device: `cpu` or `cuda`.
+        channels_last: memory format of UNet and autoencoder; faster in half precision on a GPU.
+        compiled: compile the UNet. Every shape of latents is compiled anew, at its first evaluation.
 
     Raises:
         ModelError: weights are missing, are not safetensors, hold NaN, or do not fit together.
     """
 
+    scheduler: DDIMScheduler
+
     def __init__(
-        self, model: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        channels_last: bool = False,
+        compiled: bool = False,
     ) -> None:
-        transformers_logging.disable_progress_bar()
-        self.name = model
-        self.device = device_for(device)
-        self.dtype = DTYPES[dtype]
-        place = locate(model, revision)
-        offline = {"revision": revision, "local_files_only": True} if is_hub_id(place) else {}
-        nets = {"use_safetensors": True, **offline}
-        try:
-            self.scheduler = DDIMScheduler.from_pretrained(place, subfolder="scheduler", **offline)
-            self.tokenizer = CLIPTokenizer.from_pretrained(place, subfolder="tokenizer", **offline)
-            self.vae = AutoencoderKL.from_pretrained(place, subfolder="vae", torch_dtype=self.dtype, **nets)
-            self.unet = UNet2DConditionModel.from_pretrained(
-                place, subfolder="unet", torch_dtype=self.dtype, **nets
-            )
-            self.text_encoder = CLIPTextModel.from_pretrained(
-                place, subfolder="text_encoder", dtype=self.dtype, **nets
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"cannot load {model} from {place}: {error}") from error
-        for net in (self.vae, self.unet, self.text_encoder):
-            net.requires_grad_(False).eval().to(self.device)
-        self._check()
+        where = device_for(device)
+        networks = load(model, revision=revision, dtype=DTYPES[dtype])
+        self._take(model, networks, where, channels_last, compiled)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        networks: Networks,
+        *,
+        device: str = "cpu",
+        channels_last: bool = False,
+        compiled: bool = False,
+    ) -> DiffusionModel:
+        """A model of networks that are there already, in their own precision."""
+        model = cls.__new__(cls)
+        model._take(name, networks, device_for(device), channels_last, compiled)
+        return model
 
     @property
     def cell(self) -> int:
@@ -66,61 +81,129 @@ class DiffusionModel:
         """Image sides must be a multiple of this many pixels."""
         return self.cell * int(2 ** (len(self.unet.config.block_out_channels) - 1))
 
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet.config.in_channels)
+
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """float32 [B, 3, H, W] in [-1, 1] to scaled latents, float32 [B, C, h, w] (the posterior's mode)."""
-        posterior = self.vae.encode(images.to(self.device, self.dtype)).latent_dist
+    def encode(self, images: NDArray[np.uint8]) -> Tensor:
+        """Images to scaled latents, the posterior's mode.
+
+        Args:
+            images: uint8 [B, H, W, 3]; H and W may differ.
+
+        Returns:
+            float32 [B, C, h, w] on the model's device.
+
+        Raises:
+            ModelError: the size does not pass through the model.
+            ValueError: other arrays than such images.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(f"images are {images.dtype} {images.shape}; they must be uint8 [B, H, W, 3]")
+        self.check_size(*images.shape[1:3])
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
         return posterior.mode().float() * self.vae.config.scaling_factor
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents to float32 [B, 3, H, W] in [-1, 1] on the CPU.
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Scaled latents [B, C, h, w] to images, uint8 [B, H, W, 3].
+
+        Pixels are rounded on the device; they and the word whether all are finite leave it in one copy.
 
         Raises:
             ModelError: the pictures hold NaN, as with half precision that overflows.
         """
-        images = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample.float()
-        if not torch.isfinite(images).all():
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        images = self.vae.decode(scaled).sample.float().permute(0, 2, 3, 1)
+        finite = torch.isfinite(images).all().to(torch.uint8)
+        pixels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+        packed = torch.cat([pixels.flatten(), finite[None]]).cpu().numpy()
+        if not packed[-1]:
             raise ModelError(
                 f"{self.name} gives NaN or infinite pixels; try corruption.dtype bfloat16 or float32"
             )
-        return images.clamp(-1, 1).cpu()
+        decoded: NDArray[np.uint8] = packed[:-1].reshape(pixels.shape)
+        return decoded
 
     @torch.no_grad()
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Text states [B, tokens, width] of prompts; an empty prompt is one."""
-        tokens = self.tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+    def embed(self, prompts: list[str], size: tuple[int, int] | None = None) -> Prompts:
+        """Text conditioning of prompts; an empty prompt is one.
+
+        Args:
+            prompts: one per sample.
+            size: (height, width) of the images in pixels, which SDXL needs.
+
+        Raises:
+            ValueError: no `size` for SDXL.
+        """
+        return text.encode(self.texts, prompts, device=self.device, size=size)
 
     @torch.no_grad()
-    def denoise(self, latents: Tensor, timestep: int, prompt_embeds: Tensor) -> Tensor:
-        """The noise in `latents` [B, C, h, w] at a timestep, float32."""
-        predicted = self.unet(latents.to(self.dtype), timestep, prompt_embeds, return_dict=False)[0]
+    def denoise(
+        self,
+        latents: Tensor,
+        timestep: int,
+        prompt_embeds: Tensor,
+        added_cond_kwargs: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The UNet's output for `latents` [B, C, h, w] at a timestep: noise, or v if the scheduler says so; float32.
+
+        Args:
+            latents: noisy latents [B, C, h, w].
+            timestep: 0 to 999, of all rows.
+            prompt_embeds: `Prompts.embeds`, [B, tokens, width].
+            added_cond_kwargs: `Prompts.added`.
+        """
+        # A timestep that is a tensor neither waits for the device nor compiles the UNet anew.
+        timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        predicted = self.unet(
+            latents.to(self.dtype),
+            timesteps,
+            prompt_embeds.to(self.dtype),
+            added_cond_kwargs=added_cond_kwargs,
+            return_dict=False,
+        )[0]
         return predicted.float()
 
-    def check_size(self, side: int) -> None:
-        """Raises ModelError if square images of `side` pixels do not pass through the model."""
-        if side % self.smallest_step:
+    def check_size(self, height: int, width: int | None = None) -> None:
+        """Refuses sizes that do not pass through the model.
+
+        Args:
+            height: in pixels.
+            width: in pixels; without it the images are square.
+
+        Raises:
+            ModelError: a side is no multiple of `smallest_step`.
+        """
+        step, sides = self.smallest_step, (height, height if width is None else width)
+        if any(side <= 0 or side % step for side in sides):
+            size = f"{height}" if sides[0] == sides[1] else f"{sides[1]} x {height}"
+            near = max(step, step * round(height / step))
             raise ModelError(
-                f"source.size is {side}; {self.name} takes sides that are a multiple of {self.smallest_step} pixels"
+                f"source.size is {size}; {self.name} takes sides that are a multiple of {step} pixels, such as {near}"
             )
 
-    def _check(self) -> None:
-        text, wanted = self.text_encoder.config.hidden_size, self.unet.config.cross_attention_dim
-        if text != wanted:
-            raise ModelError(f"{self.name}: the text encoder gives width {text}, the UNet expects {wanted}")
-        latent, channels = self.vae.config.latent_channels, self.unet.config.in_channels
-        if latent != channels:
-            raise ModelError(
-                f"{self.name}: the autoencoder has {latent} latent channels, the UNet expects {channels}"
-            )
-        for part in ("vae", "unet", "text_encoder"):
-            for name, value in getattr(self, part).named_parameters():
+    def _take(
+        self, name: str, networks: Networks, device: torch.device, channels_last: bool, compiled: bool
+    ) -> None:
+        self.name, self.device = name, device
+        self.scheduler, self.texts = networks.scheduler, networks.texts
+        self.vae, self.unet = networks.vae, networks.unet
+        self.dtype: torch.dtype = self.unet.dtype
+        parts: list[tuple[str, Any]] = [("vae", self.vae), ("unet", self.unet)]
+        parts += [(encoder.part, encoder.network) for encoder in self.texts]
+        for part, network in parts:
+            network.requires_grad_(False).eval().to(device)
+            for weight, value in network.named_parameters():
                 if not torch.isfinite(value).all():
-                    raise ModelError(f"{self.name}: {part} has NaN or infinite weights in {name}")
+                    raise ModelError(
+                        f"{name}: {part} has NaN or infinite weights in {weight}: take other weights, or a dtype "
+                        "that holds them"
+                    )
+        if channels_last:
+            self.vae.to(memory_format=torch.channels_last)
+            self.unet.to(memory_format=torch.channels_last)
+        if compiled:
+            self.unet.compile(dynamic=False, fullgraph=True)

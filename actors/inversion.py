@@ -1,21 +1,74 @@
-"""Latent inversion by fixed-point iteration (ReNoise without averaging and regularisation), and resampling."""
+"""Latent inversion by fixed-point iteration (ReNoise, Garibi et al. 2024), and resampling."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from actors.evaluations import EARLY, iterated_evaluations
+from actors.fast_inversion import invert_fast
+from actors.noise_regularisation import NoiseRegulariser
+from actors.prediction import Denoiser, NoisePrediction
+from actors.row_order import RowOrder
 from actors.schedule import Schedule, cleaner, noisier
 
+EARLY_RANGE, LATE_RANGE = (0, 5), (8, 10)
+"""Iterations that are averaged, first one in and last one out, below and from `EARLY` on."""
 
-class Denoiser(Protocol):
-    """What inversion needs of a UNet: the noise in `latents` [B, C, h, w] at one timestep, given text states."""
 
-    def __call__(self, latents: Tensor, timestep: int, prompt_embeds: Tensor) -> Tensor: ...
+@dataclass(frozen=True)
+class ReNoise:
+    """How an inversion step's fixed point is found.
+
+    Attributes:
+        mode: `fast` extrapolates and accelerates, with a fixed number of evaluations per step; `published` equals the
+            program published with ReNoise, also in that it regularises towards the noise of z_0 itself; `renoise` is
+            the same with the noised image in its place, as the paper of ReNoise has it.
+        iterations: re-evaluations per step, at most 5 below timestep 250; None is 9. 0, without the other two, is DDIM
+            inversion.
+        averaging: the mean of the noise over iterations makes the step; None is True.
+        regularisation: the noise is regularised, see `actors.noise_regularisation`; None is True.
+        extra: of `fast`, further evaluations at every step, for nets that are far from a denoiser. Its own are 1, 5,
+            2, and from the fourth step on 1: 15 for 10 steps.
+
+    Raises:
+        ValueError: a setting that the mode does not have, or a negative number of iterations.
+    """
+
+    mode: Literal["published", "renoise", "fast"] = "fast"
+    iterations: int | None = None
+    averaging: bool | None = None
+    regularisation: bool | None = None
+    extra: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("published", "renoise", "fast"):
+            raise ValueError(f"no inversion mode {self.mode!r}; there are published, renoise, fast")
+        given = [
+            name for name in ("iterations", "averaging", "regularisation") if getattr(self, name) is not None
+        ]
+        if self.mode == "fast" and given:
+            raise ValueError(f"mode fast has no {' and no '.join(given)}; published and renoise have")
+        if self.mode != "fast" and self.extra:
+            raise ValueError(f"mode {self.mode} has no extra; set iterations")
+        if self.extra < 0:
+            raise ValueError(f"extra is {self.extra}; allowed: 0 or more")
+        if self.iterations is not None and self.iterations < 0:
+            raise ValueError(f"iterations is {self.iterations}; allowed: 0 (DDIM inversion) or more")
+
+    @property
+    def resolved(self) -> tuple[int, bool, bool]:
+        """Iterations, averaging and regularisation with the mode's own defaults filled in."""
+        return (
+            9 if self.iterations is None else self.iterations,
+            self.averaging is not False,
+            self.regularisation is not False,
+        )
 
 
 @dataclass(frozen=True)
@@ -24,10 +77,12 @@ class Inversion:
 
     Attributes:
         latents: [B, C, h, w], z_t at the last timestep.
-        trajectory: [B, k + 1, C, h, w] from z_0 to z_t, or None.
+        trajectory: [B, k + 1, C, h, w] from z_0 to z_t, or None. Row j is the inversion by j steps.
         timesteps: the k timesteps visited, rising.
         unet_rows: int64 [B], UNet evaluations per sample.
         residual: [B], RMS of the last change of the fixed point over all steps: how far from converged it is.
+        generators: of modes that were given seeds and use them, each sample's random stream where the inversion left
+            it; or empty.
     """
 
     latents: Tensor
@@ -35,6 +90,7 @@ class Inversion:
     timesteps: tuple[int, ...]
     unet_rows: Tensor
     residual: Tensor
+    generators: tuple[torch.Generator, ...] = ()
 
 
 @torch.no_grad()
@@ -46,43 +102,137 @@ def invert(
     *,
     inference_steps: int = 50,
     inversion_steps: int = 10,
-    iterations: int = 4,
+    method: ReNoise = ReNoise(),
+    seeds: Sequence[int] | None = None,
+    guidance_scale: float = 1.0,
+    negative_prompt_embeds: Tensor | None = None,
     keep_trajectory: bool = False,
+    added_cond_kwargs: Mapping[str, Tensor] | None = None,
+    negative_added_cond_kwargs: Mapping[str, Tensor] | None = None,
 ) -> Inversion:
     """Finds the noisy latent from which DDIM sampling leads back to `latents`.
 
-    A step from timestep p to t solves x = g(unet(x, t)), which is implicit in x, by iteration from x = z_p
-    (Garibi et al. 2024, Eq. 7, without averaging and regularisation). The batch is computed as it is given:
-    callers pad it to a fixed shape.
+    A step from timestep p to t solves x = g(unet(x, t)), which is implicit in x (Garibi et al. 2024, Eq. 7). The
+    batch is computed in an order of its own, so that the order of the rows changes nothing at all; its shape is as
+    given, and callers pad it to a fixed one where floats must not depend on the number of neighbours.
 
     Args:
-        unet: noise prediction, see `Denoiser`.
-        scheduler: epsilon prediction; gives timesteps and cumulated alphas.
+        unet: see `actors.prediction.Denoiser`; epsilon or v-prediction, as the scheduler says.
+        scheduler: gives timesteps and cumulated alphas.
         latents: scaled image latents [B, C, h, w], float32 or float64.
         prompt_embeds: text states [B, tokens, width].
         inference_steps: steps of the whole DDIM schedule (50 in the paper).
         inversion_steps: steps k to invert (10 in the paper).
-        iterations: re-evaluations per step after the first; 0 is plain DDIM inversion.
+        method: see `ReNoise`.
+        seeds: one per sample; regularisation draws from them, nothing else does.
+        guidance_scale: classifier-free guidance; at most 1 is none. Every evaluation then counts two rows.
+        negative_prompt_embeds: [B, tokens, width], needed with guidance.
         keep_trajectory: also return the latents of every step.
+        added_cond_kwargs, negative_added_cond_kwargs: further conditions by name, [B, ...] each (SDXL).
+
+    Raises:
+        ValueError: guidance together with regularisation; no seeds for it, or not one per sample; a number of
+            steps that the schedule does not have.
+        ModelError: a scheduler that predicts neither noise nor velocity.
     """
-    if iterations < 0:
-        raise ValueError(f"iterations is {iterations}; allowed: 0 (DDIM inversion) or more")
+    iterations, averaging, regularisation = method.resolved
+    regularised = method.mode != "fast" and regularisation
+    if len(prompt_embeds) != len(latents):
+        raise ValueError(f"{len(prompt_embeds)} rows of prompt_embeds for {len(latents)} latents")
+    if regularised and guidance_scale > 1:
+        raise ValueError(
+            f"guidance_scale is {guidance_scale} with regularisation: the published program mixes up the rows of "
+            "the two there and gives NaN, so there is nothing to be equal to; set regularisation=False, or mode fast"
+        )
+    drawn = None if seeds is None else [int(seed) for seed in seeds]
+    if (drawn is None and regularised) or (drawn is not None and len(drawn) != len(latents)):
+        raise ValueError(
+            f"regularisation draws from one seed per sample: {len(latents)} samples, "
+            f"{'no' if drawn is None else len(drawn)} seeds"
+        )
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)
-    current, visited = latents, [latents]
+    order = RowOrder(latents, prompt_embeds, drawn)
+    predict = NoisePrediction(
+        unet,
+        scheduler,
+        order.sorted(prompt_embeds),
+        order.sorted_all(added_cond_kwargs),
+        guidance_scale=guidance_scale,
+        negative_embeds=order.sorted(negative_prompt_embeds),
+        negative_added=order.sorted_all(negative_added_cond_kwargs),
+    )
+    start = order.sorted(latents)
+    generators: tuple[torch.Generator, ...] = ()
+    if method.mode == "fast":
+        visited, residual = invert_fast(predict, schedule, start, extra=method.extra)
+    else:
+        regularise = None
+        if drawn is not None:
+            sorted_seeds = [drawn[row] for row in order.rows.tolist()]
+            regularise = NoiseRegulariser(sorted_seeds, start.shape[1:], start.dtype, start.device)
+            generators = tuple(order.restored_list(regularise.generators))
+        visited, residual = _iterate(
+            predict,
+            schedule,
+            start,
+            iterations=iterations,
+            averaging=averaging,
+            regularise=regularise if regularised else None,
+            noised=method.mode == "renoise",
+        )
+    rows = torch.full((len(latents),), predict.rows, dtype=torch.int64)
+    trajectory = order.restored(torch.stack(visited, 1)) if keep_trajectory else None
+    return Inversion(
+        order.restored(visited[-1]),
+        trajectory,
+        schedule.timesteps,
+        rows,
+        order.restored(residual),
+        generators,
+    )
+
+
+def _iterate(
+    predict: NoisePrediction,
+    schedule: Schedule,
+    latents: Tensor,
+    *,
+    iterations: int,
+    averaging: bool,
+    regularise: NoiseRegulariser | None,
+    noised: bool,
+) -> tuple[list[Tensor], Tensor]:
+    """The iteration of the published program, for a whole batch."""
+    visited = [latents]
     square = torch.zeros(len(latents), dtype=latents.dtype, device=latents.device)
     for step, timestep in enumerate(schedule.timesteps):
-        before, after = schedule.kept_before[step], schedule.kept_after[step]
-        guess, last = current, current
-        for _ in range(iterations + 1):
-            last, guess = guess, noisier(current, unet(guess, timestep, prompt_embeds), before, after)
+        early = timestep < EARLY
+        first, end = EARLY_RANGE if early else LATE_RANGE
+        current = visited[-1]
+        guess, last, wanted, mean = current, current, None, None
+        for i in range(iterated_evaluations(timestep, iterations, regularised=False)):
+            if regularise is not None and i == 0:
+                forward = schedule.noised(latents, regularise.noise, step) if noised else latents
+                wanted, noise = predict(torch.cat([forward, guess]), timestep).chunk(2)
+            else:
+                noise = predict(guess, timestep)
+            if averaging and first <= i < end:
+                made = i - first
+                mean = noise if mean is None else made * mean / (made + 1) + noise / (made + 1)
+            if regularise is not None and wanted is not None and (i >= first or (not averaging and i > 0)):
+                noise = regularise(noise, wanted)
+            last, guess = (
+                guess,
+                noisier(current, noise, schedule.kept_before[step], schedule.kept_after[step]),
+            )
+        if mean is not None:
+            if regularise is not None and wanted is not None:
+                mean = regularise(mean, wanted)
+            last, guess = guess, noisier(current, mean, schedule.kept_before[step], schedule.kept_after[step])
         square += (guess - last).square().mean((1, 2, 3))
-        current = guess
-        visited.append(current)
-    rows = torch.full((len(latents),), inversion_steps * (iterations + 1), dtype=torch.int64)
-    trajectory = torch.stack(visited, 1) if keep_trajectory else None
-    residual = (square / inversion_steps).sqrt()
-    return Inversion(current, trajectory, schedule.timesteps, rows, residual)
+        visited.append(guess)
+    return visited, (square / len(schedule.timesteps)).sqrt()
 
 
 @torch.no_grad()
@@ -94,11 +244,30 @@ def resample(
     *,
     inference_steps: int = 50,
     inversion_steps: int = 10,
+    guidance_scale: float = 1.0,
+    negative_prompt_embeds: Tensor | None = None,
+    added_cond_kwargs: Mapping[str, Tensor] | None = None,
+    negative_added_cond_kwargs: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """DDIM sampling of the last `inversion_steps` steps (Eq. 6 of the paper): [B, C, h, w] to the same shape."""
+    """DDIM sampling of the last `inversion_steps` steps (Eq. 6 of the paper); arguments as in `invert`.
+
+    Returns:
+        [B, C, h, w], the latents at the schedule's end.
+    """
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)
+    order = RowOrder(latents, prompt_embeds)
+    predict = NoisePrediction(
+        unet,
+        scheduler,
+        order.sorted(prompt_embeds),
+        order.sorted_all(added_cond_kwargs),
+        guidance_scale=guidance_scale,
+        negative_embeds=order.sorted(negative_prompt_embeds),
+        negative_added=order.sorted_all(negative_added_cond_kwargs),
+    )
+    current = order.sorted(latents)
     for step in reversed(range(inversion_steps)):
-        noise = unet(latents, schedule.timesteps[step], prompt_embeds)
-        latents = cleaner(latents, noise, schedule.kept_before[step], schedule.kept_after[step])
-    return latents
+        noise = predict(current, schedule.timesteps[step])
+        current = cleaner(current, noise, schedule.kept_before[step], schedule.kept_after[step])
+    return order.restored(current)

@@ -8,8 +8,6 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from actors.errors import ModelError
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -30,14 +28,8 @@ class Schedule:
         """Reads a scheduler's own timesteps.
 
         Raises:
-            ModelError: the scheduler does not predict noise.
-            ValueError: more inversion steps than inference steps.
+            ValueError: more inversion steps than inference steps, or none.
         """
-        if scheduler.config.prediction_type != "epsilon":
-            raise ModelError(
-                f"the scheduler predicts {scheduler.config.prediction_type!r}; this version inverts "
-                "models that predict noise ('epsilon')"
-            )
         if not 1 <= inversion_steps <= inference_steps:
             raise ValueError(f"inversion_steps is {inversion_steps}; allowed: 1 to {inference_steps}")
         scheduler.set_timesteps(inference_steps)
@@ -51,6 +43,11 @@ class Schedule:
         """The same schedule with its scalars on a device."""
         return Schedule(self.timesteps, self.kept_before.to(device), self.kept_after.to(device))
 
+    def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
+        """Clean latents noised to the upper end of a step: sqrt(abar) z_0 + sqrt(1 - abar) noise; [B, C, h, w]."""
+        kept = self.kept_after[step].to(clean.dtype)
+        return kept.sqrt() * clean + (1 - kept).sqrt() * noise
+
 
 def noisier(latents: Tensor, noise: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """One DDIM step towards more noise: g(e) of RENOISE, in the order in which the published program computes it.
@@ -63,7 +60,7 @@ def noisier(latents: Tensor, noise: Tensor, before: Tensor, after: Tensor) -> Te
     return (
         after.sqrt() * latents / before.sqrt()
         + before.sqrt() * (1 - after).sqrt() * noise / before.sqrt()
-        - after.sqrt() * (1 - before).sqrt() * noise / before.sqrt()
+        - after.sqrt() * ((1 - before).sqrt() * noise) / before.sqrt()
     )
 
 

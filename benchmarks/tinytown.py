@@ -24,6 +24,7 @@ from rich.table import Table
 from actors.corruption import draw_noise
 from actors.diffusion import DiffusionModel
 from actors.images import read_image, read_mask
+from actors.prompts import Prompts
 from actors.seeding import seed_for
 from eval.metrics import Interval, precision
 from eval.realism import Crops, crop, halves, tell_apart
@@ -67,15 +68,16 @@ def sample(model: DiffusionModel, captions: Sequence[str], keys: Sequence[str]) 
     empty, rows = model.embed([""]), []
     for first in range(0, len(captions), BATCH):
         texts, names = captions[first : first + BATCH], keys[first : first + BATCH]
-        prompts = torch.cat([empty.expand(len(texts), -1, -1), model.embed(list(texts))])
+        prompts = Prompts.cat([empty.repeat(len(texts)), model.embed(list(texts))])
         latents = draw_noise([seed_for(0, key, "faithfulness") for key in names], shape)
         model.scheduler.set_timesteps(STEPS)
         for timestep in model.scheduler.timesteps:
-            without, told = model.denoise(latents.repeat(2, 1, 1, 1), int(timestep), prompts).chunk(2)
+            both = model.denoise(latents.repeat(2, 1, 1, 1), int(timestep), prompts.embeds)
+            without, told = both.chunk(2)
             noise = without + GUIDANCE * (told - without)
             latents = model.scheduler.step(noise, int(timestep), latents).prev_sample
-        rows.append(model.decode(latents).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
-    return torch.cat(rows).contiguous().numpy()
+        rows.append(model.decode(latents))
+    return np.concatenate(rows)
 
 
 def verdicts(

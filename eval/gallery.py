@@ -64,10 +64,16 @@ def _figures(total: Progress, corruption: dict[str, Any]) -> list[Figure]:
         Figure(
             "corruption",
             str(corruption["method"]),
-            f"k = {corruption['inversion_steps']}, {corruption['model']}",
+            f"{_depth(corruption)}, {corruption['model']}",
         ),
         Figure("UNet evaluations", f"{per_sample:.0f}", "per accepted sample"),
     ]
+
+
+def _depth(corruption: dict[str, Any]) -> str:
+    if corruption["target"] == "image":
+        return "image latent"
+    return "k = " + ", ".join(map(str, [corruption["inversion_steps"], *corruption["deeper"]]))
 
 
 def _notes(total: Progress, shown: int) -> list[str]:

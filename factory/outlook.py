@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from factory.recipe import Recipe
+from actors.evaluations import fast_evaluations, iterated_evaluations
+from factory.recipe import Corruption, Recipe
 from factory.sources import open_source
 
 
@@ -59,9 +60,30 @@ def outlook(recipe: Recipe) -> Outlook:
 
 def unet_rows(recipe: Recipe) -> tuple[int, str]:
     """UNet evaluations of a sample that is accepted at the first draw, and how they add up."""
-    k, iterations = recipe.corruption.inversion_steps, recipe.corruption.iterations
-    inversion = k * (iterations + 1)
-    return inversion + 2 * k, f"inversion {inversion}, round trip {k}, resampling {k}"
+    corruption, first = recipe.corruption, recipe.corruption.steps[0]
+    if not first:
+        return 0, "the image latent is corrupted and decoded"
+    to = f" to k = {corruption.steps[-1]}" if corruption.deeper else ""
+    parts = {f"inversion{to}": _inversion_rows(corruption)}
+    if recipe.verify.baseline == "passage":
+        parts["round trip"] = first
+    parts["resampling"] = first
+    if corruption.guidance_scale > 1:
+        parts = {name: 2 * rows for name, rows in parts.items()}
+    return sum(parts.values()), ", ".join(f"{name} {rows}" for name, rows in parts.items())
+
+
+def _inversion_rows(corruption: Corruption) -> int:
+    """Evaluations of one inversion to the largest k, without guidance, on a schedule of 1000 timesteps from 1."""
+    deepest, inversion = corruption.steps[-1], corruption.inversion
+    if inversion.mode == "fast":
+        return sum(fast_evaluations(deepest, inversion.extra))
+    stride = 1000 // corruption.inference_steps
+    iterations = 9 if inversion.iterations is None else inversion.iterations
+    return sum(
+        iterated_evaluations(1 + stride * step, iterations, regularised=inversion.regularised)
+        for step in range(deepest)
+    )
 
 
 def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
@@ -70,7 +92,7 @@ def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
     what = {
         "load": f"{recipe.source.kind}, decode, {recipe.source.size} x {recipe.source.size} pixels",
         "select": f"regions from {regions}",
-        "corrupt": f"{corruption.method}, k = {corruption.inversion_steps}, {corruption.model}, then verify",
+        "corrupt": f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then verify",
         "write": f"shards of {recipe.output.samples_per_shard}",
     }
     stages = []
@@ -78,3 +100,11 @@ def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
         stage = getattr(recipe.execution, name)
         stages.append(StageOutlook(name, words, stage.smallest, stage.largest, stage.cpus, stage.gpus))
     return tuple(stages)
+
+
+def _depth(corruption: Corruption) -> str:
+    """Where the latents are broken."""
+    if corruption.target == "image":
+        return f"image latent at the noise level of k = {corruption.inversion_steps}"
+    first, *deeper = corruption.steps
+    return ", then ".join([f"k = {first}", *map(str, deeper)])

@@ -17,9 +17,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped, unused-ignore]
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from factory.recipe_corruption import Corruption, Inversion
 from factory.recipe_errors import Mistake, mistakes_of, not_allowed, report
 from factory.recipe_sections import (
-    Corruption,
     Execution,
     Fields,
     Limits,
@@ -38,6 +38,7 @@ __all__ = [
     "Corruption",
     "Execution",
     "Fields",
+    "Inversion",
     "Limits",
     "Output",
     "Recipe",

@@ -141,44 +141,6 @@ class Regions(Section):
         return value
 
 
-class Corruption(Section):
-    """How the regions are broken: invert, put noise into the latent, resample."""
-
-    model: str = Field(default="tinytown", description="tinytown (the shipped weights), a folder or a hub id")
-    revision: str | None = Field(default=None, description="commit or tag on the hub")
-    method: Literal["noise", "none"] = Field(
-        default="noise", description="none is the round trip alone: the control, and clean negatives"
-    )
-    inference_steps: int = Field(default=50, ge=1, le=1000, description="steps of the whole DDIM schedule")
-    inversion_steps: int = Field(default=10, ge=1, description="how many of them are inverted and resampled")
-    iterations: int = Field(default=4, ge=0, le=50, description="per inversion step; 0 is DDIM inversion")
-    prompt: Literal["caption", "empty"] = Field(default="empty", description="what the model is told")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model")
-    batch_size: int = Field(default=16, ge=1, description="images in one step; floats depend on it")
-    threads: int = Field(default=1, ge=1, description="CPU threads of torch; floats depend on them")
-
-    @field_validator("model")
-    @classmethod
-    def _some_model(cls, value: str) -> str:
-        if not value.strip():
-            raise not_allowed("tinytown, a folder or a hub id")
-        return value
-
-    @field_validator("revision")
-    @classmethod
-    def _shipped_weights_have_none(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("model") == "tinytown" and value is not None:
-            raise not_allowed("nothing, since corruption.model is tinytown")
-        return value
-
-    @field_validator("inversion_steps")
-    @classmethod
-    def _within_the_schedule(cls, value: int, info: ValidationInfo) -> int:
-        if value > info.data.get("inference_steps", value):
-            raise not_allowed(f"at most inference_steps ({info.data['inference_steps']})")
-        return value
-
-
 class Verify(Section):
     """What must have changed, and what may have, for an item to become a sample."""
 
@@ -188,7 +150,14 @@ class Verify(Section):
     margin: int = Field(
         default=2, ge=0, le=64, description="latent cells around the mask that are not judged"
     )
-    attempts: int = Field(default=1, ge=1, le=16, description="draws that an item gets")
+    baseline: Literal["passage", "autoencoder"] = Field(
+        default="passage",
+        description="what is compared: inverted and resampled without corruption, at k UNet evaluations; or the image "
+        "through the autoencoder alone, which costs none and is what happens with the target image",
+    )
+    attempts: int = Field(
+        default=1, ge=1, le=16, description="draws at each k; one, where the method has no chance in it"
+    )
     on_failure: Literal["reject", "keep"] = Field(default="reject", description="after the last draw")
 
 

@@ -147,8 +147,10 @@ def region_selector(recipe: Recipe) -> Work:
 
 def corruptor(recipe: Recipe) -> Work:
     """Loads the diffusion model."""
-    from actors.corruptor import Corruptor, Settings, limits_in_pixels
+    from actors.corruptor import Corruptor, limits_in_pixels
+    from actors.corruptor_settings import Settings
     from actors.diffusion import DiffusionModel
+    from actors.inversion import ReNoise
     from actors.verifier import Limits
 
     _one_shape_of_arithmetic(recipe)
@@ -158,6 +160,8 @@ def corruptor(recipe: Recipe) -> Work:
         revision=settings.revision,
         dtype=settings.dtype,
         device=devices_of(recipe)["corruption"],
+        channels_last=settings.channels_last,
+        compiled=settings.compiled,
     )
     model.check_size(recipe.source.size)
     limits = Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin)
@@ -165,13 +169,17 @@ def corruptor(recipe: Recipe) -> Work:
         model,
         Settings(
             method=settings.method,
+            target=settings.target,
             inference_steps=settings.inference_steps,
             inversion_steps=settings.inversion_steps,
-            iterations=settings.iterations,
+            deeper=tuple(settings.deeper),
+            inversion=ReNoise(**settings.inversion.model_dump()),
+            guidance_scale=settings.guidance_scale,
             use_caption=settings.prompt == "caption",
             batch_size=settings.batch_size,
             run_seed=recipe.seed,
             limits=limits_in_pixels(limits, model),
+            baseline=verify.baseline,
             attempts=verify.attempts,
             keep_failures=verify.on_failure == "keep",
         ),
@@ -180,7 +188,7 @@ def corruptor(recipe: Recipe) -> Work:
 
 def provenance(recipe: Recipe, digest: str) -> Provenance:
     settings = recipe.corruption
-    return Provenance(digest, settings.method, settings.inference_steps, settings.inversion_steps)
+    return Provenance(digest, settings.method, settings.inference_steps)
 
 
 def _one_shape_of_arithmetic(recipe: Recipe) -> None:

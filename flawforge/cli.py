@@ -131,7 +131,8 @@ def preview(
 
     steps = [f"corruption.inversion_steps={one}" for one in _parts(k)]
     thresholds = [f"regions.threshold={one}" for one in _parts(threshold)]
-    choices = [[one for one in pair if one] for pair in product(thresholds or [""], steps or [""])]
+    fixed = ["corruption.deeper=[]"] if steps else []
+    choices = [[*fixed, *filter(None, pair)] for pair in product(thresholds or [""], steps or [""])]
     report = run([load_recipe(recipe, [*(set_ or []), *choice]) for choice in choices], n, out)
     if as_json:
         _print_json(asdict(report))

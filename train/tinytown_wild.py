@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from actors.diffusion import DTYPES, DiffusionModel
+from actors.prompts import Prompts
 from actors.seeding import seed_for
 from train.tinytown_data import unseen
 
@@ -85,17 +86,16 @@ def sampler(folder: Path) -> Generate:
             )
             for key in keys
         ]
-        prompts = torch.cat([model.embed([""]).expand(len(keys), -1, -1), model.embed(captions)])
+        prompts = Prompts.cat([model.embed([""]).repeat(len(keys)), model.embed(captions)])
         latents = torch.stack(noise)
         model.scheduler.set_timesteps(STEPS)
         for timestep in model.scheduler.timesteps:
             with torch.autocast("cpu", DTYPES[DTYPE]):
-                both = model.denoise(torch.cat([latents, latents]), int(timestep), prompts)
+                both = model.denoise(torch.cat([latents, latents]), int(timestep), prompts.embeds)
             empty, full = both.chunk(2)
             guided = empty + GUIDANCE * (full - empty)
             latents = model.scheduler.step(guided, int(timestep), latents).prev_sample
-        pixels = model.decode(latents).add(1).mul(127.5).round().to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+        return model.decode(latents)
 
     return generate
 

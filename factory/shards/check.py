@@ -235,8 +235,9 @@ def _check_json(key: str, row: dict[str, object], data: bytes) -> Iterator[str]:
         return
     if about["key"] != key:
         yield f"json says its key is {about['key']!r}"
-    if about["seed"] != row["seed"]:
-        yield f"json has the seed {about['seed']}, the index {row['seed']}"
+    for name in ("seed", "inversion_steps"):
+        if about[name] != row[name]:
+            yield f"json has the {name} {about[name]}, the index {row[name]}"
 
 
 def _check_manifest(storage: Storage, plan: Plan, identity: Identity) -> Iterator[Problem]:

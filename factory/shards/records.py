@@ -25,6 +25,7 @@ INDEX_SCHEMA = pa.schema(
         ("detail", pa.string()),
         ("verified", pa.bool_()),
         ("attempts", pa.int32()),
+        ("inversion_steps", pa.int32()),
         ("seed", pa.int64()),
         ("unet_rows", pa.int32()),
         *[(name, pa.float64()) for name in METRICS],

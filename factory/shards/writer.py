@@ -37,7 +37,6 @@ class Provenance:
     digest: str
     method: str
     inference_steps: int
-    inversion_steps: int
 
 
 def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> None:
@@ -96,6 +95,7 @@ def index_bytes(samples: list[Sample]) -> bytes:
             "detail": sample.detail,
             "verified": sample.verified,
             "attempts": sample.attempts,
+            "inversion_steps": sample.inversion_steps,
             "seed": sample.seed,
             "unet_rows": sample.unet_rows,
             **{name: sample.metrics.get(name) for name in METRICS},
@@ -129,7 +129,7 @@ def _members(sample: Sample, how: Provenance, *, original: bool) -> Iterator[tup
         "label": "unspecified",
         "method": how.method,
         "inference_steps": how.inference_steps,
-        "inversion_steps": how.inversion_steps,
+        "inversion_steps": sample.inversion_steps,
         "seed": sample.seed,
         "attempts": sample.attempts,
         "verified": sample.verified,

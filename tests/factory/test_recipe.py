@@ -73,13 +73,35 @@ def test_the_shipped_recipes_say_what_they_promise() -> None:
         64,
         64,
     )
-    assert (quickstart.corruption.inversion_steps, quickstart.corruption.iterations) == (13, 1)
+    assert (quickstart.corruption.inversion_steps, quickstart.corruption.inversion.iterations) == (13, 1)
+    assert (sd15.corruption.inversion.mode, sd15.corruption.deeper) == ("fast", [])
     assert (sd15.corruption.inversion_steps, sd15.corruption.inference_steps) == (10, 50)
     assert (sd15.corruption.dtype, sd15.corruption.batch_size, sd15.execution.corrupt.gpus) == (
         "float16",
         32,
         1,
     )
+
+
+def test_the_sections_of_corruption() -> None:
+    text = """\
+corruption:
+  method: rotate
+  inversion_steps: 5
+  deeper: [10, 15, 20]
+  inversion: {mode: published, iterations: 4, regularisation: false}
+  guidance_scale: 7.5
+  prompt: caption
+verify: {baseline: autoencoder}
+"""
+    corruption = small(text).corruption
+    assert corruption.steps == (5, 10, 15, 20) and not corruption.inversion.regularised
+    assert (corruption.inversion.iterations, corruption.inversion.averaging) == (4, None)
+    assert small("", "corruption.inversion.mode=renoise").corruption.inversion.regularised
+    plain = small().corruption
+    assert (plain.steps, plain.inversion.mode, plain.inversion.regularised) == ((10,), "fast", False)
+    image = small("", "corruption.target=image", "corruption.inversion_steps=20").corruption
+    assert (image.steps, image.inversion_steps) == ((0,), 20)
 
 
 def test_the_digest_is_sha256_of_canonical_json() -> None:
@@ -100,6 +122,13 @@ def test_the_digest_covers_content_and_nothing_else() -> None:
         "corruption.dtype=bfloat16",
         "corruption.threads=2",
         "corruption.batch_size=8",
+        "corruption.method=blur",
+        "corruption.target=image",
+        "corruption.deeper=[15, 20]",
+        "corruption.inversion.mode=published",
+        "corruption.channels_last=true",
+        "corruption.compiled=true",
+        "verify.baseline=autoencoder",
         "source.limit=4",
         "output.original=false",
         "regions.threshold=0.4",

@@ -54,7 +54,7 @@ def test_every_mistake_is_listed_with_its_line_and_what_is_allowed() -> None:
         "  line 10  corruption.inversion_steps: found 60; allowed: at most inference_steps (50)",
         "  line 12  verify.margin: found 1.5; allowed: a whole number from 0 to 64",
         "  line 13  verify.steps: unknown key; allowed here: changed_threshold, least_inside, most_outside, "
-        "margin, attempts, on_failure",
+        "margin, baseline, attempts, on_failure",
         "  line 15  execution.load.largest: not set, so 1; allowed: a whole number of at least smallest (3)",
         "  (--set)  seed: found -1; allowed: a whole number of at least 0",
         "  (--set)  verify.least_inside: found 'high'; allowed: a number from 0 to 1",
@@ -112,6 +112,90 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
             "execution.write.memory: found 0; allowed: a whole number of at least 1, or null",
         ),
         ("corruption: {model: ''}", "corruption.model: found ''; allowed: tinytown, a folder or a hub id"),
+        (
+            "corruption: {method: melt}",
+            "corruption.method: found 'melt'; allowed: one of noise, gaussian, blur, rotate, downscale, none",
+        ),
+        (
+            "corruption: {target: sky}",
+            "corruption.target: found 'sky'; allowed: one of intermediate, image",
+        ),
+        (
+            "corruption: {iterations: 4}",
+            "corruption.iterations: unknown key; allowed here: model, revision, method, target, inference_steps, "
+            "inversion_steps, deeper, inversion, guidance_scale, prompt, dtype, channels_last, compiled, batch_size, "
+            "threads",
+        ),
+        (
+            "corruption: {deeper: 20}",
+            "corruption.deeper: found 20; allowed: a list, each item a whole number",
+        ),
+        (
+            "corruption: {deeper: [20, 15]}",
+            "corruption.deeper: found [20, 15]; "
+            "allowed: whole numbers that rise, above inversion_steps (10), at most inference_steps (50)",
+        ),
+        (
+            "corruption: {deeper: [10]}",
+            "corruption.deeper: found [10]; "
+            "allowed: whole numbers that rise, above inversion_steps (10), at most inference_steps (50)",
+        ),
+        (
+            "corruption: {inference_steps: 20, deeper: [21]}",
+            "corruption.deeper: found [21]; "
+            "allowed: whole numbers that rise, above inversion_steps (10), at most inference_steps (20)",
+        ),
+        (
+            "corruption: {inversion: {mode: slow}}",
+            "corruption.inversion.mode: found 'slow'; allowed: one of fast, renoise, published",
+        ),
+        (
+            "corruption: {inversion: {iterations: 4}}",
+            "corruption.inversion.iterations: found 4; allowed: nothing, since corruption.inversion.mode is fast",
+        ),
+        (
+            "corruption: {inversion: {averaging: false}}",
+            "corruption.inversion.averaging: found false; "
+            "allowed: nothing, since corruption.inversion.mode is fast",
+        ),
+        (
+            "corruption: {inversion: {mode: renoise, iterations: -1}}",
+            "corruption.inversion.iterations: found -1; allowed: a whole number from 0 to 50, or null",
+        ),
+        (
+            "corruption: {guidance_scale: 0.5, prompt: caption}",
+            "corruption.guidance_scale: found 0.5; allowed: a number of at least 1",
+        ),
+        (
+            "corruption: {guidance_scale: 2}",
+            "corruption.prompt: not set, so 'empty'; "
+            "allowed: caption, since guidance_scale leads away from the empty prompt",
+        ),
+        (
+            "corruption: {guidance_scale: 2, prompt: caption, inversion: {mode: published}}",
+            "corruption.guidance_scale: found 2; allowed: 1 with regularised inversion, since the published program "
+            "mixes up the rows of the two and gives NaN; or set inversion.regularisation to false, or inversion.mode "
+            "to fast",
+        ),
+        (
+            "corruption: {target: image, deeper: [20]}",
+            "corruption.deeper: found [20]; allowed: nothing but the default, since corruption.target is image",
+        ),
+        (
+            "corruption: {target: image, inversion: {mode: renoise}}",
+            "corruption.inversion: found a section; "
+            "allowed: nothing but the default, since corruption.target is image",
+        ),
+        (
+            "corruption: {target: image, prompt: caption}",
+            "corruption.prompt: found 'caption'; "
+            "allowed: nothing but the default, since corruption.target is image",
+        ),
+        ("corruption: {compiled: 1}", "corruption.compiled: found 1; allowed: true or false"),
+        (
+            "verify: {baseline: none}",
+            "verify.baseline: found 'none'; allowed: one of passage, autoencoder",
+        ),
         ("seed: 2024-13-45", "seed: found '2024-13-45', which YAML cannot read"),
         (
             "output: !!python/object/apply:os.system [true]",

@@ -14,7 +14,10 @@ SMALL = """
 name: small
 source: {kind: tinytown, limit: 20, size: 64, first_seed: 500}
 regions: {kind: source}
-corruption: {inversion_steps: 12, iterations: 1, batch_size: 4}
+corruption:
+  inversion_steps: 12
+  inversion: {mode: renoise, iterations: 1, averaging: false, regularisation: false}
+  batch_size: 4
 verify: {attempts: 2, changed_threshold: 0.08}
 output: {samples_per_shard: 5}
 execution:

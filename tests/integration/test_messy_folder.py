@@ -27,7 +27,7 @@ name: messy
 source: {{kind: images, urls: ["{folder}"], size: 64}}
 selection: {{smallest_side: 48}}
 regions: {{kind: segmenter, checkpoint: "{net}", largest_area: 1.0}}
-corruption: {{inversion_steps: 3, iterations: 0, batch_size: 4}}
+corruption: {{inversion_steps: 3, batch_size: 4}}
 verify: {{least_inside: 0.0}}
 output: {{samples_per_shard: 4}}
 execution: {{select: {{cpus: 0.25}}, corrupt: {{cpus: 0.5}}}}

@@ -57,7 +57,18 @@ def test_quickstart_then_status_verify_gallery_and_build_again(tmp_path: Path):
 
 def test_preview_writes_a_page(tmp_path: Path):
     done = flawforge(
-        "preview", "quickstart", "--n", "3", "--k", "2,4", "--out", "new/look.html", "--json", folder=tmp_path
+        "preview",
+        "quickstart",
+        "--n",
+        "3",
+        "--k",
+        "2,4",
+        "--set",
+        "corruption.deeper=[3]",  # a k to try is tried alone
+        "--out",
+        "new/look.html",
+        "--json",
+        folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

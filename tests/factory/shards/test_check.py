@@ -26,7 +26,7 @@ from factory.sources.reference import Reference
 from factory.storage import Storage
 
 IDENTITY = Identity({"seed": 0}, {"corruption": "none@0"}, {"flawforge": "0"}, {"corruption": "cpu"})
-HOW = Provenance(IDENTITY.digest, "noise", 50, 10)
+HOW = Provenance(IDENTITY.digest, "noise", 50)
 
 
 def sample(number: int, *, rejected: bool = False) -> Sample:
@@ -34,7 +34,13 @@ def sample(number: int, *, rejected: bool = False) -> Sample:
     image = encode_image(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
     mask = encode_mask(rng.random((16, 16)) < 0.3)
     one = Sample(f"item-{number}", f"file-{number}.png", "a caption", image=image, mask=mask)
-    one.corrupted, one.changed, one.seed, one.attempts = image, mask, number, 1
+    one.corrupted, one.changed, one.seed, one.attempts, one.inversion_steps = (
+        image,
+        mask,
+        number,
+        1,
+        5 + number,
+    )
     one.metrics = dict.fromkeys(METRICS, 0.25)
     if rejected:
         one.reject("verify", Reject("unchanged", "nothing changed"))
@@ -148,6 +154,21 @@ def test_another_picture_under_the_same_name(output: Storage):
     other = encode_image(np.zeros((16, 16, 3), np.uint8))
     rewrite(output, lambda files: files.update({"item-0.image.png": other}))
     assert "image.png is not the image of the index" in problems(output)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("seed", "json has the seed 77, the index 3"),
+        ("inversion_steps", "json has the inversion_steps 77, the index 8"),
+    ],
+)
+def test_figures_that_differ_from_the_index(output: Storage, name: str, told: str):
+    def change(files: dict[str, bytes]) -> None:
+        files["item-3.json"] = json.dumps({**json.loads(files["item-3.json"]), name: 77}).encode()
+
+    rewrite(output, change)
+    assert problems(output) == f"shards/000000.tar item-3: {told}"
 
 
 def test_a_member_that_nobody_planned(output: Storage):

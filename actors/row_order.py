@@ -1,0 +1,63 @@
+"""An order of a batch's rows that follows from what they hold, not from how they came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, overload
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class RowOrder:
+    """Matrix products treat the rows at a batch's end otherwise than the first ones, in the last bit (measured in
+    float64, where the batch is no multiple of 4). Sorted rows stand where they stand, whatever order they came in.
+
+    Args:
+        latents: [B, ...].
+        prompt_embeds: [B, ...].
+        seeds: one per row, where rows of equal content may differ in theirs.
+
+    Attributes:
+        rows: int64 [B], the row that comes first, second, ...
+    """
+
+    def __init__(self, latents: Tensor, prompt_embeds: Tensor, seeds: Sequence[int] | None = None) -> None:
+        keys = [_fingerprint(prompt_embeds), _fingerprint(latents)]
+        if seeds is not None:
+            keys.append(torch.tensor(seeds, dtype=torch.int64, device=latents.device))
+        self.rows = torch.arange(len(latents), device=latents.device)
+        for key in keys:
+            self.rows = self.rows[key[self.rows].argsort(stable=True)]
+        self._back = self.rows.argsort()
+
+    @overload
+    def sorted(self, values: Tensor) -> Tensor: ...
+
+    @overload
+    def sorted(self, values: None) -> None: ...
+
+    def sorted(self, values: Tensor | None) -> Tensor | None:
+        """[B, ...] in this order."""
+        return None if values is None else values[self.rows]
+
+    def sorted_all(self, values: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+        """The same for everything in a mapping."""
+        return None if values is None else {name: self.sorted(value) for name, value in values.items()}
+
+    def restored(self, values: Tensor) -> Tensor:
+        """Sorted [B, ...] in the order in which the rows came."""
+        return values[self._back]
+
+    def restored_list(self, values: Sequence[T]) -> list[T]:
+        """The same for a list."""
+        return [values[place] for place in self._back.tolist()]
+
+
+def _fingerprint(rows: Tensor) -> Tensor:
+    """One float64 per row: its product with fixed numbers, added up row by row."""
+    flat = rows.flatten(1).double()
+    weights = torch.arange(1, flat.shape[1] + 1, device=rows.device, dtype=torch.float64).sin()
+    return (flat * weights).sum(1)

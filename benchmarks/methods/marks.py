@@ -1,0 +1,128 @@
+"""Whether the accepted pictures are visibly broken: what tinytown's annotator marks in some of them.
+
+The verifier sees change only. The annotator knows every legal picture of a caption, so that an object that has become
+another legal one is not marked, and shares no code with the corruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from actors.images import read_image
+from actors.verifier import widen
+from benchmarks.methods.draws import Case, Outcome, Setting, save
+from benchmarks.methods.results import Results, at, corrupting
+from tinytown.annotator import annotate
+from tinytown.scene import parse
+
+BROKEN = 12
+"""Marked pixels in and around the region from which it counts as broken: three quarters of a latent cell."""
+
+NEAR, FAR = 2, 4
+"""Pixels around the region that belong to it for `BROKEN`, and beyond which a mark lies outside."""
+
+BINS = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 0.8), (0.8, 1.0))
+"""Share of the region that has changed, lower end in and upper end out; the last one holds its upper end too."""
+
+_SAVE_EVERY = 50
+
+Name = tuple[str, Setting, int]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How many pixels of a picture are marked: in all, in the region and near it, and far from it."""
+
+    marked: int
+    inside: int
+    outside: int
+
+    @property
+    def broken(self) -> bool:
+        return self.inside >= BROKEN
+
+
+def chosen(results: Results, count: int) -> dict[tuple[str, ...], list[Outcome]]:
+    """The first `count` draws of every row of the tables, by (table, row, column).
+
+    They are accepted ones, except in `bin` (noise at the largest k by the share that changed, without those that
+    spilled) and in `control` (nothing was corrupted, so nothing is accepted).
+    """
+    groups: dict[tuple[str, ...], list[Outcome]] = {}
+    for method in corrupting():
+        for k in results.steps:
+            first = results.first(at(method, k))
+            groups["fixed", method, str(k)] = [one for one in first if not one.reason]
+        groups["ladder", method] = [climb.last for climb in results.climbs(method) if climb.accepted]
+    for setting in results.direct:
+        accepted = [one for one in results.first(setting) if not one.reason]
+        groups["direct", setting.method, str(setting.level)] = accepted
+    deepest = results.steps[-1]
+    for low, high in BINS:
+        groups["bin", str(low), str(high)] = [
+            one
+            for one in results.first(at("noise", deepest))
+            if low <= one.change_inside < high + (high == BINS[-1][1]) and one.reason != "spilled"
+        ]
+    groups["control", "autoencoder"] = [
+        one for setting in results.direct if setting.method == "none" for one in results.first(setting)
+    ]
+    groups["control", "passage"] = results.first(at("none", deepest))
+    return {name: outcomes[:count] for name, outcomes in groups.items()}
+
+
+def mark_all(
+    groups: Mapping[tuple[str, ...], Sequence[Outcome]],
+    cases: Mapping[str, Case],
+    path: Path,
+    progress: Callable[[int, int], None],
+) -> dict[Name, Marks]:
+    """Annotates what is not in the file yet, and keeps it there.
+
+    Args:
+        groups: draws by row; one that is in several is annotated once.
+        cases: scenes by key.
+        path: Parquet, that may not exist.
+        progress: told how many are done, and of how many.
+    """
+    found = read_marks(path) if path.exists() else {}
+    wanted = {one.name: one for outcomes in groups.values() for one in outcomes}
+    missing = [one for name, one in wanted.items() if name not in found]
+    for number, one in enumerate(missing, start=1):
+        case = cases[one.key]
+        mask = annotate(read_image(one.picture), parse(case.caption)).mask
+        found[one.name] = count_marks(mask, case.mask)
+        if number % _SAVE_EVERY == 0 or number == len(missing):
+            _save_marks(found, path)
+            progress(number, len(missing))
+    return found
+
+
+def count_marks(marked: NDArray[np.bool_], region: NDArray[np.bool_]) -> Marks:
+    """Both bool [H, W]."""
+    inside, outside = marked & widen(region, NEAR), marked & ~widen(region, FAR)
+    return Marks(int(marked.sum()), int(inside.sum()), int(outside.sum()))
+
+
+def read_marks(path: Path) -> dict[Name, Marks]:
+    """What `mark_all` keeps."""
+    return {
+        (row["key"], Setting(row["method"], row["steps"], row["level"]), row["attempt"]): Marks(
+            row["marked"], row["inside"], row["outside"]
+        )
+        for row in pq.read_table(path).to_pylist()
+    }
+
+
+def _save_marks(found: Mapping[Name, Marks], path: Path) -> None:
+    rows = [
+        {"key": key, **asdict(setting), "attempt": attempt, **asdict(marks)}
+        for (key, setting, attempt), marks in found.items()
+    ]
+    save(rows, path)

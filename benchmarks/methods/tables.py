@@ -1,0 +1,259 @@
+"""The tables of docs/methods.md, in Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from actors.corruption import CHANCE, METHODS
+from actors.evaluations import fast_evaluations
+from benchmarks.methods.draws import DRAWS, Outcome, Setting
+from benchmarks.methods.marks import BINS, BROKEN, FAR, NEAR, Marks, Name
+from benchmarks.methods.results import Bill, Results, at, corrupting
+
+Groups = Mapping[tuple[str, ...], Sequence[Outcome]]
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What the annotator says of some pictures.
+
+    Attributes:
+        pictures: how many it looked at.
+        broken: in how many the region is visibly broken.
+        outside: mean share of a picture's marked pixels that lie far from the region, over those with any; or None.
+    """
+
+    pictures: int
+    broken: int
+    outside: float | None
+
+    @classmethod
+    def of(cls, marks: Iterable[Marks]) -> Broken:
+        every = list(marks)
+        shares = [one.outside / one.marked for one in every if one.marked]
+        mean = float(np.mean(shares)) if shares else None
+        return cls(len(every), sum(one.broken for one in every), mean)
+
+
+def report(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str:
+    """All tables.
+
+    Args:
+        results: of a run.
+        groups: see `benchmarks.methods.marks.chosen`.
+        marks: of all draws in the groups.
+    """
+    parts = {
+        "One k": fixed(results),
+        "What it costs": costs(results),
+        f"The ladder {' -> '.join(map(str, results.steps))}": ladders(results),
+        "The image latent itself": direct(results),
+        "Is it visibly broken?": broken(results, groups, marks),
+        "Marks outside": outside(results, groups, marks),
+        "The ladder of noise, by the k that was accepted": by_depth(results, marks),
+        f"Noise at k = {results.steps[-1]}, by how much of the region changed": by_change(groups, marks),
+    }
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts.items())
+
+
+def fixed(results: Results) -> str:
+    """Acceptance and change of every method at every k."""
+    head = [
+        "method", "k", "accepted, first draw", f"within {DRAWS} draws", "unchanged", "spilled",
+        "changed inside", "outside", "difference inside", "outside",
+    ]  # fmt: skip
+    rows = [[m, str(k), *_acceptance(results, at(m, k))] for m in METHODS for k in results.steps]
+    return markdown(head, rows)
+
+
+def direct(results: Results) -> str:
+    """The same for the image latent."""
+    head = [
+        "method", "level of k", "accepted, first draw", f"within {DRAWS} draws", "unchanged", "spilled",
+        "changed inside", "outside", "difference inside", "outside",
+    ]  # fmt: skip
+    rows = [
+        [
+            setting.method,
+            str(setting.level) if setting.method == "noise" else NOTHING,
+            *_acceptance(results, setting),
+        ]
+        for setting in results.direct
+        if setting.method != "none"
+    ]
+    return markdown(head, rows)
+
+
+def costs(results: Results) -> str:
+    """UNet evaluations per accepted sample, as the factory spends them with this setting alone."""
+    head = [
+        "method", "k", "inversion", "first draw", f"within {DRAWS} draws",
+        "autoencoder: accepted, first draw", "autoencoder: first draw",
+    ]  # fmt: skip
+    rows = []
+    for method in METHODS:
+        for k in results.steps:
+            setting = at(method, k)
+            retried = results.bill(setting, draws=DRAWS) if method in CHANCE else None
+            alone = results.bill(setting, alone=True)
+            rows.append(
+                [
+                    method,
+                    str(k),
+                    str(sum(fast_evaluations(k))),
+                    each(results.bill(setting)),
+                    each(retried) if retried else NOTHING,
+                    proportion(alone),
+                    each(alone),
+                ]
+            )
+    return markdown(head, rows)
+
+
+def ladders(results: Results) -> str:
+    """The adaptive ladder of every method, judged against the passage and against the autoencoder alone."""
+    head = [
+        "method", "accepted", *(f"at k = {k}" for k in results.steps), "median k", "UNet rows per accepted",
+        "autoencoder: accepted", "autoencoder: rows",
+    ]  # fmt: skip
+    rows = []
+    for method in corrupting():
+        bill, alone = results.ladder_bill(method), results.ladder_bill(method, alone=True)
+        reached = [climb.last.setting.steps for climb in results.climbs(method) if climb.accepted]
+        counts = Counter(reached)
+        rows.append(
+            [
+                method,
+                proportion(bill),
+                *(percent(counts[k] / bill.scenes) for k in results.steps),
+                f"{np.median(reached):g}" if reached else NOTHING,
+                each(bill),
+                proportion(alone),
+                each(alone),
+            ]
+        )
+    return markdown(head, rows)
+
+
+def broken(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str:
+    """Share of accepted pictures whose region the annotator finds broken."""
+
+    def cell(found: Broken) -> str:
+        return f"{percent(found.broken / found.pictures)} of {found.pictures}" if found.pictures else NOTHING
+
+    return _by_method(results, groups, marks, cell)
+
+
+def outside(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str:
+    """Mean share of the marked pixels that lie far from the region."""
+    return _by_method(results, groups, marks, lambda found: _or_nothing(found.outside))
+
+
+def by_depth(results: Results, marks: Mapping[Name, Marks]) -> str:
+    """Of the annotated pictures that the ladder of `noise` accepted, the share that is broken, for every k."""
+    accepted = [climb.last for climb in results.climbs("noise") if climb.accepted]
+    rows = []
+    for k in results.steps:
+        names = [one.name for one in accepted if one.setting.steps == k]
+        found = Broken.of(marks[name] for name in names if name in marks)
+        rows.append([str(k), *_judged(found)])
+    return markdown(["k", "pictures", "broken", "marks outside"], rows)
+
+
+def by_change(groups: Groups, marks: Mapping[Name, Marks]) -> str:
+    """The same by the share of the region that changed, accepted or not."""
+    rows = []
+    for low, high in BINS:
+        found = Broken.of(marks[one.name] for one in groups["bin", str(low), str(high)])
+        rows.append([f"{100 * low:.0f} to {100 * high:.0f} %", *_judged(found)])
+    return markdown(["changed inside", "pictures", "broken", "marks outside"], rows)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def proportion(bill: Bill) -> str:
+    """Share accepted with its 95 % interval."""
+    return _interval(bill.accepted, bill.scenes)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def each(bill: Bill) -> str:
+    """UNet evaluations per accepted sample."""
+    return NOTHING if bill.each is None else f"{bill.each:,.0f}"
+
+
+def _acceptance(results: Results, setting: Setting) -> list[str]:
+    first = results.first(setting)
+    reasons = Counter(one.reason for one in first)
+    changes = np.median([[one.change_inside, one.change_outside] for one in first], axis=0)
+    differences = np.mean([[one.difference_inside, one.difference_outside] for one in first], axis=0)
+    retried = setting.method in CHANCE
+    return [
+        proportion(results.bill(setting)),
+        proportion(results.bill(setting, draws=DRAWS)) if retried else NOTHING,
+        percent(reasons["unchanged"] / len(first)),
+        percent(reasons["spilled"] / len(first)),
+        percent(changes[0]),
+        f"{100 * changes[1]:.2f} %",
+        *(f"{100 * share:.2f} %" for share in differences),
+    ]
+
+
+def _by_method(
+    results: Results, groups: Groups, marks: Mapping[Name, Marks], cell: Callable[[Broken], str]
+) -> str:
+    """A row for every method, a column for every k, the ladder and the image latent; controls below."""
+
+    def told(*name: str) -> str:
+        return cell(Broken.of(marks[one.name] for one in groups[name]))
+
+    head = ["method", *(f"k = {k}" for k in results.steps), "ladder", "image latent"]
+    rows = []
+    for method in corrupting():
+        levels = [str(setting.level) for setting in results.direct if setting.method == method]
+        latent = [told("direct", method, level) for level in levels]
+        if len(levels) > 1:
+            latent = [f"{what} (level {level})" for what, level in zip(latent, levels, strict=True)]
+        depths = [told("fixed", method, str(k)) for k in results.steps]
+        rows.append([method, *depths, told("ladder", method), ", ".join(latent)])
+    controls = [NOTHING] * (len(results.steps) - 1) + [told("control", "passage"), NOTHING]
+    rows.append(["none (control)", *controls, told("control", "autoencoder")])
+    return markdown(head, rows)
+
+
+def _judged(found: Broken) -> list[str]:
+    share = _interval(found.broken, found.pictures) if found.pictures else NOTHING
+    return [str(found.pictures), share, _or_nothing(found.outside)]
+
+
+def _or_nothing(share: float | None) -> str:
+    return NOTHING if share is None else percent(share)
+
+
+def _interval(hits: int, count: int) -> str:
+    """Wilson's interval: a bootstrap of 0 hits would have no width."""
+    around = binomtest(hits, count).proportion_ci(0.95, "wilson")
+    return f"{percent(hits / count)} [{100 * around.low:.1f}, {100 * around.high:.1f}]"
+
+
+def explanation(limits: Mapping[str, float], scenes: int) -> str:
+    """A line on what was run."""
+    return (
+        f"{scenes} scenes. The verifier: {100 * limits['changed_threshold']:g} % difference makes a pixel changed, "
+        f"{100 * limits['least_inside']:g} % of the region inside, {100 * limits['most_outside']:g} % outside beyond "
+        f"{limits['margin']} pixels. Broken: {BROKEN} marked pixels within {NEAR} of the region; outside: more than "
+        f"{FAR} from it."
+    )
