@@ -23,7 +23,9 @@ lint: $(VENV)/.dev
 
 # The figures and sheets of docs/, about an hour on two cores. The judge of tinytown comes from `make assets`.
 benchmarks: quickstart
-	$(BIN)/python -m benchmarks.corruption
+	$(BIN)/python -m benchmarks.inversion
+	$(BIN)/python -m benchmarks.confinement
+	$(BIN)/python -m benchmarks.methods
 	$(BIN)/python -m benchmarks.regions
 	$(BIN)/python -m benchmarks.tinytown autoencoder
 	$(BIN)/python -m benchmarks.tinytown faithfulness --assets $(ASSETS)

@@ -83,17 +83,21 @@ def _extrapolated(noises: list[Tensor], levels: Tensor, step: int) -> Tensor | N
 
 
 def _least_squares(moves: list[Tensor], change: Tensor) -> list[Tensor]:
-    """Weights [B, 1, 1, 1] of one or two `moves` whose sum comes closest to `change`, by the normal equations."""
-    tiny = torch.finfo(change.dtype).tiny
-    own = [_dot(move, move) * (1 + _RIDGE) + tiny for move in moves]
-    wanted = [_dot(move, change) for move in moves]
+    """Weights [B, 1, 1, 1] of one or two `moves` whose sum comes closest to `change`; where two point the same way,
+    the first stands for both."""
+    first = moves[0]
+    weight = _share(first, change, first)
     if len(moves) == 1:
-        return [wanted[0] / own[0]]
-    shared = _dot(*moves)
-    determinant = own[0] * own[1] - shared.square() + tiny
-    first = (wanted[0] * own[1] - wanted[1] * shared) / determinant
-    second = (wanted[1] * own[0] - wanted[0] * shared) / determinant
-    return [first, second]
+        return [weight]
+    overlap = _share(first, moves[1], first)
+    second_weight = _share(moves[1] - overlap * first, change - weight * first, moves[1])
+    return [weight - overlap * second_weight, second_weight]
+
+
+def _share(direction: Tensor, vector: Tensor, scale: Tensor) -> Tensor:
+    """How much of `direction` there is in `vector`; 0 where hardly anything of `scale` is left in the direction."""
+    square = _dot(direction, direction) + _RIDGE * _dot(scale, scale) + torch.finfo(scale.dtype).tiny
+    return _dot(direction, vector) / square
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

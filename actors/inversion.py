@@ -152,7 +152,13 @@ def invert(
         )
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)
-    order = RowOrder(latents, prompt_embeds, drawn)
+    order = RowOrder(
+        latents,
+        prompt_embeds,
+        negative_prompt_embeds if guidance_scale > 1 else None,
+        *(added_cond_kwargs or {}).values(),
+        seeds=drawn if regularised else None,
+    )
     predict = NoisePrediction(
         unet,
         scheduler,
@@ -256,7 +262,12 @@ def resample(
     """
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)
-    order = RowOrder(latents, prompt_embeds)
+    order = RowOrder(
+        latents,
+        prompt_embeds,
+        negative_prompt_embeds if guidance_scale > 1 else None,
+        *(added_cond_kwargs or {}).values(),
+    )
     predict = NoisePrediction(
         unet,
         scheduler,

@@ -16,19 +16,20 @@ class RowOrder:
     float64, where the batch is no multiple of 4). Sorted rows stand where they stand, whatever order they came in.
 
     Args:
-        latents: [B, ...].
-        prompt_embeds: [B, ...].
+        contents: [B, ...] each, all that a row's result may depend on; None is passed over.
         seeds: one per row, where rows of equal content may differ in theirs.
 
     Attributes:
         rows: int64 [B], the row that comes first, second, ...
     """
 
-    def __init__(self, latents: Tensor, prompt_embeds: Tensor, seeds: Sequence[int] | None = None) -> None:
-        keys = [_fingerprint(prompt_embeds), _fingerprint(latents)]
+    def __init__(self, *contents: Tensor | None, seeds: Sequence[int] | None = None) -> None:
+        given = [rows for rows in contents if rows is not None]
+        keys = [_fingerprint(rows) for rows in given]
+        device = given[0].device
         if seeds is not None:
-            keys.append(torch.tensor(seeds, dtype=torch.int64, device=latents.device))
-        self.rows = torch.arange(len(latents), device=latents.device)
+            keys.append(torch.tensor(seeds, dtype=torch.int64, device=device))
+        self.rows = torch.arange(len(given[0]), device=device)
         for key in keys:
             self.rows = self.rows[key[self.rows].argsort(stable=True)]
         self._back = self.rows.argsort()
@@ -58,6 +59,6 @@ class RowOrder:
 
 def _fingerprint(rows: Tensor) -> Tensor:
     """One float64 per row: its product with fixed numbers, added up row by row."""
-    flat = rows.flatten(1).double()
+    flat = rows.reshape(len(rows), -1).double()
     weights = torch.arange(1, flat.shape[1] + 1, device=rows.device, dtype=torch.float64).sin()
     return (flat * weights).sum(1)

@@ -30,13 +30,16 @@ from benchmarks.methods.draws import (
     settings,
 )
 from benchmarks.methods.grid import ACCEPTED, BAR, GAP, HEAD, REFUSED, SCALE, grid, varied
-from benchmarks.methods.marks import Marks, chosen, count_marks, mark_all
+from benchmarks.methods.marks import Marks, chosen, mark_all, marks_of
 from benchmarks.methods.results import Bill, Results, at
 from benchmarks.methods.tables import Broken, by_change, by_depth, costs, fixed, ladders, proportion
 from factory.recipe import Recipe
+from tinytown.annotator import Annotation
+from tinytown.fitting import Placed
 from tinytown.render import render
 from tinytown.scene import KINDS, Scene, Thing, caption, sample_scene
 
+PLACED = Placed("car", (20.0, 20.0), 14.0, (("paint", "red"), ("facing", "left")))
 STEPS = (2, 4)
 STRICT = Limits(changed_threshold=0.25, least_inside=0.828, most_outside=1.0, margin=8)
 """Of the noises on the random net it accepts some at the first draw, some later and some never."""
@@ -232,11 +235,13 @@ def test_marks_are_counted_by_their_place():
     region, marked = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
     region[8:12, 8:12] = True
     marked[9, :] = True  # 20 pixels: 8 within 2 of the region (6 to 13), 12 within 4 (4 to 15)
-    assert count_marks(marked, region) == Marks(20, 8, 8)
-    assert not Marks(20, 11, 0).broken and Marks(20, 12, 0).broken
-    found = Broken.of([Marks(20, 8, 8), Marks(10, 12, 0), Marks(0, 0, 0)])
-    assert found == Broken(3, 1, pytest.approx((8 / 20 + 0) / 2))
-    assert Broken.of([]) == Broken(0, 0, None)
+    picture = np.zeros((20, 20, 3), np.uint8)
+    annotation = Annotation(picture, np.zeros((20, 20), np.float32), marked, (None, PLACED, None))
+    assert marks_of(annotation, region) == Marks(20, 8, 8, 2)
+    assert not Marks(20, 11, 0, 0).broken and Marks(20, 12, 0, 0).broken
+    found = Broken.of([Marks(20, 8, 8, 2), Marks(10, 12, 0, 0), Marks(0, 0, 0, 1)])
+    assert found == Broken(3, 1, 2, 8.0, pytest.approx((8 / 20 + 0) / 2))
+    assert Broken.of([]) == Broken(0, 0, 0, None, None)
 
 
 def test_what_the_annotator_looks_at(by_hand: Results):
@@ -250,9 +255,12 @@ def test_what_the_annotator_looks_at(by_hand: Results):
     assert [len(groups["bin", low, high]) for low, high in (("0.0", "0.1"), ("0.8", "1.0"))] == [1, 0]
     assert [one.setting.steps for one in groups["control", "passage"]] == [20]
 
-    marks = {("a", at("noise", 5), 0): Marks(30, 20, 3), ("a", at("noise", 20), 0): Marks(5, 0, 5)}
-    assert "| 5 | 1 | 100.0 % [20.7, 100.0] | 10.0 % |" in by_depth(by_hand, marks).splitlines()
-    assert "| 0 to 10 % | 1 | 0.0 % [0.0, 79.3] | 100.0 % |" in by_change(groups, marks).splitlines()
+    marks = {("a", at("noise", 5), 0): Marks(30, 20, 3, 0), ("a", at("noise", 20), 0): Marks(5, 0, 5, 1)}
+    assert "| 5 | 1 | 100.0 % [20.7, 100.0] | 20 | 0.0 % | 10.0 % |" in by_depth(by_hand, marks).splitlines()
+    assert (
+        "| 0 to 10 % | 1 | 0.0 % [0.0, 79.3] | 0 | 100.0 % | 100.0 % |"
+        in by_change(groups, marks).splitlines()
+    )
 
 
 def test_pictures_are_annotated_once(tmp_path: Path):
@@ -264,11 +272,11 @@ def test_pictures_are_annotated_once(tmp_path: Path):
     for method, picture in (("none", clean), ("noise", scribbled)):
         groups[method,] = [replace(*outcome("s1", method, 5, ""), picture=encode_image(picture))]
     told: list[tuple[int, int]] = []
-    marks = mark_all(groups, known, tmp_path / "marks.parquet", lambda *done: told.append(done))
+    marks = mark_all(groups, known, tmp_path / "annotations.parquet", lambda *done: told.append(done))
     assert not marks["s1", at("none", 5), 0].broken and marks["s1", at("noise", 5), 0].broken
     assert told == [(2, 2)]
     groups["once more",] = groups["noise",]
-    assert mark_all(groups, known, tmp_path / "marks.parquet", lambda *done: told.append(done)) == marks
+    assert mark_all(groups, known, tmp_path / "annotations.parquet", lambda *done: told.append(done)) == marks
     assert told == [(2, 2)]
 
 

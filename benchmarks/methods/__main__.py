@@ -103,7 +103,7 @@ def tell(work: Path, out: Path, annotated: int) -> None:
         seconds = (time.monotonic() - began) / done * (count - done)
         _progress(f"{done} of {count} pictures annotated, about {seconds / 60:.1f} minutes left")
 
-    marks = mark_all(groups, found, work / "marks.parquet", progress)
+    marks = mark_all(groups, found, work / "annotations.parquet", progress)
     limits = json.loads((work / "run.json").read_text())["limits"]
     text = explanation(limits, len(results.keys)) + "\n\n" + report(results, groups, marks)
     out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 15, 20], help="every k, rising")
     parser.add_argument("--batch", type=int, default=64, help="scenes that are drawn, and kept, together")
-    parser.add_argument("--annotated", type=int, default=48, help="pictures of every row")
+    parser.add_argument("--annotated", type=int, default=32, help="pictures of every row")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--work", type=Path, default=Path("out/methods"))

@@ -18,7 +18,7 @@ from actors.images import read_image
 from actors.verifier import widen
 from benchmarks.methods.draws import Case, Outcome, Setting, save
 from benchmarks.methods.results import Results, at, corrupting
-from tinytown.annotator import annotate
+from tinytown.annotator import Annotation, annotate
 from tinytown.scene import parse
 
 BROKEN = 12
@@ -37,11 +37,17 @@ Name = tuple[str, Setting, int]
 
 @dataclass(frozen=True)
 class Marks:
-    """How many pixels of a picture are marked: in all, in the region and near it, and far from it."""
+    """What the annotator says of a picture.
+
+    Attributes:
+        marked, inside, outside: marked pixels: all, those in the region and near it, and those far from it.
+        missing: objects of the caption that are nowhere. Where one has left no trace, nothing is marked.
+    """
 
     marked: int
     inside: int
     outside: int
+    missing: int
 
     @property
     def broken(self) -> bool:
@@ -96,25 +102,25 @@ def mark_all(
     missing = [one for name, one in wanted.items() if name not in found]
     for number, one in enumerate(missing, start=1):
         case = cases[one.key]
-        mask = annotate(read_image(one.picture), parse(case.caption)).mask
-        found[one.name] = count_marks(mask, case.mask)
+        found[one.name] = marks_of(annotate(read_image(one.picture), parse(case.caption)), case.mask)
         if number % _SAVE_EVERY == 0 or number == len(missing):
             _save_marks(found, path)
             progress(number, len(missing))
     return found
 
 
-def count_marks(marked: NDArray[np.bool_], region: NDArray[np.bool_]) -> Marks:
-    """Both bool [H, W]."""
+def marks_of(annotation: Annotation, region: NDArray[np.bool_]) -> Marks:
+    """The annotation of a picture, and its region, bool [64, 64]."""
+    marked = annotation.mask
     inside, outside = marked & widen(region, NEAR), marked & ~widen(region, FAR)
-    return Marks(int(marked.sum()), int(inside.sum()), int(outside.sum()))
+    return Marks(int(marked.sum()), int(inside.sum()), int(outside.sum()), len(annotation.missing))
 
 
 def read_marks(path: Path) -> dict[Name, Marks]:
     """What `mark_all` keeps."""
     return {
         (row["key"], Setting(row["method"], row["steps"], row["level"]), row["attempt"]): Marks(
-            row["marked"], row["inside"], row["outside"]
+            row["marked"], row["inside"], row["outside"], row["missing"]
         )
         for row in pq.read_table(path).to_pylist()
     }

@@ -26,19 +26,28 @@ class Broken:
     Attributes:
         pictures: how many it looked at.
         broken: in how many the region is visibly broken.
+        gone: in how many an object is nowhere.
+        inside: marked pixels in the region and near it, the median; or None of no pictures.
         outside: mean share of a picture's marked pixels that lie far from the region, over those with any; or None.
     """
 
     pictures: int
     broken: int
+    gone: int
+    inside: float | None
     outside: float | None
 
     @classmethod
     def of(cls, marks: Iterable[Marks]) -> Broken:
         every = list(marks)
         shares = [one.outside / one.marked for one in every if one.marked]
-        mean = float(np.mean(shares)) if shares else None
-        return cls(len(every), sum(one.broken for one in every), mean)
+        return cls(
+            len(every),
+            sum(one.broken for one in every),
+            sum(one.missing > 0 for one in every),
+            float(np.median([one.inside for one in every])) if every else None,
+            float(np.mean(shares)) if shares else None,
+        )
 
 
 def report(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str:
@@ -54,8 +63,10 @@ def report(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str
         "What it costs": costs(results),
         f"The ladder {' -> '.join(map(str, results.steps))}": ladders(results),
         "The image latent itself": direct(results),
-        "Is it visibly broken?": broken(results, groups, marks),
-        "Marks outside": outside(results, groups, marks),
+        "Is it visibly broken?": by_method(results, groups, marks, _share_broken),
+        "Marked pixels in the region, median": by_method(results, groups, marks, _inside),
+        "An object is gone": by_method(results, groups, marks, _share_gone),
+        "Marks outside": by_method(results, groups, marks, lambda found: _or_nothing(found.outside)),
         "The ladder of noise, by the k that was accepted": by_depth(results, marks),
         f"Noise at k = {results.steps[-1]}, by how much of the region changed": by_change(groups, marks),
     }
@@ -141,18 +152,26 @@ def ladders(results: Results) -> str:
     return markdown(head, rows)
 
 
-def broken(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str:
-    """Share of accepted pictures whose region the annotator finds broken."""
+def by_method(
+    results: Results, groups: Groups, marks: Mapping[Name, Marks], cell: Callable[[Broken], str]
+) -> str:
+    """A row for every method, a column for every k, the ladder and the image latent; controls below."""
 
-    def cell(found: Broken) -> str:
-        return f"{percent(found.broken / found.pictures)} of {found.pictures}" if found.pictures else NOTHING
+    def told(*name: str) -> str:
+        return cell(Broken.of(marks[one.name] for one in groups[name]))
 
-    return _by_method(results, groups, marks, cell)
-
-
-def outside(results: Results, groups: Groups, marks: Mapping[Name, Marks]) -> str:
-    """Mean share of the marked pixels that lie far from the region."""
-    return _by_method(results, groups, marks, lambda found: _or_nothing(found.outside))
+    head = ["method", *(f"k = {k}" for k in results.steps), "ladder", "image latent"]
+    rows = []
+    for method in corrupting():
+        levels = [str(setting.level) for setting in results.direct if setting.method == method]
+        latent = [told("direct", method, level) for level in levels]
+        if len(levels) > 1:
+            latent = [f"{what} (level {level})" for what, level in zip(latent, levels, strict=True)]
+        depths = [told("fixed", method, str(k)) for k in results.steps]
+        rows.append([method, *depths, told("ladder", method), ", ".join(latent)])
+    controls = [NOTHING] * (len(results.steps) - 1) + [told("control", "passage"), NOTHING]
+    rows.append(["none (control)", *controls, told("control", "autoencoder")])
+    return markdown(head, rows)
 
 
 def by_depth(results: Results, marks: Mapping[Name, Marks]) -> str:
@@ -163,7 +182,7 @@ def by_depth(results: Results, marks: Mapping[Name, Marks]) -> str:
         names = [one.name for one in accepted if one.setting.steps == k]
         found = Broken.of(marks[name] for name in names if name in marks)
         rows.append([str(k), *_judged(found)])
-    return markdown(["k", "pictures", "broken", "marks outside"], rows)
+    return markdown(["k", *_JUDGED], rows)
 
 
 def by_change(groups: Groups, marks: Mapping[Name, Marks]) -> str:
@@ -172,7 +191,7 @@ def by_change(groups: Groups, marks: Mapping[Name, Marks]) -> str:
     for low, high in BINS:
         found = Broken.of(marks[one.name] for one in groups["bin", str(low), str(high)])
         rows.append([f"{100 * low:.0f} to {100 * high:.0f} %", *_judged(found)])
-    return markdown(["changed inside", "pictures", "broken", "marks outside"], rows)
+    return markdown(["changed inside", *_JUDGED], rows)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -212,31 +231,24 @@ def _acceptance(results: Results, setting: Setting) -> list[str]:
     ]
 
 
-def _by_method(
-    results: Results, groups: Groups, marks: Mapping[Name, Marks], cell: Callable[[Broken], str]
-) -> str:
-    """A row for every method, a column for every k, the ladder and the image latent; controls below."""
-
-    def told(*name: str) -> str:
-        return cell(Broken.of(marks[one.name] for one in groups[name]))
-
-    head = ["method", *(f"k = {k}" for k in results.steps), "ladder", "image latent"]
-    rows = []
-    for method in corrupting():
-        levels = [str(setting.level) for setting in results.direct if setting.method == method]
-        latent = [told("direct", method, level) for level in levels]
-        if len(levels) > 1:
-            latent = [f"{what} (level {level})" for what, level in zip(latent, levels, strict=True)]
-        depths = [told("fixed", method, str(k)) for k in results.steps]
-        rows.append([method, *depths, told("ladder", method), ", ".join(latent)])
-    controls = [NOTHING] * (len(results.steps) - 1) + [told("control", "passage"), NOTHING]
-    rows.append(["none (control)", *controls, told("control", "autoencoder")])
-    return markdown(head, rows)
+_JUDGED = ("pictures", "broken", "marked pixels in the region, median", "an object is gone", "marks outside")
 
 
 def _judged(found: Broken) -> list[str]:
     share = _interval(found.broken, found.pictures) if found.pictures else NOTHING
-    return [str(found.pictures), share, _or_nothing(found.outside)]
+    return [str(found.pictures), share, _inside(found), _share_gone(found), _or_nothing(found.outside)]
+
+
+def _share_broken(found: Broken) -> str:
+    return f"{percent(found.broken / found.pictures)} of {found.pictures}" if found.pictures else NOTHING
+
+
+def _share_gone(found: Broken) -> str:
+    return percent(found.gone / found.pictures) if found.pictures else NOTHING
+
+
+def _inside(found: Broken) -> str:
+    return NOTHING if found.inside is None else f"{found.inside:g}"
 
 
 def _or_nothing(share: float | None) -> str:

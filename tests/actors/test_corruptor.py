@@ -173,6 +173,12 @@ def test_failures_are_tried_again_with_another_draw(model: Counting):
     assert found.unet_rows == 6 * 2 + 6 + 3 * 6  # the inversion and the round trip serve every draw
 
 
+@pytest.mark.parametrize("method", ["blur", "rotate", "downscale", "none"])
+def test_what_would_come_out_the_same_is_not_drawn_again(model: Counting, method: str):
+    (found,) = run(model, samples(1), method=method, limits=UNCHANGED, attempts=3, deeper=(8,))
+    assert (found.reason, found.attempts, found.inversion_steps) == ("unchanged", 2, 8)
+
+
 def test_the_second_draw_may_be_accepted(model: Counting):
     first, second = figures(model, 1, *range(8)), figures(model, 2, *range(8))
     number = int(np.argmax(np.subtract(second, first)))

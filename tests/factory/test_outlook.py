@@ -30,6 +30,7 @@ CASES = [
         35,
         "inversion to k = 20 25, round trip 5, resampling 5",
     ),
+    (("corruption.inversion.extra=2",), 55, "inversion 35, round trip 10, resampling 10"),
     (("verify.baseline=autoencoder",), 25, "inversion 15, resampling 10"),
     (("corruption.target=image",), 0, "the image latent is corrupted and decoded"),
     (

@@ -73,7 +73,7 @@ def test_the_shipped_recipes_say_what_they_promise() -> None:
         64,
         64,
     )
-    assert (quickstart.corruption.inversion_steps, quickstart.corruption.inversion.iterations) == (13, 1)
+    assert quickstart.corruption.steps == (10, 13, 15)
     assert (sd15.corruption.inversion.mode, sd15.corruption.deeper) == ("fast", [])
     assert (sd15.corruption.inversion_steps, sd15.corruption.inference_steps) == (10, 50)
     assert (sd15.corruption.dtype, sd15.corruption.batch_size, sd15.execution.corrupt.gpus) == (

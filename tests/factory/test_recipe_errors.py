@@ -159,6 +159,11 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
             "allowed: nothing, since corruption.inversion.mode is fast",
         ),
         (
+            "corruption: {inversion: {mode: renoise, extra: 1}}",
+            "corruption.inversion.extra: found 1; allowed: 0, unless corruption.inversion.mode is fast; there are "
+            "iterations",
+        ),
+        (
             "corruption: {inversion: {mode: renoise, iterations: -1}}",
             "corruption.inversion.iterations: found -1; allowed: a whole number from 0 to 50, or null",
         ),
