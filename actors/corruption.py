@@ -123,7 +123,9 @@ def latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
     """Brings pixel masks to latent resolution without losing thin regions.
 
     A cell is inside if at least half of it is. Where a touched cell has no such cell among its eight neighbours
-    and itself, it is inside too: a line thinner than half a cell is kept whole, and a solid region is not widened.
+    and itself, it is inside too; so is every cell that a connected part of the mask touches which would otherwise have
+    none. A line thinner than half a cell is so kept, but for its cell next to a solid region that it grows out of, and
+    a solid region is not widened.
 
     Args:
         masks: bool [B, H, W]; H and W are multiples of `height` and `width`.
@@ -142,7 +144,9 @@ def latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
     covered = F.avg_pool2d(masks[:, None].float(), (rows, columns))
     solid = covered >= 0.5
     near_solid = F.max_pool2d(solid.float(), 3, stride=1, padding=1) > 0
-    return solid | ((covered > 0) & ~near_solid)
+    chosen = solid | ((covered > 0) & ~near_solid)
+    lost = _parts_without_a_cell(masks, chosen.repeat_interleave(rows, 2).repeat_interleave(columns, 3)[:, 0])
+    return chosen | (F.max_pool2d(lost[:, None].float(), (rows, columns)) > 0)
 
 
 def draw_noise(seeds: list[int], shape: tuple[int, ...]) -> Tensor:
@@ -169,6 +173,15 @@ def _check(method: str, latents: Tensor, clean: Tensor, cells: Tensor, kept: Ten
         raise ValueError(f"kept is {list(kept.shape)}; wanted: a scalar or [{shape[0]}], one for each latent")
     if kept.device.type == "cpu" and not bool(((kept > 0) & (kept <= 1)).all()):
         raise ValueError(f"kept is {kept.tolist()}; cumulated alphas lie above 0 and up to 1")
+
+
+def _parts_without_a_cell(masks: Tensor, chosen: Tensor) -> Tensor:
+    """The connected parts of masks of which no pixel is chosen; all bool [B, H, W]."""
+    labels, parts = ndimage.label(masks.numpy(), _WITHIN_A_SAMPLE)
+    found = np.zeros(parts + 1, dtype=bool)
+    found[labels[chosen.numpy()]] = True
+    found[0] = True
+    return torch.from_numpy(~found[labels])
 
 
 def _smoothed(latents: Tensor, axis: int) -> Tensor:

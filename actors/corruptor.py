@@ -106,10 +106,7 @@ class Corruptor:
                 cells,
                 self._ladder.steps,
                 prompts=self._captions(group, images.shape[1:3]) if settings.use_caption else None,
-                seeds=_padded(
-                    [seed_for(settings.run_seed, sample.key, "invert") for sample in group],
-                    settings.batch_size,
-                ),
+                seeds=self._inversion_seeds(group) if settings.inversion.regularised else None,
             )
             pictures = self.model.decode(inverted.clean) if settings.without_passage else None
             for row, sample in enumerate(group):
@@ -140,7 +137,7 @@ class Corruptor:
     ) -> NDArray[np.uint8]:
         """Draws and passages of one batch, uint8 [batch_size, H, W, 3]."""
         padded = _padded(rows, self.settings.batch_size)
-        inverted = Inverted.cat([cases[row.place].inverted for row in padded])
+        inverted = Inverted.cat([cases[row.place].inverted.only(steps) for row in padded])
         drawn = torch.tensor([row.draw is not None for row in padded]).reshape(-1, 1, 1, 1)
         latents = self.passage.draw(
             inverted.with_cells(inverted.cells & drawn),
@@ -193,6 +190,10 @@ class Corruptor:
         if seeds:
             noise[list(seeds)] = draw_noise(list(seeds.values()), tuple(noise.shape[1:]))
         return noise
+
+    def _inversion_seeds(self, group: Sequence[Sample]) -> list[int]:
+        seeds = [seed_for(self.settings.run_seed, sample.key, "invert") for sample in group]
+        return _padded(seeds, self.settings.batch_size)
 
     def _seed(self, sample: Sample, draw: Draw) -> int:
         return seed_for(self.settings.run_seed, sample.key, "corrupt", draw.attempt)

@@ -103,8 +103,10 @@ class DiffusionModel:
             raise ValueError(f"images are {images.dtype} {images.shape}; they must be uint8 [B, H, W, 3]")
         self.check_size(*images.shape[1:3])
         pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = pixels.contiguous(memory_format=self._format)
         posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
-        return posterior.mode().float() * self.vae.config.scaling_factor
+        latents = posterior.mode().float() * self.vae.config.scaling_factor
+        return latents.contiguous(memory_format=self._format)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
@@ -159,7 +161,7 @@ class DiffusionModel:
         # A timestep that is a tensor neither waits for the device nor compiles the UNet anew.
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
         predicted = self.unet(
-            latents.to(self.dtype),
+            latents.to(self.dtype).contiguous(memory_format=self._format),
             timesteps,
             prompt_embeds.to(self.dtype),
             added_cond_kwargs=added_cond_kwargs,
@@ -192,6 +194,7 @@ class DiffusionModel:
         self.scheduler, self.texts = networks.scheduler, networks.texts
         self.vae, self.unet = networks.vae, networks.unet
         self.dtype: torch.dtype = self.unet.dtype
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
         parts: list[tuple[str, Any]] = [("vae", self.vae), ("unet", self.unet)]
         parts += [(encoder.part, encoder.network) for encoder in self.texts]
         for part, network in parts:
@@ -202,8 +205,7 @@ class DiffusionModel:
                         f"{name}: {part} has NaN or infinite weights in {weight}: take other weights, or a dtype "
                         "that holds them"
                     )
-        if channels_last:
-            self.vae.to(memory_format=torch.channels_last)
-            self.unet.to(memory_format=torch.channels_last)
+        self.vae.to(memory_format=self._format)
+        self.unet.to(memory_format=self._format)
         if compiled:
             self.unet.compile(dynamic=False, fullgraph=True)

@@ -236,7 +236,8 @@ def _ddim(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
     SD 1.5 comes with a PNDM configuration and SDXL with an Euler one, so some settings of DDIM may be absent; they
     get the values that all Stable Diffusion folders hold, not DDIM's own defaults, which clip latents and end at
-    an alpha of one. `linspace` is Euler's own default spacing; DDIM's steps do not meet on it, so it becomes `leading`.
+    an alpha of one. `linspace` is Euler's own default spacing; DDIM's steps do not meet on it, so it becomes `leading`,
+    and `leading` steps are offset by 1, as diffusers' pipelines demand: from 0 on, the first step would be none.
     """
     kind, betas = config.get("_class_name", "a scheduler"), config.get("beta_schedule")
     known = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -248,6 +249,6 @@ def _ddim(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if prediction not in ("epsilon", "v_prediction"):
         raise ModelError(f"{model}: its scheduler predicts {prediction!r}; known: epsilon, v_prediction")
     settings = {"set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading", **config}
-    if settings["timestep_spacing"] == "linspace":
+    if settings["timestep_spacing"] in ("linspace", "leading"):
         settings |= {"steps_offset": 1, "timestep_spacing": "leading"}
     return {**settings, "clip_sample": False, "thresholding": False}

@@ -27,13 +27,13 @@ def invert_fast(
     Args:
         extra: evaluations of every step beyond those of `actors.evaluations.fast_evaluations`.
     """
-    visited, noises = [latents], list[Tensor]()
+    visited, noises, levels = [latents], list[Tensor](), list[Tensor]()
     square = torch.zeros(len(latents), dtype=latents.dtype, device=latents.device)
-    levels = ((1 - schedule.kept_after) / schedule.kept_after).log().to(latents.dtype)
+    sigmas = ((1 - schedule.kept_after) / schedule.kept_after).log().to(latents.dtype)
     for step, count in enumerate(fast_evaluations(len(schedule.timesteps), extra)):
         before, after = schedule.kept_before[step], schedule.kept_after[step]
         current = visited[-1]
-        expected = _extrapolated(noises, levels, step)
+        expected = _extrapolated(noises, levels, sigmas[step])
         guess = current if expected is None else noisier(current, expected, before, after)
         guesses, changes = list[Tensor](), list[Tensor]()
         for _ in range(count):
@@ -42,7 +42,8 @@ def invert_fast(
             last, guess = guess, anderson(guesses, changes)
         square += (guess - last).square().mean((1, 2, 3))
         visited.append(guess)
-        noises.append(noise_between(current, guess, before, after))
+        if not schedule.still[step]:
+            noises, levels = [*noises, noise_between(current, guess, before, after)], [*levels, sigmas[step]]
     return visited, (square / len(schedule.timesteps)).sqrt()
 
 
@@ -74,11 +75,11 @@ def noise_between(current: Tensor, reached: Tensor, before: Tensor, after: Tenso
     return (reached - noisier(one, none, before, after) * current) / noisier(none, one, before, after)
 
 
-def _extrapolated(noises: list[Tensor], levels: Tensor, step: int) -> Tensor | None:
-    """Noise at a step, on a line through the two before it in log sigma."""
+def _extrapolated(noises: list[Tensor], levels: list[Tensor], level: Tensor) -> Tensor | None:
+    """Noise at a level, on a line through the two before it in log sigma."""
     if len(noises) < 2:
         return noises[-1] if noises else None
-    along = (levels[step] - levels[step - 1]) / (levels[step - 1] - levels[step - 2])
+    along = (level - levels[-1]) / (levels[-1] - levels[-2])
     return noises[-1] + along * (noises[-1] - noises[-2])
 
 

@@ -62,6 +62,11 @@ class ReNoise:
             raise ValueError(f"iterations is {self.iterations}; allowed: 0 (DDIM inversion) or more")
 
     @property
+    def regularised(self) -> bool:
+        """Whether random draws, and so seeds, are needed."""
+        return self.mode != "fast" and self.regularisation is not False
+
+    @property
     def resolved(self) -> tuple[int, bool, bool]:
         """Iterations, averaging and regularisation with the mode's own defaults filled in."""
         return (
@@ -91,6 +96,61 @@ class Inversion:
     unet_rows: Tensor
     residual: Tensor
     generators: tuple[torch.Generator, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What a UNet is told beside the latents, in the order of the caller's rows."""
+
+    embeds: Tensor
+    added: Mapping[str, Tensor]
+    guidance_scale: float
+    negative_embeds: Tensor | None
+    negative_added: Mapping[str, Tensor]
+
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        """Everything that has a row per sample, by the name of its argument."""
+        found = {"prompt_embeds": self.embeds}
+        found |= {f"added_cond_kwargs[{name!r}]": value for name, value in self.added.items()}
+        if self.guidance_scale > 1:
+            if self.negative_embeds is not None:
+                found["negative_prompt_embeds"] = self.negative_embeds
+            found |= {
+                f"negative_added_cond_kwargs[{name!r}]": value for name, value in self.negative_added.items()
+            }
+        return found
+
+    def check(self, unet: Denoiser, latents: Tensor) -> None:
+        """Raises ValueError for what does not fit together, before any work."""
+        if latents.ndim != 4 or not latents.is_floating_point():
+            raise ValueError(
+                f"latents are {latents.dtype} {list(latents.shape)}; wanted: floats [B, C, h, w]"
+            )
+        asked = getattr(getattr(unet, "config", None), "in_channels", latents.shape[1])
+        if asked != latents.shape[1]:
+            raise ValueError(f"the UNet takes latents of {asked} channels; these have {latents.shape[1]}")
+        for name, value in self.rows.items():
+            if len(value) != len(latents):
+                raise ValueError(f"{len(value)} rows of {name} for {len(latents)} latents")
+        if self.guidance_scale > 1 and set(self.added) != set(self.negative_added):
+            raise ValueError(
+                f"added_cond_kwargs has {sorted(self.added)}, negative_added_cond_kwargs has "
+                f"{sorted(self.negative_added)}; guidance needs the same in both"
+            )
+
+    def bound(self, unet: Denoiser, scheduler: DDIMScheduler, order: RowOrder) -> NoisePrediction:
+        """The UNet with these conditions, sorted."""
+        guided = self.guidance_scale > 1
+        return NoisePrediction(
+            unet,
+            scheduler,
+            order.sorted(self.embeds),
+            order.sorted_all(self.added),
+            guidance_scale=self.guidance_scale,
+            negative_embeds=order.sorted(self.negative_embeds) if guided else None,
+            negative_added=order.sorted_all(self.negative_added) if guided else None,
+        )
 
 
 @torch.no_grad()
@@ -135,10 +195,16 @@ def invert(
             steps that the schedule does not have.
         ModelError: a scheduler that predicts neither noise nor velocity.
     """
-    iterations, averaging, regularisation = method.resolved
-    regularised = method.mode != "fast" and regularisation
-    if len(prompt_embeds) != len(latents):
-        raise ValueError(f"{len(prompt_embeds)} rows of prompt_embeds for {len(latents)} latents")
+    iterations, averaging, _ = method.resolved
+    regularised = method.regularised
+    conditions = _Conditions(
+        prompt_embeds,
+        added_cond_kwargs or {},
+        guidance_scale,
+        negative_prompt_embeds,
+        negative_added_cond_kwargs or {},
+    )
+    conditions.check(unet, latents)
     if regularised and guidance_scale > 1:
         raise ValueError(
             f"guidance_scale is {guidance_scale} with regularisation: the published program mixes up the rows of "
@@ -152,22 +218,8 @@ def invert(
         )
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)
-    order = RowOrder(
-        latents,
-        prompt_embeds,
-        negative_prompt_embeds if guidance_scale > 1 else None,
-        *(added_cond_kwargs or {}).values(),
-        seeds=drawn if regularised else None,
-    )
-    predict = NoisePrediction(
-        unet,
-        scheduler,
-        order.sorted(prompt_embeds),
-        order.sorted_all(added_cond_kwargs),
-        guidance_scale=guidance_scale,
-        negative_embeds=order.sorted(negative_prompt_embeds),
-        negative_added=order.sorted_all(negative_added_cond_kwargs),
-    )
+    order = RowOrder(latents, *conditions.rows.values(), seeds=drawn if regularised else None)
+    predict = conditions.bound(unet, scheduler, order)
     start = order.sorted(latents)
     generators: tuple[torch.Generator, ...] = ()
     if method.mode == "fast":
@@ -259,24 +311,23 @@ def resample(
 
     Returns:
         [B, C, h, w], the latents at the schedule's end.
+
+    Raises:
+        ValueError: a number of steps that the schedule does not have; conditions that are not one row per sample.
+        ModelError: a scheduler that predicts neither noise nor velocity.
     """
+    conditions = _Conditions(
+        prompt_embeds,
+        added_cond_kwargs or {},
+        guidance_scale,
+        negative_prompt_embeds,
+        negative_added_cond_kwargs or {},
+    )
+    conditions.check(unet, latents)
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)
-    order = RowOrder(
-        latents,
-        prompt_embeds,
-        negative_prompt_embeds if guidance_scale > 1 else None,
-        *(added_cond_kwargs or {}).values(),
-    )
-    predict = NoisePrediction(
-        unet,
-        scheduler,
-        order.sorted(prompt_embeds),
-        order.sorted_all(added_cond_kwargs),
-        guidance_scale=guidance_scale,
-        negative_embeds=order.sorted(negative_prompt_embeds),
-        negative_added=order.sorted_all(negative_added_cond_kwargs),
-    )
+    order = RowOrder(latents, *conditions.rows.values())
+    predict = conditions.bound(unet, scheduler, order)
     current = order.sorted(latents)
     for step in reversed(range(inversion_steps)):
         noise = predict(current, schedule.timesteps[step])

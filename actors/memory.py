@@ -20,11 +20,13 @@ def memory_errors_explained(batch_size: int, height: int, width: int, device: to
         device: where the batch did not fit.
 
     Raises:
-        ModelError: instead of `torch.OutOfMemoryError`.
+        ModelError: instead of `torch.OutOfMemoryError`, and of what CUDA's libraries say when they get no memory.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+            raise
         advice = (
             "take a smaller source.size, a corruption.dtype of half precision, or a device with more memory"
         )

@@ -33,6 +33,9 @@ class NoiseRegulariser:
         shape: (C, h, w) of a latent.
         dtype, device: of the latents.
 
+    Raises:
+        ValueError: latents too narrow for the pyramid, which is as deep as their height demands.
+
     Attributes:
         noise: [B, C, h, w], the second normal draw of every generator; the published program drops the first.
         generators: one per sample, on the CPU.
@@ -48,6 +51,11 @@ class NoiseRegulariser:
         ]
         self.noise = torch.stack([second for _, second in draws]).to(device)
         self._heights = _levels(shape[1])
+        if not shape[2] >> (len(self._heights) - 1):
+            raise ValueError(
+                f"latents of {shape[1]} x {shape[2]} are too narrow for regularisation, which halves them "
+                f"{len(self._heights) - 1} times; set regularisation=False, or mode fast"
+            )
         self._channels = shape[0]
 
     def __call__(self, noise: Tensor, wanted: Tensor) -> Tensor:

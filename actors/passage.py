@@ -50,6 +50,10 @@ class Inverted:
         """The same images with other regions, bool [B, 1, h, w]."""
         return replace(self, cells=cells)
 
+    def only(self, steps: int) -> Inverted:
+        """The same without any other k than 0 and `steps`."""
+        return replace(self, at={0: self.clean, steps: self.at[steps]})
+
     @staticmethod
     def cat(parts: Sequence[Inverted]) -> Inverted:
         """The rows of all parts, which have the same k."""
@@ -109,9 +113,16 @@ class Passage:
             seeds: one per image, which regularised inversion draws from.
 
         Raises:
-            ValueError: a k outside the schedule; see also `actors.inversion.invert`.
+            ValueError: a k outside the schedule, or cells that are not those of the images; see also
+                `actors.inversion.invert`.
             ModelError: images of a size that the model does not take.
         """
+        wanted_cells = [len(images), 1, *(side // self.model.cell for side in images.shape[1:3])]
+        if cells.dtype != torch.bool or list(cells.shape) != wanted_cells:
+            raise ValueError(
+                f"the cells are {cells.dtype} {list(cells.shape)}; images {list(images.shape)} need torch.bool "
+                f"{wanted_cells}"
+            )
         clean = self.model.encode(images)
         prompts = prompts or self.empty_prompts(len(clean), (images.shape[1], images.shape[2]))
         at, unet_rows = {0: clean}, torch.zeros(len(clean), dtype=torch.int64)

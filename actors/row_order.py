@@ -16,20 +16,19 @@ class RowOrder:
     float64, where the batch is no multiple of 4). Sorted rows stand where they stand, whatever order they came in.
 
     Args:
-        contents: [B, ...] each, all that a row's result may depend on; None is passed over.
+        contents: [B, ...] each, all that a row's result may depend on.
         seeds: one per row, where rows of equal content may differ in theirs.
 
     Attributes:
         rows: int64 [B], the row that comes first, second, ...
     """
 
-    def __init__(self, *contents: Tensor | None, seeds: Sequence[int] | None = None) -> None:
-        given = [rows for rows in contents if rows is not None]
-        keys = [_fingerprint(rows) for rows in given]
-        device = given[0].device
+    def __init__(self, *contents: Tensor, seeds: Sequence[int] | None = None) -> None:
+        keys = [_fingerprint(rows) for rows in contents]
+        device = contents[0].device
         if seeds is not None:
             keys.append(torch.tensor(seeds, dtype=torch.int64, device=device))
-        self.rows = torch.arange(len(given[0]), device=device)
+        self.rows = torch.arange(len(contents[0]), device=device)
         for key in keys:
             self.rows = self.rows[key[self.rows].argsort(stable=True)]
         self._back = self.rows.argsort()
@@ -44,9 +43,9 @@ class RowOrder:
         """[B, ...] in this order."""
         return None if values is None else values[self.rows]
 
-    def sorted_all(self, values: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    def sorted_all(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The same for everything in a mapping."""
-        return None if values is None else {name: self.sorted(value) for name, value in values.items()}
+        return {name: self.sorted(value) for name, value in values.items()}
 
     def restored(self, values: Tensor) -> Tensor:
         """Sorted [B, ...] in the order in which the rows came."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import DDIMScheduler
@@ -17,18 +17,20 @@ class Schedule:
         timesteps: k target timesteps, rising: 1, 21, 41, ... for 50 steps of Stable Diffusion.
         kept_before, kept_after: float32 [k], cumulated alpha at the lower and at the upper end of each step.
             The first step starts at `final_alpha_cumprod`, so z_0 is treated as if it were there.
+        still: of each step whether both ends are one, as with a schedule that visits timestep 0.
     """
 
     timesteps: tuple[int, ...]
     kept_before: Tensor
     kept_after: Tensor
+    still: tuple[bool, ...]
 
     @classmethod
     def of(cls, scheduler: DDIMScheduler, *, inference_steps: int, inversion_steps: int) -> Schedule:
         """Reads a scheduler's own timesteps.
 
         Raises:
-            ValueError: more inversion steps than inference steps, or none.
+            ValueError: more inversion steps than inference steps, or none; or more than there are timesteps.
         """
         if not 1 <= inversion_steps <= inference_steps:
             raise ValueError(f"inversion_steps is {inversion_steps}; allowed: 1 to {inference_steps}")
@@ -36,12 +38,18 @@ class Schedule:
         rising = [int(t) for t in reversed(scheduler.timesteps)][:inversion_steps]
         stride = scheduler.config.num_train_timesteps // inference_steps
         kept = scheduler.alphas_cumprod
-        before = [kept[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in rising]
-        return cls(tuple(rising), torch.stack(list(before)), kept[rising])
+        if rising[-1] >= len(kept):
+            raise ValueError(
+                f"{inversion_steps} of {inference_steps} steps end at timestep {rising[-1]}; the scheduler has 0 to "
+                f"{len(kept) - 1}: take fewer steps"
+            )
+        ends = [kept[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in rising]
+        before, after = torch.stack(list(ends)), kept[rising]
+        return cls(tuple(rising), before, after, tuple((before == after).tolist()))
 
     def to(self, device: torch.device) -> Schedule:
         """The same schedule with its scalars on a device."""
-        return Schedule(self.timesteps, self.kept_before.to(device), self.kept_after.to(device))
+        return replace(self, kept_before=self.kept_before.to(device), kept_after=self.kept_after.to(device))
 
     def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """Clean latents noised to the upper end of a step: sqrt(abar) z_0 + sqrt(1 - abar) noise; [B, C, h, w]."""

@@ -66,17 +66,17 @@ def measure(
 
 
 def judge(metrics: dict[str, float], limits: Limits) -> Reject | None:
-    """Why a sample is refused, or None where it is accepted."""
+    """Why a sample is refused, or None where it is accepted. One that is both is `spilled`: deeper would spill more."""
     inside, outside = metrics["change_inside"], metrics["change_outside"]
-    if inside < limits.least_inside:
-        return Reject(
-            "unchanged", f"{inside:.1%} of the region changed; at least {limits.least_inside:.1%} is asked"
-        )
     if outside > limits.most_outside:
         return Reject(
             "spilled",
             f"{outside:.1%} of the image beyond {limits.margin} pixels of the region changed; "
             f"at most {limits.most_outside:.1%} is allowed",
+        )
+    if inside < limits.least_inside:
+        return Reject(
+            "unchanged", f"{inside:.1%} of the region changed; at least {limits.least_inside:.1%} is asked"
         )
     return None
 

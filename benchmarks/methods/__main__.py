@@ -29,7 +29,7 @@ from benchmarks.methods.tables import explanation, report
 from factory.recipe import Recipe, load_recipe
 
 FIRST_SEED = 3_000_000
-"""Of the report scenes of `benchmarks.corruption`, on which no limit was chosen."""
+"""Of scenes on which no limit was chosen."""
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

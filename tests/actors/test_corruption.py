@@ -402,6 +402,16 @@ def test_a_single_pixel_is_kept():
     assert cells.sum() == 1 and cells[4, 7]
 
 
+def test_thin_parts_beside_a_solid_one_are_kept():
+    """A line of 2 pixels, 4 beside a block; one of 2 pixels in the cells below it. Neither touches the block."""
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[0, 8:24, 8:24] = True
+    mask[0, 8:24, 28:30] = True
+    mask[0, 26:28, 8:24] = True
+    cells = latent_mask(mask, 8, 8)[0, 0].nonzero().tolist()
+    assert cells == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3], [3, 1], [3, 2]]
+
+
 def test_a_solid_square_is_not_widened():
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[0, 8:21, 8:21] = True  # 13 pixels: three whole cells and a quarter of the next

@@ -211,6 +211,22 @@ def around(cells: np.ndarray, y: int, x: int) -> np.ndarray:
     return cells[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
 
 
+def parts(mask: np.ndarray) -> list[set[tuple[int, int]]]:
+    """The pixels of each part that is connected, corners included."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
+    found = []
+    while left:
+        part, front = set(), [left.pop()]
+        while front:
+            y, x = front.pop()
+            part.add((y, x))
+            near = {(y + down, x + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & left
+            left -= near
+            front += near
+        found.append(part)
+    return found
+
+
 GRIDS = {
     "height": st.integers(1, 8),
     "width": st.integers(1, 8),
@@ -229,6 +245,12 @@ def test_cells_equal_a_plain_loop(shape, seed: int, height: int, width: int, row
     for y, x in np.ndindex(height, width):
         solid_nearby = (2 * around(covered, y, x) >= rows * columns).any()
         wanted[y, x] = 2 * covered[y, x] >= rows * columns or (covered[y, x] > 0 and not solid_nearby)
+    chosen = wanted.copy()
+    for part in parts(mask):
+        touched = {(y // rows, x // columns) for y, x in part}
+        if not any(chosen[cell] for cell in touched):
+            for cell in touched:
+                wanted[cell] = True
     assert np.array_equal(latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy(), wanted)
 
 

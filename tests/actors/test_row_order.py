@@ -72,7 +72,6 @@ def test_missing_and_named_values():
     order = order_of(5.0, -5.0)
     values = torch.tensor([[1.0], [2.0]])
     assert order.sorted(None) is None
-    assert order.sorted_all(None) is None
     named = order.sorted_all({"one": values, "two": 10 * values})
     assert torch.equal(named["one"], values[order.rows])
     assert torch.equal(named["two"], 10 * values[order.rows])

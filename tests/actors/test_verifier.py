@@ -52,6 +52,8 @@ def test_reasons():
     unchanged = judge({"change_inside": 0.03, "change_outside": 0.0}, LIMITS)
     assert unchanged is not None and unchanged.reason == "unchanged"
     assert str(unchanged) == "3.0% of the region changed; at least 50.0% is asked"
+    both = judge({"change_inside": 0.03, "change_outside": 0.1}, LIMITS)
+    assert both is not None and both.reason == "spilled"
     spilled = judge({"change_inside": 0.9, "change_outside": 0.1}, LIMITS)
     assert spilled is not None and spilled.reason == "spilled"
 
