@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from actors.arithmetic import fix_arithmetic
 from actors.diffusion import DTYPES, DiffusionModel
 from actors.families import TIME_IDS, Networks
 from actors.inversion import ReNoise, invert, resample
@@ -212,10 +213,16 @@ def main(given: Sequence[str] | None = None) -> dict[str, list[Row]]:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--toy", action="store_true", help="tiny networks, to try the program itself")
     arguments = parser.parse_args(given)
+    if arguments.dtype == "float32" and "graphs" in arguments.modes:
+        parser.error(
+            "graphs give their memory out and use it again; float32 is not copied out of it: leave one out"
+        )
+    fix_arithmetic(torch.get_num_threads())
     rate = product_rate(256 if arguments.toy else 8192, DTYPES[arguments.dtype], arguments.device)
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
     console.print(
-        f"{name}, torch {torch.__version__}, {arguments.dtype}: matrix product {rate / 1e12:.3g} TFLOP/s"
+        f"{name}, torch {torch.__version__}, {arguments.dtype}: matrix product {rate / 1e12:.3g} TFLOP/s; "
+        "the baseline is float32, its convolutions in TF32 on a GPU"
     )
     found = {}
     for which in arguments.families:
