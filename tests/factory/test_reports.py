@@ -71,24 +71,24 @@ def test_the_card_has_the_hub_s_front_matter_and_the_figures(tmp_path: Path):
     assert "tinytown@abc" in card.text and identity.digest[:16] in card.text
 
 
+IMAGE = ("corruption.target=image", "corruption.inversion={}", "corruption.deeper=[]")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         (
-            (),
-            "were inverted for 13 of 25 DDIM steps with `tinytown`, corrupted inside the region by the method `noise`",
+            ("corruption.deeper=[]",),
+            "were inverted for 10 of 25 DDIM steps with `tinytown`, corrupted inside the region by the method `noise`",
         ),
-        (("corruption.deeper=[15, 20]",), "inverted for 13, 15 or 20 of 25 DDIM steps"),
+        ((), "inverted for 10, 13 or 15 of 25 DDIM steps"),
         (
-            ("corruption.target=image", "corruption.inversion={}"),
+            IMAGE,
             "were encoded with `tinytown`, corrupted inside the region by the method `noise`, and decoded",
         ),
-        ((), "against the image's own uncorrupted passage through the model."),
-        (("verify.baseline=autoencoder",), "uncorrupted passage through the autoencoder."),
-        (
-            ("corruption.target=image", "corruption.inversion={}"),
-            "uncorrupted passage through the autoencoder.",
-        ),
+        (("verify.baseline=passage",), "against the image's own uncorrupted passage through the model."),
+        ((), "uncorrupted passage through the autoencoder."),
+        ((*IMAGE, "verify.baseline=passage"), "uncorrupted passage through the autoencoder."),
     ],
 )
 def test_the_card_says_what_was_done(tmp_path: Path, changes: tuple[str, ...], told: str):

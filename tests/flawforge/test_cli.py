@@ -43,8 +43,8 @@ def test_light_commands_import_nothing_heavy(command: list[str]):
 def test_plan_as_json():
     view = json.loads(run("plan", "quickstart", "--set", "source.limit=100", "--json").stdout)
     assert view["items"] == 100 and view["shards"] == 2
-    # 13 steps with 1 iteration: 26 for the inversion, 13 for the round trip, 13 for the resampling
-    assert view["unet_rows"] == 52
+    # 1 + 5 + 2 + 12 x 1 for the inversion to k = 15, 10 for the resampling
+    assert view["unet_rows"] == 30
 
 
 def test_mistakes_in_a_recipe_are_listed_together(tmp_path: Path):
