@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test proofs lint benchmarks assets clean
+.PHONY: quickstart test proofs faults lint benchmarks assets clean
 
 quickstart: $(VENV)/.product
 	$(BIN)/flawforge quickstart
@@ -14,6 +14,10 @@ test: lint
 # What takes minutes: annotator, kills, whole runs.
 proofs: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# A hundred kills on a cluster of three nodes here.
+faults: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.faults
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

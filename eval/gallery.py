@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
     identity, _ = read_identity(storage)
     page = gallery_page(
         title=title,
-        figures=_figures(total, identity.content["corruption"]),
+        figures=_figures(total, _corruptions(identity.content)),
         tiles=shown,
         notes=_notes(total, len(shown)),
     )
@@ -53,7 +53,17 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
     return len(shown)
 
 
-def _figures(total: Progress, corruption: dict[str, Any]) -> list[Figure]:
+def _corruptions(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The corruption of every recipe that an output's identity knows: one, or one for each part of a merged output."""
+    parts = content.get("parts")
+    return (
+        [content["corruption"]]
+        if parts is None
+        else [part["identity"]["content"]["corruption"] for part in parts]
+    )
+
+
+def _figures(total: Progress, corruptions: Sequence[dict[str, Any]]) -> list[Figure]:
     judged = total.accepted + total.rejected
     per_sample = total.unet_rows / total.accepted if total.accepted else 0.0
     return [
@@ -63,8 +73,8 @@ def _figures(total: Progress, corruption: dict[str, Any]) -> list[Figure]:
         Figure("shards", f"{total.done:,}", f"of {total.shards:,}"),
         Figure(
             "corruption",
-            str(corruption["method"]),
-            f"{_depth(corruption)}, {corruption['model']}",
+            ", ".join(dict.fromkeys(str(one["method"]) for one in corruptions)),
+            "; ".join(dict.fromkeys(f"{_depth(one)}, {one['model']}" for one in corruptions)),
         ),
         Figure("UNet evaluations", f"{per_sample:.0f}", "per accepted sample"),
     ]

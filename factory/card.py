@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml  # type: ignore[import-untyped, unused-ignore]
+
+from actors.batch import METRICS
+from actors.models import TINYTOWN
+from factory.care.parts import Part
 from factory.identity import Identity
 from factory.manifest import Progress
-from factory.recipe import Corruption, Recipe
+from factory.recipe import Corruption, Recipe, content
 from factory.schema import SCHEMA_VERSION
 from factory.storage import Storage
 
-_CARD = """\
----
-pretty_name: {name}
-task_categories:
-- image-segmentation
-tags:
-- artifact-detection
-- synthetic
-- webdataset
-size_categories:
-- {size}
-configs:
-- config_name: default
-  data_files: shards/*.tar
----
+PATH = "README.md"
 
+_BODY = """\
 # {name}
 
 Images with injected artifacts and their masks, made by Flawforge. {accepted} samples in {done} of {shards} shards;
 {rejected} of {planned} planned items were rejected{reasons}{skipped}.
 
-Clean images from `{source}` were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
-Pixel-level Detection*). A sample is accepted when at least {inside:.0%} of its region and at most {outside:.0%} of the
-rest changed, against the image's own uncorrupted passage through the {baseline}.
+{made}
 
 | file of a sample | what it is |
 |---|---|
@@ -49,18 +42,91 @@ samples = webdataset.WebDataset(sorted(glob.glob("shards/*.tar")), shardshuffle=
 ```
 
 Every planned item has a row in `index/`, the rejected ones with stage, reason and a sentence. Schema version
-{schema}; recipe digest `{digest}`; weights: {models}. Licences: those of the source images and of the models apply.
+{schema}; {digest}; weights: {models}. {licence}
 """
+_ONE = """\
+Clean images from `{source}` were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
+Pixel-level Detection*). A sample is accepted when at least {inside:.0%} of its region and at most {outside:.0%} of the
+rest changed, against the image's own uncorrupted passage through the {baseline}."""
+_SEVERAL = """\
+Merged from these data sets; every sample's `recipe_digest` says which one it is from, and `identity.json` holds their
+recipes (the method is that of Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for Pixel-level Detection*):
+
+| data set | shards | corruption | clean images | recipe digest |
+|---|---|---|---|---|
+{rows}"""
+_OURS = "Licence: Apache-2.0, as the embedded world that they show and the weights that made them."
+_THEIRS = (
+    "Licences: those of the source images and of the models apply. Flawforge cannot know them: whoever publishes this "
+    "sets `license` above."
+)
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+_TYPES = {
+    **dict.fromkeys(("schema_version", "inference_steps", "inversion_steps", "seed", "attempts"), "int64"),
+    **dict.fromkeys(("key", "source", "caption", "label", "method", "recipe_digest"), "string"),
+    **dict.fromkeys(METRICS, "float64"),
+    "verified": "bool",
+}
+"""Of the fields of a sample's JSON."""
 
 
 def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Progress) -> None:
     """Writes `README.md` anew."""
+    alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
+    made = _ONE.format(
+        source=", ".join(recipe.source.urls) or recipe.source.kind,
+        how=_how(recipe.corruption),
+        baseline="autoencoder" if alone else "model",
+        inside=recipe.verify.least_inside,
+        outside=recipe.verify.most_outside,
+    )
+    _write(
+        storage,
+        recipe.name,
+        identity,
+        total,
+        made=made,
+        digest=f"recipe digest `{identity.digest[:16]}`",
+        original=recipe.output.original,
+        ours=_is_ours(content(recipe)),
+    )
+
+
+def write_merged_card(storage: Storage, identity: Identity, total: Progress, parts: Sequence[Part]) -> None:
+    """Writes `README.md` of a merged output anew."""
+    contents = [part.identity.content for part in parts]
+    rows = [
+        f"| {part.name} | {part.shards} | `{_cell(made_of['corruption']['method'])}` with "
+        f"`{_cell(made_of['corruption']['model'])}` | `{_cell(_source(made_of))}` | `{part.identity.digest[:16]}` |"
+        for part, made_of in zip(parts, contents, strict=True)
+    ]
+    _write(
+        storage,
+        str(identity.content["name"]),
+        identity,
+        total,
+        made=_SEVERAL.format(rows="\n".join(rows)),
+        digest=f"digest of the whole `{identity.digest[:16]}`",
+        original=any(made_of["output"]["original"] for made_of in contents),
+        ours=all(map(_is_ours, contents)),
+    )
+
+
+def _write(
+    storage: Storage,
+    name: str,
+    identity: Identity,
+    total: Progress,
+    *,
+    made: str,
+    digest: str,
+    original: bool,
+    ours: bool,
+) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in total.reasons.items())
     skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(total.skipped.items()))
-    alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
-    card = _CARD.format(
-        name=recipe.name,
-        size=_size_category(total.accepted),
+    body = _BODY.format(
+        name=name,
         accepted=total.accepted,
         rejected=total.rejected,
         planned=total.planned,
@@ -68,17 +134,58 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
         shards=total.shards,
         reasons=f" ({reasons})" if reasons else "",
         skipped=f"; passed over while listing the source: {skipped}" if skipped else "",
-        source=", ".join(recipe.source.urls) or recipe.source.kind,
-        how=_how(recipe.corruption),
-        baseline="autoencoder" if alone else "model",
-        inside=recipe.verify.least_inside,
-        outside=recipe.verify.most_outside,
-        original="| `KEY.original.png` | the clean image |\n" if recipe.output.original else "",
+        made=made,
+        original="| `KEY.original.png` | the clean image |\n" if original else "",
         schema=SCHEMA_VERSION,
-        digest=identity.digest[:16],
+        digest=digest,
         models=", ".join(f"{role} `{pin}`" for role, pin in sorted(identity.models.items())),
+        licence=_OURS if ours else _THEIRS,
     )
-    storage.replace("README.md", card.encode())
+    front = yaml.safe_dump(_front_matter(name, total.accepted, original=original, ours=ours), sort_keys=False)
+    storage.replace(PATH, f"---\n{front}---\n\n{body}".encode())
+
+
+def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dict[str, Any]:
+    """What the Hub's card schema knows, in its words.
+
+    The features are declared because readers would else infer them from the first five samples.
+    """
+    pictures = ["image.png", "mask.png", "changed.png", *(["original.png"] if original else [])]
+    fields = [{"name": field, "dtype": dtype} for field, dtype in sorted(_TYPES.items())]
+    return {
+        "pretty_name": name,
+        "license": "apache-2.0" if ours else "unknown",
+        "annotations_creators": ["machine-generated"],
+        "task_categories": ["image-segmentation"],
+        "task_ids": ["semantic-segmentation"],
+        "tags": ["artifact-detection", "synthetic", "webdataset"],
+        "size_categories": [_size_category(samples)],
+        "configs": [{"config_name": "default", "data_files": "shards/*.tar"}],
+        "dataset_info": {
+            "config_name": "default",
+            "features": [
+                *({"name": picture, "dtype": "image"} for picture in pictures),
+                {"name": "json", "struct": fields},
+                {"name": "__key__", "dtype": "string"},
+                {"name": "__url__", "dtype": "string"},
+            ],
+            "splits": [{"name": "train", "num_examples": samples}],
+        },
+    }
+
+
+def _is_ours(made_of: Mapping[str, Any]) -> bool:
+    """Whether nothing of others is in the images."""
+    return bool(made_of["source"]["kind"] == made_of["corruption"]["model"] == TINYTOWN)
+
+
+def _source(made_of: Mapping[str, Any]) -> str:
+    return ", ".join(made_of["source"]["urls"]) or str(made_of["source"]["kind"])
+
+
+def _cell(text: str) -> str:
+    """Text that cannot end a cell of a table, or the code in it."""
+    return " ".join(text.replace("|", "&#124;").replace("`", "'").split())
 
 
 def _how(corruption: Corruption) -> str:
@@ -93,6 +200,6 @@ def _how(corruption: Corruption) -> str:
 
 
 def _size_category(count: int) -> str:
-    """The bucket that Hugging Face's card schema names."""
-    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-    return next((name for bound, name in bounds if count < bound), "1M<n<10M")
+    """The bucket that the Hub's card schema names."""
+    bounds = (1_000 * 10**power for power in range(len(_SIZES)))
+    return next((name for bound, name in zip(bounds, _SIZES, strict=True) if count < bound), "10B<n<100B")

@@ -84,17 +84,16 @@ def read_identity(storage: Storage) -> tuple[Identity, str]:
     return identity, plan
 
 
-def claim(storage: Storage, identity: Identity, plan: bytes) -> None:
+def claim(storage: Storage, identity: Identity, plan_sha256: str) -> None:
     """Marks an output, whose plan is written, as belonging to `identity`: from here on it is begun.
+
+    Args:
+        plan_sha256: of `plan.parquet`.
 
     Raises:
         OutputError: another run has begun there in the meantime.
     """
-    document = {
-        **identity.document,
-        "digest": identity.digest,
-        "plan_sha256": hashlib.sha256(plan).hexdigest(),
-    }
+    document = {**identity.document, "digest": identity.digest, "plan_sha256": plan_sha256}
     if not storage.publish(PATH, json.dumps(document, indent=1, sort_keys=True).encode()):
         raise OutputError(
             f"{storage.url}: another run has just begun there; wait for it, or use another folder"

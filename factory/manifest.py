@@ -6,15 +6,19 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from factory.identity import Identity
 from factory.plan import Plan, shard_name
 from factory.schema import SCHEMA_VERSION
 from factory.shards.records import Sidecar, read_sidecar, tar_path
+from factory.sources.store import read_ahead
 from factory.storage import Storage
 
 PATH = "manifest.json"
+
+_READS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
         accepted=sum(sidecar.accepted for sidecar in sidecars.values()),
         rejected=sum(sidecar.rejected for sidecar in sidecars.values()),
         unverified=sum(sidecar.unverified for sidecar in sidecars.values()),
-        shards=len(plan.sizes),
+        shards=plan.shards,
         done=len(sidecars),
         reasons=dict(reasons.most_common()),
         skipped=dict(plan.skipped),
@@ -78,7 +82,9 @@ def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
 
 def read_sidecars(storage: Storage) -> dict[int, Sidecar]:
     """The sidecars of an output by shard number, rising."""
-    return {number: read_sidecar(storage, number) for number in sorted(done_shards(storage))}
+    numbers = sorted(done_shards(storage))
+    sidecars = read_ahead(partial(read_sidecar, storage), numbers, _READS_AT_ONCE)
+    return dict(zip(numbers, sidecars, strict=True))
 
 
 def manifest(
@@ -89,8 +95,8 @@ def manifest(
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "digest": identity.digest,
-        "models": dict(identity.models),
-        "versions": dict(identity.versions),
+        "models": dict(sorted(identity.models.items())),
+        "versions": dict(sorted(identity.versions.items())),
         "complete": total.complete,
         "totals": {
             "planned": total.planned,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import RayError, RayTaskError
 from ray.util.annotations import RayDeprecationWarning
@@ -16,13 +18,21 @@ from actors.errors import BuildError, FlawforgeError
 from factory.recipe import Recipe, Stage
 from factory.stages import Corrupt, Load, SelectRegions, Write
 
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 2.0
+"""Seconds between two looks at a cluster that grows."""
+
 
 def connect(address: str) -> None:
     """Joins a Ray cluster, or starts one here for `local`. A cluster that is already joined is kept."""
     if ray.is_initialized():
         return
     if address == "local":
-        ray.init(address="local", include_dashboard=False, logging_level="error", log_to_driver=False)
+        try:
+            ray.init(address="local", include_dashboard=False, logging_level="error", log_to_driver=False)
+        except Exception as error:  # Ray raises it as it is, for instance where the machine is too busy
+            raise BuildError(f"Ray could not be started on this machine: {error}") from error
         return
     try:
         ray.init(address=address, logging_level="warning", log_to_driver=False)
@@ -30,13 +40,36 @@ def connect(address: str) -> None:
         raise BuildError(f"no Ray cluster answers at {address!r}: {error}") from error
 
 
-def check_resources(recipe: Recipe) -> None:
+def check_resources(recipe: Recipe, patience: float = 0.0) -> None:
     """Raises BuildError when the smallest pools together ask for more than the cluster has.
 
     Ray itself would wait for ever, with a warning after a minute.
+
+    Args:
+        recipe: what is to be run.
+        patience: seconds that a cluster may take to grow. Its autoscaler, if it has one, is asked for the pools.
     """
-    there = ray.cluster_resources()
     stages = _stages(recipe)
+    deadline = time.monotonic() + patience
+    asked = False
+    try:
+        while (lack := _lack(stages)) and time.monotonic() < deadline:
+            if not asked:
+                log.warning("waiting up to %g s for workers: %s", patience, lack)
+                request_resources(bundles=_bundles(stages))
+                asked = True
+            time.sleep(_LOOK_AGAIN)
+    finally:
+        if asked:
+            # A request stands until it is replaced, and would keep idle nodes alive after the build.
+            request_resources(bundles=[])
+    if lack:
+        raise BuildError(lack)
+
+
+def _lack(stages: Mapping[str, Stage]) -> str:
+    """What the smallest pools ask for and the cluster does not have, in words; empty if there is enough."""
+    there = ray.cluster_resources()
     cpus = sum(stage.cpus * stage.smallest for stage in stages.values())
     gpus = sum(stage.gpus * stage.smallest for stage in stages.values())
     for name, wanted in (("CPU", cpus), ("GPU", gpus)):
@@ -45,10 +78,20 @@ def check_resources(recipe: Recipe) -> None:
                 f"{key} {stage.smallest} x {stage.cpus if name == 'CPU' else stage.gpus:g}"
                 for key, stage in stages.items()
             )
-            raise BuildError(
+            return (
                 f"the smallest pools ask for {wanted:g} {name}s ({asked}), the cluster has "
-                f"{there.get(name, 0.0):g}: lower execution.*.{name.lower()}s or execution.*.smallest"
+                f"{there.get(name, 0.0):g}: lower execution.*.{name.lower()}s or execution.*.smallest, "
+                "or set execution.patience where the cluster grows when asked"
             )
+    return ""
+
+
+def _bundles(stages: Mapping[str, Stage]) -> list[dict[str, float]]:
+    return [
+        {name: amount for name, amount in (("CPU", stage.cpus), ("GPU", stage.gpus)) if amount}
+        for stage in stages.values()
+        for _ in range(stage.smallest)
+    ]
 
 
 def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[int]:
@@ -84,8 +127,12 @@ def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Dat
     stages = _stages(recipe)
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
     loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url), **_resources(stages["load"]))
-    regions = loaded.map_batches(SelectRegions, fn_constructor_args=(recipe,), **_resources(stages["select"]))
-    corrupted = regions.map_batches(Corrupt, fn_constructor_args=(recipe,), **_resources(stages["corrupt"]))
+    regions = loaded.map_batches(
+        SelectRegions, fn_constructor_args=(recipe, url), **_resources(stages["select"])
+    )
+    corrupted = regions.map_batches(
+        Corrupt, fn_constructor_args=(recipe, url), **_resources(stages["corrupt"])
+    )
     return corrupted.map_batches(
         Write, fn_constructor_args=(recipe, url, digest), **_resources(stages["write"])
     )

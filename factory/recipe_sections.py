@@ -205,3 +205,6 @@ class Execution(Section):
     corrupt: Stage = Field(default=Stage(), description="invert, corrupt, resample, verify")
     write: LightStage = Field(default=LightStage(), description="build and publish shards")
     passes: int = Field(default=3, ge=1, description="times that missing shards are tried again in one run")
+    patience: float = Field(
+        default=0, ge=0, description="seconds that a joined cluster may take to grow to the smallest pools"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
+from factory.attempts import Attempts
 from factory.identity import devices_of
 from factory.plan import read_plan
 from factory.recipe import Recipe
@@ -26,16 +28,24 @@ Work = Callable[[list[Sample]], list[Sample]]
 class Load:
     """Shard number in; its items out, decoded, checked, brought to size and encoded again."""
 
+    name = "load"
+
     def __init__(self, recipe: Recipe, url: str) -> None:
-        self.plan = read_plan(Storage(url))
-        self.source = open_source(recipe.source, recipe.seed)
-        self.select = image_selector(recipe)
+        storage = Storage(url)
+        self.plan = read_plan(storage)
+        source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
+        self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         began = time.monotonic()
         number = table["shard"][0].as_py()
-        samples = load(self.source, self.plan.shard(number), self.select)
-        return to_table(ShardOfSamples(number, samples, {"load": time.monotonic() - began}))
+        samples = self.attempts(number, self.plan.shard(number))
+        return to_table(ShardOfSamples(number, samples, {self.name: time.monotonic() - began}))
+
+    def _set_aside(self, reference: Reference, why: Reject) -> Sample:
+        sample = Sample(reference.key, reference.url, reference.caption)
+        sample.reject(self.name, why)
+        return sample
 
 
 class _Work(ABC):
@@ -47,22 +57,32 @@ class _Work(ABC):
 
     name: str
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, url: str) -> None:
         self.recipe = recipe
         self.work: Work | None = None
+        self.attempts = Attempts(Storage(url), self.name, self._work, self._set_aside)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self.work is None:
             self.work = self.make()
         shard = from_table(table)
         began = time.monotonic()
-        shard.samples = self.work(shard.samples)
+        shard.samples = self.attempts(shard.number, shard.samples)
         shard.seconds[self.name] = time.monotonic() - began
         return to_table(shard)
 
     @abstractmethod
     def make(self) -> Work:
         """Loads what the work needs."""
+
+    def _work(self, samples: list[Sample]) -> list[Sample]:
+        assert self.work is not None
+        return self.work(samples)
+
+    def _set_aside(self, sample: Sample, why: Reject) -> Sample:
+        if not sample.rejected:
+            sample.reject(self.name, why)
+        return sample
 
 
 class SelectRegions(_Work):
@@ -94,7 +114,7 @@ class Write:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         shard = from_table(table)
-        planned = self.plan.sizes[shard.number]
+        planned = self.plan.size(shard.number)
         assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
         write_shard(self.storage, shard, self.how, original=self.original)
         return pa.table({"shard": [shard.number]})
@@ -130,9 +150,10 @@ def region_selector(recipe: Recipe) -> Work:
     regions = recipe.regions
     scores = None
     if regions.checkpoint is not None:
+        from actors.arithmetic import fix_arithmetic
         from actors.segmenter import Segmenter
 
-        _one_shape_of_arithmetic(recipe)
+        fix_arithmetic(recipe.corruption.threads)
         device = devices_of(recipe)["regions"]
         scores = Segmenter(
             regions.checkpoint, revision=regions.revision, batch_size=regions.batch_size, device=device
@@ -147,13 +168,14 @@ def region_selector(recipe: Recipe) -> Work:
 
 def corruptor(recipe: Recipe) -> Work:
     """Loads the diffusion model."""
+    from actors.arithmetic import fix_arithmetic
     from actors.corruptor import Corruptor, limits_in_pixels
     from actors.corruptor_settings import Settings
     from actors.diffusion import DiffusionModel
     from actors.inversion import ReNoise
     from actors.verifier import Limits
 
-    _one_shape_of_arithmetic(recipe)
+    fix_arithmetic(recipe.corruption.threads)
     settings, verify = recipe.corruption, recipe.verify
     model = DiffusionModel(
         settings.model,
@@ -189,12 +211,3 @@ def corruptor(recipe: Recipe) -> Work:
 def provenance(recipe: Recipe, digest: str) -> Provenance:
     settings = recipe.corruption
     return Provenance(digest, settings.method, settings.inference_steps)
-
-
-def _one_shape_of_arithmetic(recipe: Recipe) -> None:
-    """Fixes what would let the order of a sum depend on the machine's load or size, not on the recipe."""
-    import torch
-
-    torch.set_num_threads(recipe.corruption.threads)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True

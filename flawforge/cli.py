@@ -16,6 +16,7 @@ from rich.table import Table
 
 from actors.errors import FlawforgeError, RecipeError
 from factory.recipe import load_recipe
+from flawforge.care import app as care
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(care)
 console = Console()
 
 RecipeArgument = Annotated[
@@ -85,6 +87,9 @@ def build(
         str, typer.Option(help="resume goes on with what is missing; overwrite begins anew")
     ] = "resume",
     address: AddressOption = "local",
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set, or finish one that was stopped."""
@@ -93,12 +98,29 @@ def build(
     loaded = load_recipe(recipe, set_ or [])
     from eval.gallery import PATH, write_gallery
     from factory.build import build as run
+    from factory.interruption import Terminated
     from factory.monitor import monitor
     from factory.storage import Storage
 
     screen = Console(stderr=True) if as_json else console
-    with monitor(screen) as view:
-        total = run(loaded, out, overwrite=mode == "overwrite", address=address, show=view.show)
+    try:
+        with monitor(screen) as view:
+            total = run(
+                loaded,
+                out,
+                overwrite=mode == "overwrite",
+                take_over=take_over,
+                address=address,
+                show=view.show,
+                tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
+            )
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        by = "SIGTERM" if terminated else "Ctrl-C"
+        _complain(
+            f"stopped by {by}; what is published stays, and the same command goes on from there",
+            128 + (15 if terminated else 2),
+        )
     write_gallery(Storage(out), loaded.name)
     if as_json:
         _print_json({**asdict(total), "out": out})
@@ -177,12 +199,18 @@ def status(url: UrlArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def verify(url: UrlArgument, as_json: JsonOption = False) -> None:
+def verify(
+    url: UrlArgument,
+    address: Annotated[
+        str | None, typer.Option(help="check on the workers of a Ray cluster instead of on threads here")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""
     from factory.shards.check import verify as check
     from factory.storage import Storage
 
-    verdict = check(Storage(url))
+    verdict = check(Storage(url), address=address)
     if as_json:
         _print_json({**asdict(verdict), "sound": verdict.sound})
     else:
@@ -202,11 +230,13 @@ def gallery(
 ) -> None:
     """Write the gallery page of an output anew."""
     from eval.gallery import PATH, write_gallery
+    from factory.identity import read_identity
     from factory.recipe import parse_recipe
     from factory.storage import Storage
 
     storage = Storage(url)
-    name = parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
+    merged = read_identity(storage)[0].content.get("name")
+    name = merged or parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
     shown = write_gallery(storage, name, tiles=tiles)
     _say(f"{url}/{PATH} shows {shown} samples")
 
@@ -275,7 +305,7 @@ def main() -> NoReturn:
     sys.exit(DONE)
 
 
-def _complain(error: Exception, code: int) -> NoReturn:
+def _complain(error: object, code: int) -> NoReturn:
     print(f"flawforge: {error}", file=sys.stderr)
     sys.exit(code)
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from PIL import Image
 
 from actors.batch import METRICS
 from actors.errors import OutputError
+from factory.care.parts import digest_at
 from factory.identity import Identity, read_identity
 from factory.manifest import PATH as MANIFEST
 from factory.manifest import done_shards, manifest, progress, read_sidecars
@@ -28,7 +29,12 @@ from factory.shards.records import (
     stats_path,
     tar_path,
 )
+from factory.shards.tar import Hashing, samples
+from factory.sources.store import read_ahead
 from factory.storage import Storage
+
+THREADS = 8
+"""Shards that are checked side by side, one sample of each in memory. Hashing and decoding free Python's lock."""
 
 PICTURES = ("image.png", "mask.png", "changed.png")
 OPTIONAL_PICTURES = ("original.png",)
@@ -72,44 +78,78 @@ class Verdict:
         return not self.problems and self.accepted + self.rejected == self.planned
 
 
-def verify(storage: Storage) -> Verdict:
+@dataclass(frozen=True)
+class ShardVerdict:
+    """What a check of one published shard found.
+
+    Attributes:
+        number: of the shard.
+        accepted, rejected: rows of its index.
+        problems: empty where all is well.
+    """
+
+    number: int
+    accepted: int
+    rejected: int
+    problems: tuple[Problem, ...]
+
+
+def verify(storage: Storage, *, address: str | None = None) -> Verdict:
     """Reads every shard whole and compares it with plan, index and sidecar; then the manifest with all of them.
+
+    Shards are checked side by side, each as a stream of samples; the verdict is the same however it is done.
+
+    Args:
+        storage: the output.
+        address: a Ray cluster whose workers check the shards, or `local` to start one here; None checks them on
+            threads of this process.
 
     Raises:
         OutputError: plan or identity are missing or damaged, so that there is nothing to compare with.
+        BuildError: there is no such cluster, or its workers cannot read the output.
     """
     identity, plan_sha256 = read_identity(storage)
     plan = read_plan(storage)
-    digest, done = identity.digest, done_shards(storage)
+    done = done_shards(storage)
     problems = list(_strays(storage, plan, done))
-    if hashlib.sha256(storage.read(PLAN)).hexdigest() != plan_sha256:
+    if _sha256(storage, PLAN) != plan_sha256:
         problems.append(Problem(PLAN, "it is not the plan that the output was begun with (sha256 differs)"))
+    numbers = [number for number in range(plan.shards) if number in done]
+    if address is None:
+        checked = read_ahead(lambda number: check_shard(storage, plan, identity, number), numbers, THREADS)
+    else:
+        from factory.shards.check_on_ray import check_shards
+
+        checked = check_shards(storage.url, numbers, address)
     accepted = rejected = 0
-    for number in range(len(plan.sizes)):
+    for number in range(plan.shards):
         if number not in done:
             problems.append(
                 Problem(shard_name(number), "not made yet: the plan has it, stats/ has no sidecar")
             )
             continue
-        try:
-            rows, found = check_shard(storage, plan, number, digest)
-        except OutputError as error:
-            problems.append(Problem(shard_name(number), str(error)))
-            continue
-        problems += found
-        good = sum(status == "accepted" for status in rows)
-        accepted, rejected = accepted + good, rejected + len(rows) - good
+        found = next(checked)
+        assert found.number == number, f"shard {found.number} in the place of {number}"
+        problems += found.problems
+        accepted, rejected = accepted + found.accepted, rejected + found.rejected
     if not problems:
         problems += _check_manifest(storage, plan, identity)
-    return Verdict(plan.items, accepted, rejected, len(plan.sizes), len(done), tuple(problems))
+    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems))
 
 
-def check_shard(storage: Storage, plan: Plan, number: int, digest: str) -> tuple[list[str], list[Problem]]:
-    """The status of every item in one shard's index, and what is wrong with the shard.
+def check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) -> ShardVerdict:
+    """Checks one published shard. That a file of it is missing or cannot be read at all is a problem too."""
+    try:
+        rows, problems = _check(storage, plan, number, digest_at(identity, number))
+    except OutputError as error:
+        return ShardVerdict(number, 0, 0, (Problem(shard_name(number), str(error)),))
+    accepted = sum(row["status"] == "accepted" for row in rows)
+    return ShardVerdict(number, accepted, len(rows) - accepted, tuple(problems))
 
-    Raises:
-        OutputError: a file of the shard is missing or cannot be read at all.
-    """
+
+def _check(
+    storage: Storage, plan: Plan, number: int, digest: str
+) -> tuple[list[dict[str, object]], list[Problem]]:
     sidecar = read_sidecar(storage, number)
     index = storage.read(index_path(number))
     problems = []
@@ -133,8 +173,8 @@ def check_shard(storage: Storage, plan: Plan, number: int, digest: str) -> tuple
         for name, count in counts.items()
         if getattr(sidecar, name) != count
     ]
-    problems += _check_tar(storage, number, sidecar.tar, accepted)
-    return [str(row["status"]) for row in rows], problems
+    problems += _check_tar(storage, number, sidecar.tar, accepted, digest)
+    return rows, problems
 
 
 def read_index(storage: Storage, number: int) -> list[dict[str, object]]:
@@ -157,7 +197,11 @@ def _index_rows(data: bytes, number: int, storage: Storage) -> list[dict[str, ob
 
 
 def _check_tar(
-    storage: Storage, number: int, recorded: FileRecord | None, accepted: dict[str, dict[str, object]]
+    storage: Storage,
+    number: int,
+    recorded: FileRecord | None,
+    accepted: dict[str, dict[str, object]],
+    digest: str,
 ) -> Iterator[Problem]:
     path = tar_path(number)
     if recorded is None:
@@ -169,35 +213,45 @@ def _check_tar(
     if not storage.exists(path):
         yield Problem(path, "missing: the sidecar stands without its tar")
         return
-    data = storage.read(path)
-    if len(data) != recorded.bytes:
-        yield Problem(path, f"{len(data)} bytes, the sidecar says {recorded.bytes}")
-    if hashlib.sha256(data).hexdigest() != recorded.sha256:
+    found: dict[str, list[str]] = {}
+    unreadable = None
+    with storage.open(path) as stream:
+        source = Hashing(stream)
+        try:
+            for key, files in samples(source):
+                if key in found:
+                    found[key].append("its files do not lie side by side")
+                elif key in accepted:
+                    found[key] = list(check_sample(key, accepted[key], files, digest))
+                else:
+                    found[key] = ["in the tar, but not accepted in the index"]
+        except tarfile.TarError as error:
+            unreadable = error
+        source.drain()
+    if source.bytes != recorded.bytes:
+        yield Problem(path, f"{source.bytes} bytes, the sidecar says {recorded.bytes}")
+    if source.sha256 != recorded.sha256:
         yield Problem(path, "its sha256 is not that of the sidecar: bytes were changed")
-    try:
-        members = _members(data)
-    except tarfile.TarError as error:
-        yield Problem(path, f"cannot be read as a tar: {error}")
+    if unreadable is not None:
+        yield Problem(path, f"cannot be read as a tar: {unreadable}")
         return
-    for key in sorted(set(members) - set(accepted)):
-        yield Problem(f"{path} {key}", "in the tar, but not accepted in the index")
-    for key, row in accepted.items():
-        yield from (Problem(f"{path} {key}", what) for what in _check_sample(key, row, members.get(key, {})))
+    found.update(
+        (key, list(check_sample(key, accepted[key], {}, digest))) for key in accepted.keys() - found.keys()
+    )
+    for key in (*sorted(found.keys() - accepted.keys()), *accepted):
+        yield from (Problem(f"{path} {key}", what) for what in found[key])
 
 
-def _members(data: bytes) -> dict[str, dict[str, bytes]]:
-    """Content by key and extension, as webdataset splits names: at the first dot."""
-    groups: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        for member in tar:
-            key, _, extension = member.name.partition(".")
-            stream = tar.extractfile(member) if member.isreg() else None
-            if stream is not None:
-                groups.setdefault(key, {})[extension] = stream.read()
-    return groups
+def check_sample(
+    key: str, row: Mapping[str, object], files: Mapping[str, bytes], digest: str
+) -> Iterator[str]:
+    """What is wrong with one sample.
 
-
-def _check_sample(key: str, row: dict[str, object], files: dict[str, bytes]) -> Iterator[str]:
+    Args:
+        row: of the index.
+        files: content by extension.
+        digest: of the identity that made its shard.
+    """
     missing = [name for name in (*PICTURES, "json") if name not in files]
     if missing:
         yield f"missing {', '.join(missing)}"
@@ -221,10 +275,10 @@ def _check_sample(key: str, row: dict[str, object], files: dict[str, bytes]) -> 
     if "image.png" in files and hashlib.sha256(files["image.png"]).hexdigest() != row["image_sha256"]:
         yield "image.png is not the image of the index (sha256 differs)"
     if "json" in files:
-        yield from _check_json(key, row, files["json"])
+        yield from _check_json(key, row, files["json"], digest)
 
 
-def _check_json(key: str, row: dict[str, object], data: bytes) -> Iterator[str]:
+def _check_json(key: str, row: Mapping[str, object], data: bytes, digest: str) -> Iterator[str]:
     try:
         about = json.loads(data)
     except ValueError as error:
@@ -235,6 +289,8 @@ def _check_json(key: str, row: dict[str, object], data: bytes) -> Iterator[str]:
         return
     if about["key"] != key:
         yield f"json says its key is {about['key']!r}"
+    if about["recipe_digest"] != digest:
+        yield "json says that another recipe made it (recipe_digest differs)"
     for name in ("seed", "inversion_steps"):
         if about[name] != row[name]:
             yield f"json has the {name} {about[name]}, the index {row[name]}"
@@ -259,7 +315,12 @@ def _strays(storage: Storage, plan: Plan, done: Iterable[int]) -> Iterator[Probl
     for folder, suffix in (("shards", ".tar"), ("index", ".parquet"), ("stats", ".json")):
         for name in storage.names(folder):
             stem = name.removesuffix(suffix)
-            if not (name.endswith(suffix) and stem.isdecimal() and int(stem) < len(plan.sizes)):
+            if not (name.endswith(suffix) and stem.isdecimal() and int(stem) < plan.shards):
                 yield Problem(f"{folder}/{name}", "not in the plan")
             elif int(stem) not in numbers:
                 yield Problem(f"{folder}/{name}", "stands without its sidecar; the next build replaces it")
+
+
+def _sha256(storage: Storage, path: str) -> str:
+    with storage.open(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -52,9 +52,9 @@ def output(tmp_path: Path) -> Storage:
     """Three shards of four: one with a reject, one whole, one in which everything was rejected."""
     storage = Storage(str(tmp_path / "out"))
     references = [Reference(f"item-{n}", f"file-{n}.png", "", "", "") for n in range(12)]
-    plan = draw_plan(iter(references), 4, {})
-    storage.replace("plan.parquet", plan)
-    claim(storage, IDENTITY, plan)
+    sha256 = draw_plan(iter(references), 4, {}, tmp_path / "plan.parquet")
+    storage.upload("plan.parquet", tmp_path / "plan.parquet")
+    claim(storage, IDENTITY, sha256)
     for number in range(3):
         samples = [sample(n, rejected=number == 2 or n == 1) for n in range(4 * number, 4 * number + 4)]
         write_shard(storage, ShardOfSamples(number, samples, {"load": 0.5}), HOW, original=True)
@@ -266,7 +266,7 @@ def test_a_split_or_merged_shard_is_noticed():
 
 def test_a_plan_reads_back_by_shard(output: Storage):
     plan: Plan = read_plan(output)
-    assert plan.sizes == (4, 4, 4) and plan.items == 12
+    assert (plan.shards, plan.size(2), plan.items) == (3, 4, 12)
     assert [item.key for item in plan.shard(2)] == ["item-8", "item-9", "item-10", "item-11"]
 
 

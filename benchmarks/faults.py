@@ -1,0 +1,309 @@
+"""Kills drivers, actors, writers and raylets in the middle of builds, and compares the bytes: `make faults`.
+
+A cluster of three nodes on this machine. Every kill lands between the first and the last publish of its build; shards
+in flight are written down. After each build, tars and indexes are compared with those of a build that was left alone,
+and the corruptions that were made again are counted: at most the shards that were begun and not published at a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from factory.manifest import done_shards
+from factory.storage import Storage
+
+KINDS = ("driver", "actor", "writer", "raylet")
+MODELS = {
+    "tinytown": {"corruption.inversion_steps": 5},
+    "fast": {"corruption.method": "blur", "corruption.target": "image"},
+}
+"""By name, what is changed in `RECIPE`. `fast` leaves the UNet out; everything else is the same."""
+
+RECIPE = """\
+name: faults
+source: {kind: tinytown, size: 64, limit: 72, first_seed: 7000}
+regions: {kind: source}
+corruption: {batch_size: 4}
+verify: {least_inside: 0, most_outside: 1}
+output: {samples_per_shard: 3}
+execution:
+  load: {cpus: 0.25}
+  select: {cpus: 0.25}
+  corrupt: {cpus: 0.5, largest: 2}
+  write: {cpus: 0.25}
+  passes: 5
+"""
+SHARDS = 24
+PATIENCE = 300.0
+"""Seconds without any progress after which the program gives up."""
+
+
+@dataclass
+class Fault:
+    """One kill: what, after how many publishes, and the shards that were begun and not published then."""
+
+    kind: str
+    published: int
+    in_flight: list[int]
+
+
+@dataclass
+class Outcome:
+    """A build with faults.
+
+    Attributes:
+        model: a name in `MODELS`.
+        faults: in their order.
+        begun: how often the corruption of each shard was begun.
+        same: whether tars and indexes are those of the build that was left alone.
+        drivers: how often a driver was started.
+    """
+
+    model: str
+    faults: list[Fault] = field(default_factory=list)
+    begun: Counter[int] = field(default_factory=Counter)
+    same: bool = False
+    drivers: int = 0
+
+    @property
+    def redone(self) -> int:
+        return self.begun.total() - SHARDS
+
+    @property
+    def allowed(self) -> int:
+        return sum(len(fault.in_flight) for fault in self.faults)
+
+
+class Nodes:
+    """Three nodes of Ray on this machine, the head without CPUs."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 200_000_000},
+        )
+        self.workers = [self._add(), self._add()]
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def pids(self, stage: Sequence[str]) -> list[int]:
+        """Processes of the actors of these stages."""
+        raylets = {str(_raylet(node)) for node in self.workers}
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                title = (path / "cmdline").read_bytes().decode(errors="replace")
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if parent in raylets and any(f"MapBatches({name})" in title for name in stage):
+                found.append(int(path.name))
+        return found
+
+    def kill_raylet(self, number: int) -> None:
+        """Ends a node by SIGKILL to its raylet, and puts another one in its place."""
+        node = self.workers.pop(number)
+        os.kill(_raylet(node), signal.SIGKILL)
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.workers.append(self._add())
+
+    def close(self) -> None:
+        self.cluster.shutdown()
+
+    def _add(self) -> Any:
+        return self.cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
+
+
+def drive(recipe: str, changes: Sequence[str], out: str, address: str, ledger: str) -> None:
+    """A driver: builds, with workers that write down what they begin."""
+    import ray
+
+    from factory.build import build
+    from factory.recipe import parse_recipe
+
+    def keep_a_ledger() -> None:
+        """Runs in every worker before its first task; a closure, since workers cannot import the benchmarks."""
+        from pathlib import Path
+
+        from factory import stages
+
+        work = stages.Corrupt.__call__
+
+        def noted(self: Any, table: Any) -> Any:
+            with Path(ledger).open("a") as file:
+                file.write(f"{stages.from_table(table).number}\n")
+            return work(self, table)
+
+        stages.Corrupt.__call__ = noted  # type: ignore[method-assign]
+
+    environment = {"worker_process_setup_hook": keep_a_ledger}
+    ray.init(address=address, logging_level="error", log_to_driver=False, runtime_env=environment)
+    build(parse_recipe(recipe, "faults.yaml", changes), out, address=address)
+
+
+def disturbed(model: str, out: Path, kinds: Sequence[str], nodes: Nodes, chance: random.Random) -> Outcome:
+    """One build with a kill of every one of `kinds`, at publishes drawn by chance."""
+    storage, ledger, outcome = Storage(str(out)), out.with_suffix(".ledger"), Outcome(model)
+    ledger.touch()
+    at = sorted(chance.sample(range(1, SHARDS - 2), len(kinds)))
+    waiting = list(zip(at, kinds, strict=True))
+    driver = _start(model, out, nodes.address, ledger)
+    outcome.drivers += 1
+    moved, seen = time.monotonic(), -1
+    while True:
+        done = done_shards(storage)
+        if len(done) != seen:
+            moved, seen = time.monotonic(), len(done)
+        if time.monotonic() - moved > PATIENCE:
+            raise SystemExit(
+                f"{out}: nothing was published for {PATIENCE:.0f} seconds, {seen} of {SHARDS} are"
+            )
+        if waiting and waiting[0][0] <= seen < SHARDS:
+            kind = waiting.pop(0)[1]
+            begun = {int(line) for line in ledger.read_text().split()}
+            if _kill(kind, driver, nodes, chance):
+                outcome.faults.append(Fault(kind, seen, sorted(begun - done)))
+            else:
+                waiting.insert(0, (seen, kind))
+        if driver.poll() is not None:
+            if driver.returncode == 0:
+                break
+            driver = _start(model, out, nodes.address, ledger)
+            outcome.drivers += 1
+        time.sleep(0.02)
+    outcome.begun.update(int(line) for line in ledger.read_text().split())
+    return outcome
+
+
+def _kill(kind: str, driver: subprocess.Popen[bytes], nodes: Nodes, chance: random.Random) -> bool:
+    """Whether there was something to kill."""
+    if kind == "driver":
+        driver.kill()
+        driver.wait()
+        return True
+    if kind == "raylet":
+        nodes.kill_raylet(chance.randrange(len(nodes.workers)))
+        return True
+    pids = nodes.pids(["Write"] if kind == "writer" else ["Load", "SelectRegions", "Corrupt"])
+    if not pids:
+        return False
+    os.kill(chance.choice(sorted(pids)), signal.SIGKILL)
+    return True
+
+
+def _start(model: str, out: Path, address: str, ledger: Path) -> subprocess.Popen[bytes]:
+    changes = [f"{name}={value}" for name, value in MODELS[model].items()]
+    arguments = ", ".join(map(repr, (changes, str(out), address, str(ledger))))
+    code = f"from benchmarks.faults import RECIPE, drive; drive(RECIPE, {arguments})"
+    log = out.with_suffix(".log").open("ab")
+    return subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=log)
+
+
+def content(out: Path) -> dict[str, str]:
+    """sha256 of every tar, index, plan and identity."""
+    files = sorted([*out.glob("shards/*"), *out.glob("index/*"), out / "plan.parquet", out / "identity.json"])
+    return {file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+@contextmanager
+def cluster() -> Iterator[Nodes]:
+    nodes = Nodes()
+    try:
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=80, help="with the fast model, a quarter of every kind")
+    parser.add_argument("--tinytown", type=int, default=20, help="with the shipped diffusion model")
+    parser.add_argument("--per-build", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work", type=Path, default=None, help="where outputs go; default: a temporary folder"
+    )
+    parser.add_argument("--report", type=Path, default=None, help="write every fault as JSON")
+    given = parser.parse_args(arguments)
+    console, chance, outcomes = Console(), random.Random(given.seed), list[Outcome]()
+    with tempfile.TemporaryDirectory() as temporary, cluster() as nodes:
+        work = given.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        for model, kills in (("fast", given.kills), ("tinytown", given.tinytown)):
+            alone = work / f"{model}-alone"
+            disturbed(model, alone, [], nodes, chance)
+            kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
+            chance.shuffle(kinds)
+            for first in range(0, kills, given.per_build):
+                out = work / f"{model}-{first:03d}"
+                outcome = disturbed(model, out, kinds[first : first + given.per_build], nodes, chance)
+                outcome.same = content(out) == content(alone)
+                outcomes.append(outcome)
+                counts = Counter(fault.kind for fault in outcome.faults)
+                console.print(
+                    f"{out.name}: {dict(counts)}, {outcome.drivers} drivers, {outcome.redone} redone of "
+                    f"{outcome.allowed} allowed, bytes {'equal' if outcome.same else 'DIFFER'}",
+                    highlight=False,
+                )
+    console.print(_table(outcomes))
+    if given.report:
+        told = [
+            {
+                "model": one.model,
+                "same": one.same,
+                "redone": one.redone,
+                "faults": [vars(f) for f in one.faults],
+            }
+            for one in outcomes
+        ]
+        given.report.write_text(json.dumps(told, indent=1) + "\n")
+    wrong = [one for one in outcomes if not one.same or one.redone > one.allowed]
+    if wrong:
+        raise SystemExit(f"{len(wrong)} of {len(outcomes)} builds are not as they should be")
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table("model", *KINDS, "kills", "builds", "equal", "redone", "in flight at the kills")
+    for model in MODELS:
+        here = [one for one in outcomes if one.model == model]
+        counts = Counter(fault.kind for one in here for fault in one.faults)
+        table.add_row(
+            model,
+            *(str(counts[kind]) for kind in KINDS),
+            str(counts.total()),
+            str(len(here)),
+            str(sum(one.same for one in here)),
+            str(sum(one.redone for one in here)),
+            str(sum(one.allowed for one in here)),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""An output folder in an object store, at any fsspec URL. One request writes a file whole; its errors are told."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from actors.errors import OutputError
+from factory.remote_file import RemoteFile
+from factory.retries import Patience, answer, may_pass, persist
+
+READ_AHEAD = 1 << 20
+"""Bytes that a file opened for reading fetches at least, by one request."""
+
+Result = TypeVar("Result")
+
+
+class Bucket:
+    """See `factory.storage.Storage`, whose methods these are.
+
+    Errors that may pass are tried again here, above what the store's own driver does: botocore gives up within
+    seconds, and s3fs neither checks the length of what it reads nor knows that a failed write may have succeeded.
+
+    Args:
+        files: an fsspec file system that caches no listings.
+        root: the folder on it.
+        url: the folder, for messages.
+    """
+
+    def __init__(self, files: Any, root: str, url: str, patience: Patience) -> None:
+        self.files, self.root, self.url, self.patience = files, root, url, patience
+
+    def exists(self, path: str) -> bool:
+        return self._info(path) is not None
+
+    def read(self, path: str) -> bytes:
+        return self._ask("read", path, lambda: self._whole(path))
+
+    def open(self, path: str) -> IO[bytes]:
+        size = self._ask("read", path, lambda: int(self.files.info(self._full(path))["size"]))
+        remote = RemoteFile(
+            lambda start, end: self._ask("read", path, lambda: self._part(path, start, end)), size
+        )
+        return io.BufferedReader(remote, READ_AHEAD)
+
+    def names(self, folder: str) -> list[str]:
+        entries = self._list(self._full(folder))
+        return [_last(entry["name"]) for entry in entries if entry["type"] == "file"]
+
+    def top(self) -> list[str]:
+        return [_last(entry["name"]) for entry in self._list(self.root)]
+
+    def publish(self, path: str, data: bytes) -> bool:
+        """A server may have stored a file and answered with an error, so that the next attempt finds it there.
+
+        A file of the same bytes therefore counts as the one that was to be written.
+        """
+        full = self._full(path)
+
+        def create() -> bool:
+            try:
+                self.files.pipe_file(full, data, mode="create")
+            except Exception as error:  # drivers raise many kinds, and S3's copies do not name the condition
+                if isinstance(error, FileExistsError) or answer(error)[0] == 412:
+                    return False
+                raise
+            return True
+
+        return self._ask("write", path, create) or self._holds(path, data)
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._ask("write", path, lambda: self.files.pipe_file(self._full(path), data))
+
+    def upload(self, path: str, source: Path) -> None:
+        self._ask("write", path, lambda: self.files.put_file(str(source), self._full(path)))
+
+    def remove(self, path: str) -> None:
+        self._ask("delete", path, lambda: self._rid(self._full(path)))
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        info = self._info(path)
+        return info is not None and info["size"] == len(data) and self.read(path) == data
+
+    def _info(self, path: str) -> Mapping[str, Any] | None:
+        def look() -> Mapping[str, Any] | None:
+            try:
+                info: Mapping[str, Any] = self.files.info(self._full(path))
+            except FileNotFoundError:
+                return None
+            return info
+
+        return self._ask("look for", path, look)
+
+    def _list(self, folder: str) -> list[Mapping[str, Any]]:
+        """Entries of a folder; none where there is no such folder.
+
+        The empty object by which web consoles mark a folder is not one of them.
+        """
+
+        def look() -> list[Mapping[str, Any]]:
+            try:
+                entries: list[Mapping[str, Any]] = self.files.ls(folder, detail=True)
+            except FileNotFoundError:
+                return []
+            return [entry for entry in entries if str(entry["name"]).strip("/") != folder.strip("/")]
+
+        return self._ask("list", folder.removeprefix(self.root).strip("/"), look)
+
+    def _whole(self, path: str) -> bytes:
+        size = int(self.files.info(self._full(path))["size"])
+        return self._part(path, 0, size) if size else b""
+
+    def _part(self, path: str, start: int, end: int) -> bytes:
+        """By one request: several at once would leave zeros where s3fs gets less than it asked for."""
+        data = bytes(self.files.cat_file(self._full(path), start=start, end=end))
+        if len(data) != end - start:
+            raise OSError(f"{len(data):,} bytes came, where {end - start:,} were asked for")
+        return data
+
+    def _rid(self, full: str) -> None:
+        try:
+            self.files.rm(full, recursive=True)
+        except FileNotFoundError:
+            return
+        if self.files.exists(full):  # s3fs passes over what a request for many could not delete
+            raise OSError("the store did not delete all of it")
+
+    def _ask(self, verb: str, path: str, attempt: Callable[[], Result]) -> Result:
+        """Persists; turns the store's last word into an `OutputError`."""
+        what = f"{self.url}: cannot {verb} {path}".rstrip()
+        try:
+            return persist(attempt, what, self.patience)
+        except OutputError:
+            raise
+        except FileNotFoundError as error:
+            bucket = self.root.strip("/").partition("/")[0]
+            if self._bucket_is_there(bucket):
+                raise OutputError(f"{self.url}: {path} is missing") from error
+            raise OutputError(f"{what}: there is no bucket {bucket!r}; create it, or mend the URL") from error
+        except PermissionError as error:
+            raise OutputError(
+                f"{what}: {_words(error)}; the credentials must allow to list, read, write and delete there "
+                "(on S3: ListBucket, GetObject, PutObject, DeleteObject)"
+            ) from error
+        except Exception as error:  # every store's driver has its own kinds
+            advice = "see what the store's documentation says about it"
+            if may_pass(error):
+                advice = (
+                    f"gave up after {math.ceil(self.patience.seconds)} seconds of attempts; see whether the store "
+                    "and the network are well, then run the same command again: what is published stays"
+                )
+            raise OutputError(f"{what}: {_words(error)}; {advice}") from error
+
+    def _bucket_is_there(self, bucket: str) -> bool:
+        try:
+            return bool(self.files.exists(bucket))
+        except Exception:  # the question only words a message
+            return True
+
+    def _full(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+
+def _last(name: object) -> str:
+    return str(name).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _words(error: Exception) -> str:
+    status, code = answer(error)
+    said = str(error) or type(error).__name__
+    told = " ".join(str(part) for part in (status, code if code != str(status) else "") if part)
+    return f"{said} ({told})" if told else said

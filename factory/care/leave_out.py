@@ -1,0 +1,66 @@
+"""Taking items out of a shard: its tar, index and sidecar written anew, as the writer would have without them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections import Counter
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from factory.shards.records import FileRecord, Sidecar
+from factory.shards.tar import samples
+
+
+def leave_out(
+    tar: bytes | None, index: bytes, sidecar: Sidecar, keys: Collection[str]
+) -> tuple[bytes | None, bytes, Sidecar]:
+    """The shard without some of its items. What stays of every sample stays as it is, byte for byte.
+
+    Args:
+        tar: None where everything was rejected.
+        index: Parquet.
+        keys: of items to leave out, accepted or rejected.
+
+    Returns:
+        Tar (None where no accepted sample is left), index and sidecar.
+    """
+    table = pq.read_table(io.BytesIO(index))
+    table = table.filter(pc.invert(pc.is_in(table["key"], pa.array(keys, pa.string()))))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    rows = table.select(["status", "reason", "verified", "unet_rows"]).to_pylist()
+    rejected = [row for row in rows if row["status"] == "rejected"]
+    accepted = [row for row in rows if row["status"] != "rejected"]
+    content = _without(tar, keys) if tar is not None and accepted else None
+    changed = {
+        "planned": len(rows),
+        "accepted": len(accepted),
+        "rejected": len(rejected),
+        "unverified": sum(not row["verified"] for row in accepted),
+        "reasons": dict(sorted(Counter(row["reason"] for row in rejected).items())),
+        "unet_rows": sum(row["unet_rows"] for row in rows),
+        "tar": None if content is None else _record(content),
+        "index": _record(buffer.getvalue()),
+    }
+    return content, buffer.getvalue(), sidecar.model_copy(update=changed)
+
+
+def _without(tar: bytes, keys: Collection[str]) -> bytes:
+    """The tar with the same normalised headers."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as out:
+        for key, files in samples(io.BytesIO(tar)):
+            for extension, data in files.items() if key not in keys else ():
+                header = tarfile.TarInfo(f"{key}.{extension}")
+                header.size = len(data)
+                out.addfile(header, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _record(data: bytes) -> FileRecord:
+    return FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

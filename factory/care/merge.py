@@ -1,0 +1,232 @@
+"""Merging complete outputs into a new one: their shards, byte for byte, under new numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from actors.errors import OutputError
+from factory.card import write_merged_card
+from factory.care.leave_out import leave_out
+from factory.care.parts import Part, merged_identity, parts_of
+from factory.identity import PATH as IDENTITY
+from factory.identity import claim, read_identity
+from factory.manifest import Progress, done_shards, read_sidecars, write_manifest
+from factory.plan import PATH as PLAN
+from factory.plan import Plan, read_plan, write_plan
+from factory.schema import SCHEMA_VERSION
+from factory.shards.records import FileRecord, Sidecar, index_path, stats_path, tar_path
+from factory.sources.reference import Reference
+from factory.sources.store import read_ahead
+from factory.storage import Storage
+
+MOST_NAMED = 5
+"""Duplicate keys that an error names."""
+
+_SHARDS_AT_ONCE = 4
+_OTHER_THAN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An output to be merged.
+
+    Attributes:
+        storage: where it lies.
+        plan: of it.
+        parts: what made its shards; several where it is merged itself.
+        sidecars: of all its shards.
+    """
+
+    storage: Storage
+    plan: Plan
+    parts: tuple[Part, ...]
+    sidecars: dict[int, Sidecar]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard to be copied.
+
+    Attributes:
+        source: the input that has it.
+        old: its sidecar there.
+        part: place in the list of all parts.
+        left_out: keys that it has and must lose.
+    """
+
+    source: Input
+    old: Sidecar
+    part: int
+    left_out: frozenset[str]
+
+    def items(self) -> list[Reference]:
+        """What the plan has of it, without what is left out."""
+        planned = self.source.plan.shard(self.old.shard)
+        return [item for item in planned if item.key not in self.left_out]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        total: counts of the new output.
+        copied, rewritten: shards taken byte for byte, and shards that lost duplicates.
+        left_out: items left out, planned before and no more.
+    """
+
+    total: Progress
+    copied: int
+    rewritten: int
+    left_out: int
+
+
+def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str = "") -> Merged:
+    """Makes a new output with the shards of others. A merge that was stopped goes on when it is asked for again.
+
+    Every sample keeps the JSON that it had, with the digest of the recipe that made it; every shard's sidecar too. The
+    new identity lists the parts with recipe and identity, so that `verify`, `inspect` and `replay` know them.
+
+    Args:
+        out: a new or empty folder, at any fsspec URL.
+        urls: of complete outputs, at least two; merged ones are taken apart into their parts.
+        first_wins: of items with one key, keep the first, and rewrite the shards of the others without them. Otherwise
+            such keys are an error.
+        name: of the new data set; the last part of `out` where empty.
+
+    Raises:
+        OutputError: an input is not complete, damaged, of another version of the layout, or named twice; keys are there
+            twice; or `out` holds something else.
+    """
+    inputs = [_input(Storage(url)) for url in urls]
+    places = [one.storage.url for one in inputs]
+    if len(set(places)) < 2 or len(set(places)) < len(places):
+        raise OutputError(f"merge takes at least two outputs, each once; given were {', '.join(places)}")
+    jobs = _deal(inputs, first_wins=first_wins)
+    target = Storage(out)
+    if not jobs:
+        raise OutputError("nothing is left to merge")
+    shards = Counter(job.part for job in jobs)
+    parts = [
+        replace(part, shards=shards[place])
+        for place, part in enumerate(part for one in inputs for part in one.parts)
+        if shards[place]
+    ]
+    identity = merged_identity(name or _name(target), parts)
+    skipped: Counter[str] = Counter()
+    for one in inputs:
+        skipped.update(one.plan.skipped)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, PLAN)
+        sha256 = write_plan((job.items() for job in jobs), skipped, path)
+        if target.exists(IDENTITY):
+            there, its_plan = read_identity(target)
+            if (there.digest, its_plan) != (identity.digest, sha256):
+                raise OutputError(f"{target.url} holds another data set; merge into a new or empty folder")
+        else:
+            if not target.empty(besides=(PLAN,)):
+                raise OutputError(f"{target.url} holds files already; merge into a new or empty folder")
+            target.upload(PLAN, path)
+            claim(target, identity, sha256)
+    done = done_shards(target)
+    todo = [number for number in range(len(jobs)) if number not in done]
+    for _ in read_ahead(lambda number: _copy(jobs[number], target, number), todo, _SHARDS_AT_ONCE):
+        pass
+    total = write_manifest(target, read_plan(target), identity, identity.content["name"])
+    write_merged_card(target, identity, total, parts)
+    left_out = sum(len(job.left_out) for job in jobs) + _dropped_whole(inputs, jobs)
+    rewritten = sum(bool(job.left_out) for job in jobs)
+    return Merged(total, len(jobs) - rewritten, rewritten, left_out)
+
+
+def _input(storage: Storage) -> Input:
+    plan = read_plan(storage)
+    sidecars = read_sidecars(storage)
+    if len(sidecars) < plan.shards:
+        raise OutputError(
+            f"{storage.url} is not complete: {len(sidecars)} of {plan.shards} shards; finish its build first"
+        )
+    versions = {sidecar.schema_version for sidecar in sidecars.values()}
+    if versions != {SCHEMA_VERSION}:
+        raise OutputError(
+            f"{storage.url} has the layout {sorted(versions)}, this Flawforge writes {SCHEMA_VERSION}"
+        )
+    return Input(storage, plan, parts_of(storage, plan.shards), sidecars)
+
+
+def _deal(inputs: Sequence[Input], *, first_wins: bool) -> list[Job]:
+    """The shards of the new output in order. One of which nothing would be left is not taken.
+
+    The keys of all inputs are in memory, and nothing else of their items.
+    """
+    seen: dict[str, str] = {}
+    twice: list[str] = []
+    jobs: list[Job] = []
+    before = 0
+    for one in inputs:
+        owners = [before + place for place, part in enumerate(one.parts) for _ in range(part.shards)]
+        before += len(one.parts)
+        for number in range(one.plan.shards):
+            items = one.plan.shard(number)
+            left_out = {item.key for item in items if item.key in seen}
+            twice += [
+                f"{item.key} ({seen[item.key]} and {one.storage.url})"
+                for item in items
+                if item.key in left_out and len(twice) < MOST_NAMED
+            ]
+            seen.update((item.key, one.storage.url) for item in items if item.key not in left_out)
+            if len(left_out) < len(items):
+                jobs.append(Job(one, one.sidecars[number], owners[number], frozenset(left_out)))
+    if twice and not first_wins:
+        planned = sum(one.plan.items for one in inputs)
+        raise OutputError(
+            f"{planned - len(seen):,} keys are there twice: {', '.join(twice[:MOST_NAMED])}"
+            + (", ..." if planned - len(seen) > MOST_NAMED else "")
+            + "; nothing was written. --duplicates first keeps the first of each"
+        )
+    return jobs
+
+
+def _dropped_whole(inputs: Sequence[Input], jobs: Sequence[Job]) -> int:
+    """Items of the shards that were not taken at all."""
+    planned = sum(sidecar.planned for one in inputs for sidecar in one.sidecars.values())
+    return planned - sum(job.old.planned for job in jobs)
+
+
+def _copy(job: Job, target: Storage, number: int) -> None:
+    """Publishes one shard, its sidecar last."""
+    source, sidecar = job.source.storage, job.old
+    index = _read(source, index_path(sidecar.shard), sidecar.index)
+    tar = _read(source, tar_path(sidecar.shard), sidecar.tar) if sidecar.tar else None
+    if job.left_out:
+        tar, index, sidecar = leave_out(tar, index, sidecar, job.left_out)
+    sidecar = sidecar.model_copy(update={"shard": number})
+    if tar is not None:
+        _put(target, tar_path(number), tar)
+    _put(target, index_path(number), index)
+    target.publish(stats_path(number), sidecar.model_dump_json().encode())
+
+
+def _read(source: Storage, path: str, recorded: FileRecord) -> bytes:
+    data = source.read(path)
+    if hashlib.sha256(data).hexdigest() != recorded.sha256:
+        raise OutputError(
+            f"{source.url}: {path} is damaged: its sha256 is not that of the sidecar; run flawforge verify on it"
+        )
+    return data
+
+
+def _put(target: Storage, path: str, data: bytes) -> None:
+    """Publishes a file; what a merge that was killed left in its place is replaced."""
+    if not target.publish(path, data) and target.read(path) != data:
+        target.replace(path, data)
+
+
+def _name(target: Storage) -> str:
+    return _OTHER_THAN_NAME.sub("-", target.url.rpartition("/")[2])[:80] or "merged"

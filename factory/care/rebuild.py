@@ -1,0 +1,31 @@
+"""Manifest and dataset card made anew, from nothing but plan, identity, recipe and sidecars."""
+
+from __future__ import annotations
+
+from factory.card import write_card, write_merged_card
+from factory.care.parts import is_merged, parts_of
+from factory.identity import read_identity
+from factory.manifest import Progress, write_manifest
+from factory.plan import read_plan
+from factory.recipe import parse_recipe
+from factory.storage import Storage
+
+
+def rebuild(storage: Storage) -> Progress:
+    """Writes `manifest.json` and `README.md`, and returns the totals.
+
+    Raises:
+        OutputError: plan, identity, recipe or a sidecar is missing or damaged.
+        RecipeError: this version of Flawforge cannot read the recipe.
+    """
+    identity, _ = read_identity(storage)
+    plan = read_plan(storage)
+    parts = parts_of(storage, plan.shards)
+    if is_merged(identity):
+        total = write_manifest(storage, plan, identity, str(identity.content["name"]))
+        write_merged_card(storage, identity, total, parts)
+        return total
+    recipe = parse_recipe(parts[0].recipe, f"{storage.url}/recipe.yaml")
+    total = write_manifest(storage, plan, identity, recipe.name)
+    write_card(storage, recipe, identity, total)
+    return total

@@ -1,0 +1,67 @@
+"""Reading a shard's tar as a stream of samples, and hashing it on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from itertools import groupby
+from typing import IO, Protocol
+
+BLOCK = 1 << 16
+"""Bytes of one read. `tarfile` copies what is left of a block at every member, so larger ones are slower."""
+
+
+class Readable(Protocol):
+    """What a tar can be read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Hashing:
+    """Hands a stream on, and hashes and counts what was read.
+
+    Attributes:
+        bytes: read so far.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._total = hashlib.sha256()
+        self.bytes = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._total.update(data)
+        self.bytes += len(data)
+        return data
+
+    def drain(self) -> None:
+        """Reads what is left, so that the hash is that of the whole file."""
+        while self.read(BLOCK):
+            pass
+
+    @property
+    def sha256(self) -> str:
+        return self._total.hexdigest()
+
+
+def samples(stream: Readable) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Streams key and content by extension, as webdataset splits names: at the first dot.
+
+    Only files count, and files of one key are one sample while they lie side by side.
+
+    Raises:
+        tarfile.TarError: it is no tar, or ends in the middle.
+    """
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
+        for key, members in groupby(_members(tar), lambda member: member[0]):
+            yield key, {extension: data for _, extension, data in members}
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
+    for member in tar:
+        key, _, extension = member.name.partition(".")
+        stream = tar.extractfile(member) if member.isreg() else None
+        if stream is not None:
+            yield key, extension, stream.read()

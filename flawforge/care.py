@@ -1,0 +1,205 @@
+"""Commands that look after a data set: inspect, replay, merge, split, manifest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+FAILED = 1
+
+app = typer.Typer()
+console = Console()
+
+UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+
+
+class Duplicates(StrEnum):
+    """What merge does with a key that is there twice."""
+
+    REFUSE = "refuse"
+    FIRST = "first"
+
+
+class By(StrEnum):
+    """What split deals."""
+
+    SHARD = "shard"
+    KEY = "key"
+
+
+@app.command()
+def inspect(
+    url: UrlArgument,
+    key: Annotated[str, typer.Argument(help="of an item")],
+    out: Annotated[Path | None, typer.Option(help="a folder to write its pictures and JSON into")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything that is known of one item. Exit code 1 when something is wrong with it."""
+    from factory.care.inspect import inspect as look
+    from factory.care.inspect import write_pictures
+    from factory.storage import Storage
+
+    item = look(Storage(url), key)
+    written = write_pictures(item, out) if out else []
+    if as_json:
+        _print_json({**item.document, "written": [str(path) for path in written]})
+    else:
+        _say(f"{item.key}: {item.status}")
+        for problem in item.problems:
+            _say(f"wrong: {problem}")
+        for title, section in (
+            ("plan", item.plan),
+            ("made by", item.made_by),
+            ("shard", item.shard),
+            ("index", item.index),
+            ("json", item.about or {}),
+        ):
+            _section(title, section)
+        for file in item.files:
+            size = f", {file.size[0]} x {file.size[1]} pixels" if file.size else ""
+            _say(f"file {file.name}: {file.bytes:,} bytes{size}, sha256 {file.sha256}")
+        for path in written:
+            _say(f"wrote {path}")
+    raise typer.Exit(FAILED if item.problems else 0)
+
+
+@app.command()
+def replay(
+    url: UrlArgument,
+    keys: Annotated[list[str] | None, typer.Argument(help="of items", metavar="KEY...")] = None,
+    count: Annotated[int, typer.Option("--random", min=0, help="so many items more, drawn by chance")] = 0,
+    seed: Annotated[int, typer.Option(help="of that draw")] = 0,
+    neighbours: Annotated[
+        bool, typer.Option("--neighbours", help="make each item among all the others of its shard")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="change the recipe: execution.corrupt.gpus=0 replays on the CPU"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make samples again from recipe, plan and key, and compare them. Exit code 1 when something differs."""
+    if not keys and not count:
+        raise typer.BadParameter("name keys, or give --random N", param_hint="KEY")
+    from factory.care.replay import replay as make
+    from factory.storage import Storage
+
+    report = make(
+        Storage(url), keys or [], count=count, seed=seed, overrides=set_ or [], neighbours=neighbours
+    )
+    if as_json:
+        items = [{**asdict(item), "identical": item.identical} for item in report.items]
+        _print_json({"identical": report.identical, "notes": list(report.notes), "items": items})
+    else:
+        for note in report.notes:
+            _say(f"not as it was: {note}")
+        for item in report.items:
+            if item.identical:
+                what = item.here if not item.compared else ", ".join(item.compared)
+                _say(f"{item.key}: identical ({what})")
+                continue
+            if item.there != item.here:
+                _say(f"{item.key}: was {item.there}, is now {item.here}")
+            for file in item.differences:
+                levels = (
+                    "" if file.largest is None else f", at most {file.largest}, on average {file.mean:.4g}"
+                )
+                _say(
+                    f"{item.key}: {file.name} differs: {file.what}{levels}{' grey levels' if levels else ''}"
+                )
+        same = sum(item.identical for item in report.items)
+        _say(f"{same} of {len(report.items)} identical")
+    raise typer.Exit(0 if report.identical else FAILED)
+
+
+@app.command()
+def merge(
+    out: Annotated[str, typer.Argument(help="the new output: a new or empty folder or URL")],
+    urls: Annotated[list[str], typer.Argument(help="complete outputs, two or more", metavar="URL URL...")],
+    duplicates: Annotated[
+        Duplicates, typer.Option(help="of items with one key: refuse to merge, or keep the first")
+    ] = Duplicates.REFUSE,
+    name: Annotated[str, typer.Option(help="of the new data set; default: the last part of OUT")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new output with the shards of several complete ones, copied byte for byte."""
+    from factory.care.merge import merge as run
+
+    merged = run(out, urls, first_wins=duplicates is Duplicates.FIRST, name=name)
+    if as_json:
+        _print_json({**asdict(merged), "out": out})
+        return
+    total = merged.total
+    _say(
+        f"{total.accepted:,} samples in {total.shards:,} shards, {total.rejected:,} rejected; "
+        f"{merged.copied:,} shards copied as they are, {merged.rewritten:,} written without duplicates, "
+        f"{merged.left_out:,} items left out"
+    )
+    _say(f"flawforge verify {out} checks them all")
+
+
+@app.command()
+def split(
+    url: UrlArgument,
+    val: Annotated[float, typer.Option(help="share for validation, above 0 and below 1")] = 0.1,
+    seed: Annotated[int, typer.Option(help="another one deals otherwise")] = 0,
+    by: Annotated[By, typer.Option(help="deal whole shards, for streaming, or single samples")] = By.SHARD,
+    as_json: JsonOption = False,
+) -> None:
+    """Write lists for training and validation that share no source image."""
+    if not 0 < val < 1:
+        raise typer.BadParameter("allowed: above 0 and below 1", param_hint="--val")
+    from factory.care.split import TRAIN, VALIDATION
+    from factory.care.split import split as deal
+    from factory.storage import Storage
+
+    dealt = deal(Storage(url), share=val, seed=seed, by_key=by is By.KEY)
+    if as_json:
+        _print_json(asdict(dealt))
+        return
+    lists = (
+        (TRAIN, dealt.train, dealt.train_samples),
+        (VALIDATION, dealt.validation, dealt.validation_samples),
+    )
+    for path, lines, samples in lists:
+        shards = "" if by is By.KEY else f" in {len(lines):,} shards"
+        _say(f"{url}/{path}: {samples:,} samples{shards}")
+
+
+@app.command()
+def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
+    """Write manifest.json and the dataset card anew, from plan, identity, recipe and sidecars."""
+    from factory.care.rebuild import rebuild
+    from factory.storage import Storage
+
+    total = rebuild(Storage(url))
+    if as_json:
+        _print_json({**asdict(total), "complete": total.complete})
+        return
+    _say(
+        f"{url}/manifest.json and README.md: {total.accepted:,} samples, {total.done} of {total.shards} shards"
+    )
+
+
+def _section(title: str, values: Any) -> None:
+    if values:
+        _say(f"{title}:")
+    for name, value in values.items():
+        _say(f"  {name}: {value}")
+
+
+def _say(text: str) -> None:
+    """Prints words that may hold anything; what would steer a terminal is shown, not sent."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    console.print(shown, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1))

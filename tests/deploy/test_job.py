@@ -1,0 +1,94 @@
+"""`ray job submit --working-dir .`: the bytes of a local build, and nobody is let in without the token."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.clusters import BIN, Head, head, run, status, stranger
+from tests.integration.conftest import content_of
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("actors", "eval", "factory", "flawforge", "recipes", "tinytown", "train")
+RECIPE = """
+name: small
+source: {kind: tinytown, limit: 4, size: 64, first_seed: 500}
+regions: {kind: source}
+corruption: {inference_steps: 10, inversion_steps: 3, batch_size: 2}
+verify: {baseline: autoencoder, on_failure: keep}
+output: {samples_per_shard: 2}
+execution: {corrupt: {cpus: 0.5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy that stands still while others edit, with things around it that a job must not bring along."""
+    place = tmp_path_factory.mktemp("checkout")
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".gitignore", ".rayignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, place / name)
+    for name in (".git/pack", ".venv/lib/big", "out/shards/000000.tar", "tests/golden/big", "docs/page.png"):
+        (place / name).parent.mkdir(parents=True)
+        (place / name).write_bytes(b"not for the cluster")
+    (place / "small.yaml").write_text(RECIPE)
+    return place
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, checkout) -> Iterator[Head]:
+    with head(tmp_path_factory.mktemp("head"), "--num-cpus=2", "--num-gpus=0") as running:
+        yield running
+
+
+def submit(cluster: Head, checkout: Path, *entrypoint: str, environment=None):
+    command = [str(BIN / "ray"), "job", "submit", "--address", cluster.jobs, "--working-dir", ".", "--"]
+    return run([*command, *entrypoint], environment or cluster.environment, checkout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_job_makes_the_bytes_of_a_local_build(cluster, checkout, tmp_path):
+    build = ["python", "-m", "flawforge", "build", "small.yaml", "--out"]
+    job = submit(cluster, checkout, *build, str(tmp_path / "job"), "--address", "auto")
+    assert job.returncode == 0, job.stdout
+    local = run([*build, str(tmp_path / "local")], stranger(tmp_path), checkout)
+    assert local.returncode == 0, local.stdout
+    made = content_of(tmp_path / "job")
+    assert {"shards/000000.tar", "index/000001.parquet", "plan.parquet", "identity.json"} <= set(made)
+    assert made == content_of(tmp_path / "local")
+
+
+def test_a_job_brings_code_and_weights_and_nothing_else(cluster, checkout):
+    job = submit(cluster, checkout, "sh", "-c", "ls -A && python -m flawforge plan small.yaml")
+    assert job.returncode == 0, job.stdout
+    assert "small: 4 items in 2 shards of 2" in job.stdout
+    there = set(job.stdout.split())
+    assert {*PACKAGES, "pyproject.toml", "small.yaml"} <= there
+    assert not there & {".git", ".venv", "out", "tests", "docs"}
+
+
+def test_without_the_token_a_job_is_refused(cluster, checkout, tmp_path):
+    mark = tmp_path / "mark"
+    refused = submit(cluster, checkout, "touch", str(mark), environment=stranger(tmp_path))
+    assert refused.returncode != 0
+    assert "authentication" in refused.stdout.lower()
+    assert not mark.exists()
+
+
+def test_the_job_port_wants_the_token(cluster):
+    url = f"{cluster.jobs}/api/jobs/"
+    assert status(url) == 401
+    assert status(url, "0" * 64) == 403
+    assert status(url, cluster.token.read_text()) == 200
+
+
+def test_without_the_token_a_program_cannot_join(cluster, tmp_path):
+    program = f"import ray; ray.init({cluster.address!r}, log_to_driver=False); print('joined')"
+    refused = run(["python", "-c", program], stranger(tmp_path), tmp_path)
+    assert refused.returncode != 0 and "joined" not in refused.stdout
+    assert "AuthenticationError" in refused.stdout
