@@ -97,7 +97,11 @@ def test_dependencies_are_installed_before_the_code_and_the_code_is_found(tmp_pa
     subprocess.run(["sh", "-c", prepare], cwd=tmp_path, check=True)
     packages = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--prefix", str(packages), "--editable", "."], cwd=tmp_path, check=True)
+    subprocess.run(
+        [*command, "--ignore-installed", "--prefix", str(packages), "--editable", "."],
+        cwd=tmp_path,
+        check=True,
+    )
     for source in (line.split()[1] for line in copies):
         shutil.copytree(ROOT / source, tmp_path / source, dirs_exist_ok=True)
     (site,) = packages.glob("lib/*/site-packages")
