@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -90,8 +91,9 @@ def build(
                 tally.add(read_sidecar(storage, number))
                 show(tally)
         except KeyboardInterrupt:
-            # The workers end with us: that is no fault of what they work on.
-            storage.remove(ATTEMPTS)
+            # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
+            with contextlib.suppress(OutputError):
+                storage.remove(ATTEMPTS)
             raise
         storage.remove(ATTEMPTS)
         total = write_manifest(storage, plan, identity, recipe.name)
