@@ -17,7 +17,9 @@ from tests.integration.conftest import SMALL, content_of
 
 def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "flawforge", "build", str(recipe), "--out", str(out)]
-    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def wait_for(process: subprocess.Popen[str], out: Path, shards: int) -> None:
@@ -38,7 +40,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 def stop(process: subprocess.Popen[str], out: Path) -> None:
     """SIGTERM to the driver, which ends with a sentence, gives the lock back, and leaves no process behind."""
     process.terminate()
-    _, told = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; what is published stays, and the same command goes on from there" in told
     assert not (out / "lock.json").exists()
@@ -70,7 +72,7 @@ def test_kills_and_a_stop_change_no_byte(tmp_path):
     for number, (shards, end) in enumerate([(1, "kill"), (3, "stop"), (6, "kill"), (10, "")]):
         run = start(recipe, disturbed)
         if not end:
-            assert "taking over the lock of process" in run.communicate()[1]
+            assert "taking over the lock of process" in run.communicate()[0]
             assert run.returncode == 0
             break
         wait_for(run, disturbed, shards)
