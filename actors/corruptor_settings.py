@@ -63,7 +63,7 @@ class Settings:
             raise ValueError("the target image has nothing deeper; leave it out")
         if self.guidance_scale < 1:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; allowed: 1 (none) or more")
-        if self.guidance_scale > 1 and self._regularised:
+        if self.guidance_scale > 1 and self.inversion.regularised:
             raise ValueError(
                 f"guidance_scale is {self.guidance_scale} with regularised inversion: the published program mixes up "
                 "the rows of the two and gives NaN, so there is nothing to be equal to; set regularisation=False, or "
@@ -79,7 +79,3 @@ class Settings:
     def without_passage(self) -> bool:
         """Whether draws are judged against the autoencoder alone."""
         return self.target == "image" or self.baseline == "autoencoder"
-
-    @property
-    def _regularised(self) -> bool:
-        return self.inversion.mode != "fast" and self.inversion.resolved[2]

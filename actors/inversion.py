@@ -100,7 +100,7 @@ class Inversion:
 
 @dataclass(frozen=True)
 class _Conditions:
-    """What a UNet is told beside the latents, in the order of the caller's rows."""
+    """What a UNet is told beside the latents, in the order of the caller's rows; negatives only with guidance."""
 
     embeds: Tensor
     added: Mapping[str, Tensor]
@@ -108,18 +108,28 @@ class _Conditions:
     negative_embeds: Tensor | None
     negative_added: Mapping[str, Tensor]
 
+    @classmethod
+    def of(
+        cls,
+        embeds: Tensor,
+        added: Mapping[str, Tensor] | None,
+        guidance_scale: float,
+        negative_embeds: Tensor | None,
+        negative_added: Mapping[str, Tensor] | None,
+    ) -> _Conditions:
+        if guidance_scale <= 1:
+            negative_embeds = negative_added = None
+        return cls(embeds, added or {}, guidance_scale, negative_embeds, negative_added or {})
+
     @property
     def rows(self) -> dict[str, Tensor]:
         """Everything that has a row per sample, by the name of its argument."""
         found = {"prompt_embeds": self.embeds}
         found |= {f"added_cond_kwargs[{name!r}]": value for name, value in self.added.items()}
-        if self.guidance_scale > 1:
-            if self.negative_embeds is not None:
-                found["negative_prompt_embeds"] = self.negative_embeds
-            found |= {
-                f"negative_added_cond_kwargs[{name!r}]": value for name, value in self.negative_added.items()
-            }
-        return found
+        if self.negative_embeds is not None:
+            found["negative_prompt_embeds"] = self.negative_embeds
+        negative = self.negative_added.items()
+        return found | {f"negative_added_cond_kwargs[{name!r}]": value for name, value in negative}
 
     def check(self, unet: Denoiser, latents: Tensor) -> None:
         """Raises ValueError for what does not fit together, before any work."""
@@ -141,15 +151,14 @@ class _Conditions:
 
     def bound(self, unet: Denoiser, scheduler: DDIMScheduler, order: RowOrder) -> NoisePrediction:
         """The UNet with these conditions, sorted."""
-        guided = self.guidance_scale > 1
         return NoisePrediction(
             unet,
             scheduler,
             order.sorted(self.embeds),
             order.sorted_all(self.added),
             guidance_scale=self.guidance_scale,
-            negative_embeds=order.sorted(self.negative_embeds) if guided else None,
-            negative_added=order.sorted_all(self.negative_added) if guided else None,
+            negative_embeds=order.sorted(self.negative_embeds),
+            negative_added=order.sorted_all(self.negative_added),
         )
 
 
@@ -197,13 +206,8 @@ def invert(
     """
     iterations, averaging, _ = method.resolved
     regularised = method.regularised
-    conditions = _Conditions(
-        prompt_embeds,
-        added_cond_kwargs or {},
-        guidance_scale,
-        negative_prompt_embeds,
-        negative_added_cond_kwargs or {},
-    )
+    negatives = (negative_prompt_embeds, negative_added_cond_kwargs)
+    conditions = _Conditions.of(prompt_embeds, added_cond_kwargs, guidance_scale, *negatives)
     conditions.check(unet, latents)
     if regularised and guidance_scale > 1:
         raise ValueError(
@@ -316,13 +320,8 @@ def resample(
         ValueError: a number of steps that the schedule does not have; conditions that are not one row per sample.
         ModelError: a scheduler that predicts neither noise nor velocity.
     """
-    conditions = _Conditions(
-        prompt_embeds,
-        added_cond_kwargs or {},
-        guidance_scale,
-        negative_prompt_embeds,
-        negative_added_cond_kwargs or {},
-    )
+    negatives = (negative_prompt_embeds, negative_added_cond_kwargs)
+    conditions = _Conditions.of(prompt_embeds, added_cond_kwargs, guidance_scale, *negatives)
     conditions.check(unet, latents)
     schedule = Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
     schedule = schedule.to(latents.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections import Counter
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from factory.shards.records import FileRecord, Sidecar
+from factory.shards.records import Sidecar, record_of
 from factory.shards.tar import samples
 
 
@@ -44,8 +43,8 @@ def leave_out(
         "unverified": sum(not row["verified"] for row in accepted),
         "reasons": dict(sorted(Counter(row["reason"] for row in rejected).items())),
         "unet_rows": sum(row["unet_rows"] for row in rows),
-        "tar": None if content is None else _record(content),
-        "index": _record(buffer.getvalue()),
+        "tar": None if content is None else record_of(content),
+        "index": record_of(buffer.getvalue()),
     }
     return content, buffer.getvalue(), sidecar.model_copy(update=changed)
 
@@ -60,7 +59,3 @@ def _without(tar: bytes, keys: Collection[str]) -> bytes:
                 header.size = len(data)
                 out.addfile(header, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _record(data: bytes) -> FileRecord:
-    return FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

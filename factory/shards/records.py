@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -56,6 +58,11 @@ class FileRecord(BaseModel):
 
     bytes: int
     sha256: str
+
+
+def record_of(data: bytes) -> FileRecord:
+    """The record of a file with this content."""
+    return FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 class Sidecar(BaseModel):

@@ -19,9 +19,9 @@ from factory.shards.previews import NAMES, shrink
 from factory.shards.records import (
     INDEX_SCHEMA,
     PREVIEWS_PER_REASON,
-    FileRecord,
     Sidecar,
     index_path,
+    record_of,
     stats_path,
     tar_path,
 )
@@ -58,8 +58,8 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         unverified=sum(not sample.verified for sample in accepted),
         reasons=dict(sorted(Counter(sample.reason for sample in shard.samples if sample.rejected).items())),
         unet_rows=sum(sample.unet_rows for sample in shard.samples),
-        tar=None if tar is None else _record(tar),
-        index=_record(index),
+        tar=None if tar is None else record_of(tar),
+        index=record_of(index),
         seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
     )
     if tar is not None:
@@ -150,10 +150,6 @@ def _put(storage: Storage, number: int, path: str, data: bytes) -> None:
     if storage.publish(path, data) or storage.exists(stats_path(number)) or storage.read(path) == data:
         return
     storage.replace(path, data)
-
-
-def _record(data: bytes) -> FileRecord:
-    return FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _json(document: dict[str, object]) -> bytes:
