@@ -10,7 +10,7 @@ import numpy as np
 
 from actors.batch import METRICS
 from eval.gallery_page import Figure, Tile, gallery_page
-from factory.identity import read_identity
+from factory.care.parts import identity_of
 from factory.manifest import Progress, progress, read_sidecars
 from factory.plan import read_plan
 from factory.shards.check import read_index
@@ -42,7 +42,7 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
         quota = tiles * (place + 1) // len(numbers) - tiles * place // len(numbers)
         shown += _shard_tiles(storage, number, quota, has_tar=sidecars[number].tar is not None)
     total = progress(plan, sidecars)
-    identity, _ = read_identity(storage)
+    identity = identity_of(storage, plan)
     page = gallery_page(
         title=title,
         figures=_figures(total, _corruptions(identity.content)),

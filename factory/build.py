@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 
 from actors.errors import BuildError, OutputError
 from factory.attempts import FOLDER as ATTEMPTS
-from factory.card import write_card
+from factory.card import PATH as CARD
+from factory.care.parts import RECIPE, recipe_path
+from factory.care.rebuild import rebuild
 from factory.identity import PATH as IDENTITY
-from factory.identity import Identity, check_same, claim, read_identity
+from factory.identity import Identity, check_same, read_identity
 from factory.interruption import heeded
 from factory.lock import PATH as LOCK
 from factory.lock import Lock
 from factory.manifest import PATH as MANIFEST
-from factory.manifest import Progress, done_shards, progress, read_sidecars, write_manifest
-from factory.monitor import Tally
+from factory.manifest import Progress, done_shards, progress, read_sidecars
 from factory.plan import PATH as PLAN
-from factory.plan import Plan, draw_plan, read_plan
+from factory.plan import VERSIONS, NoItemsError, Version, read_plan
 from factory.recipe import Recipe, dump
 from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
+from factory.tally import Tally
+from factory.versions import append, begin, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
 
-RECIPE = "recipe.yaml"
 OURS = (
     ATTEMPTS,
     "stats",
     MANIFEST,
-    "README.md",
+    CARD,
     "gallery.html",
     "splits",
     RECIPE,
     "index",
     "shards",
     PLAN,
+    VERSIONS,
     IDENTITY,
 )
 """Everything that a build puts into an output; overwriting removes these and nothing else.
@@ -48,28 +50,47 @@ In this order, so that a kill in the middle leaves an output that is still ours,
 """
 
 
+class Mode(StrEnum):
+    """What a build does with an output that is there.
+
+    Attributes:
+        RESUME: goes on with what is missing of this very recipe.
+        OVERWRITE: deletes it and begins anew.
+        EXTEND: adds those items of the source that no version of the plan has.
+        AGAIN: adds all items of the source once more, under keys of their own: a second method over the same images.
+    """
+
+    RESUME = "resume"
+    OVERWRITE = "overwrite"
+    EXTEND = "extend"
+    AGAIN = "again"
+
+
 def build(
     recipe: Recipe,
     url: str,
     *,
-    overwrite: bool = False,
+    mode: Mode = Mode.RESUME,
     take_over: bool = False,
     address: str = "local",
     order: Callable[[list[int]], list[int]] = sorted,
     show: Callable[[Tally], None] = lambda tally: None,
     tell: Callable[[str], None] = log.warning,
 ) -> Progress:
-    """Makes a data set, or finishes one that was begun.
+    """Makes a data set, finishes one that was begun, or extends it.
 
     Args:
         recipe: what to make.
         url: the output, a folder at any fsspec URL.
-        overwrite: delete an output of ours that is there, whatever its recipe.
+        mode: what to do with an output that is there.
         take_over: also where another run seems to be at work there, see `factory.lock`.
         address: a Ray cluster, or `local` for one of our own on this machine.
         order: in which the missing shards are begun; results do not depend on it.
         show: called with the tally at the start and after every shard.
         tell: called with a sentence for the user where there is something to wait for or to know.
+
+    Returns:
+        Counts of the whole output, of all versions.
 
     Raises:
         OutputError: the output belongs to another recipe, or cannot be written.
@@ -78,79 +99,115 @@ def build(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
-    _check(storage, identity, overwrite=overwrite)
+    _check(storage, identity, mode)
     with heeded(), Lock(storage, take_over=take_over, tell=tell) as lock:
         storage.tidy()
-        plan = _begin(recipe, storage, identity, overwrite=overwrite)
-        storage.replace(RECIPE, dump(recipe).encode())
-        tally = Tally(progress(plan, read_sidecars(storage)))
-        show(tally)
-        try:
-            for number in _missing(recipe, storage, plan, identity, address, order):
-                lock.check()
-                tally.add(read_sidecar(storage, number))
-                show(tally)
-        except KeyboardInterrupt:
-            # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
-            with contextlib.suppress(OutputError):
-                storage.remove(ATTEMPTS)
-            raise
-        storage.remove(ATTEMPTS)
-        total = write_manifest(storage, plan, identity, recipe.name)
-        write_card(storage, recipe, identity, total)
+        versions = _versions(recipe, storage, identity, mode, tell)
+        return make(recipe, storage, identity, versions, lock, address, order=order, show=show, tell=tell)
+
+
+def make(
+    recipe: Recipe,
+    storage: Storage,
+    identity: Identity,
+    versions: Sequence[Version],
+    lock: Lock,
+    address: str,
+    *,
+    order: Callable[[list[int]], list[int]] = sorted,
+    show: Callable[[Tally], None] = lambda tally: None,
+    tell: Callable[[str], None] = log.warning,
+) -> Progress:
+    """Makes what is missing of some versions of a plan, all of them of this recipe; see `build`.
+
+    Args:
+        identity: of the recipe.
+        lock: held.
+    """
+    for version in versions:
+        storage.replace(recipe_path(version.number), dump(recipe).encode())
+    plan = read_plan(storage)
+    tally = Tally(progress(plan, read_sidecars(storage)))
+    show(tally)
+    planned = [number for version in versions for number in version.shards]
+    try:
+        for number in _missing(recipe, storage, planned, identity, address, order):
+            lock.check()
+            tally.add(read_sidecar(storage, number))
+            show(tally)
+    except KeyboardInterrupt:
+        # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
+        with contextlib.suppress(OutputError):
+            storage.remove(ATTEMPTS)
+        raise
+    storage.remove(ATTEMPTS)
+    total = rebuild(storage)
+    if not total.complete:
+        tell(
+            f"{total.shards - total.done} shards of other versions are not made yet: build with their recipes, too "
+            f"(see {storage.url}/{VERSIONS})"
+        )
     return total
 
 
-def _check(storage: Storage, identity: Identity, *, overwrite: bool) -> bool:
+def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
     """Whether the output is begun already. Nothing is changed.
 
     Raises:
-        OutputError: it is somebody else's, or of another recipe and not to be overwritten.
+        OutputError: it is somebody else's, or of other recipes and not to be overwritten or extended.
     """
     begun = storage.exists(IDENTITY)
-    if begun and not overwrite:
-        check_same(storage, read_identity(storage)[0], identity)
-    if not begun and not storage.empty(besides=(PLAN, LOCK)):
+    if begun and mode is Mode.RESUME:
+        plan = read_plan(storage)
+        if not versions_of(storage, plan, identity):
+            check_same(storage, read_identity(storage, len(plan.versions))[0], identity)
+    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK)):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )
     return begun
 
 
-def _begin(recipe: Recipe, storage: Storage, identity: Identity, *, overwrite: bool) -> Plan:
-    """The plan of an output that is begun already, or a new one.
-
-    The source is listed before anything is touched, and the identity is written last, so that a mistyped source
-    neither destroys a data set nor ties the folder to the mistake.
-    """
-    if _check(storage, identity, overwrite=overwrite) and not overwrite:
-        return read_plan(storage)
+def _versions(
+    recipe: Recipe, storage: Storage, identity: Identity, mode: Mode, tell: Callable[[str], None]
+) -> list[Version]:
+    """The versions of the plan to work on, drawn where they are not there yet."""
     source = open_source(recipe.source, recipe.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder, PLAN)
-        sha256 = draw_plan(source.list(), recipe.output.samples_per_shard, source.skipped, drawn)
-        for path in OURS:
-            storage.remove(path)
-        storage.upload(PLAN, drawn)
-    claim(storage, identity, sha256)
-    return read_plan(storage)
+    if not _check(storage, identity, mode) or mode is Mode.OVERWRITE:
+        return [begin(storage, recipe, identity, source.list(), source.skipped, clear=OURS)]
+    plan = read_plan(storage)
+    mine = versions_of(storage, plan, identity)
+    if mode is Mode.RESUME or (mode is Mode.AGAIN and mine):
+        return mine
+    if mode is Mode.AGAIN:
+        items = renamed(source.list(), len(plan.versions) + 1)
+        return [append(storage, recipe, identity, items, source.skipped)]
+    try:
+        return [*mine, append(storage, recipe, identity, unplanned(plan, source.list()), source.skipped)]
+    except NoItemsError:
+        if not mine:
+            raise NoItemsError(f"the source has no item that {storage.url} does not have already") from None
+        tell(
+            f"the source has no item that {storage.url} does not have already; nothing was added to its plan"
+        )
+        return mine
 
 
 def _missing(
     recipe: Recipe,
     storage: Storage,
-    plan: Plan,
+    planned: Sequence[int],
     identity: Identity,
     address: str,
     order: Callable[[list[int]], list[int]],
 ) -> Iterator[int]:
-    """Runs the pipeline over the shards without a sidecar; yields published shards.
+    """Runs the pipeline over the planned shards without a sidecar; yields published shards.
 
     What may have been an accident of the moment (a lost worker, a time-out) is tried again, up to `passes` times
     in a row without a new shard. What the user has to mend ends the run at once.
     """
     fruitless = 0
-    while missing := sorted(set(range(plan.shards)) - done_shards(storage)):
+    while missing := sorted(set(planned) - done_shards(storage)):
         # Ray and torch are imported only when there is work to do.
         from factory.pipeline import check_resources, connect, run_shards
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.errors import OutputError
 from actors.models import fingerprint
+from factory.plan import VERSIONS
 from factory.recipe import Recipe, content, differences, digest
 from factory.storage import Storage
 
@@ -67,34 +68,40 @@ def devices_of(recipe: Recipe) -> dict[str, str]:
     return {role: "cuda" if stage.gpus else "cpu" for role, stage in stages.items()}
 
 
-def read_identity(storage: Storage) -> tuple[Identity, str]:
-    """The identity of an output, and the sha256 of its plan.
+def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
+    """The identity of an output, or of a later version of it, and the sha256 of its plan.
 
     Raises:
         OutputError: there is none, or it is damaged, or does not agree with its own digest.
     """
+    path = identity_path(version)
     try:
-        document = json.loads(storage.read(PATH))
+        document = json.loads(storage.read(path))
         identity = Identity(**{name: document[name] for name in ("content", "models", "versions", "devices")})
         claimed, plan = str(document["digest"]), str(document["plan_sha256"])
     except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{storage.url}: {PATH} is damaged: {error!r}") from error
+        raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
     if identity.digest != claimed:
-        raise OutputError(f"{storage.url}: {PATH} was changed after it was written; its digest does not fit")
+        raise OutputError(f"{storage.url}: {path} was changed after it was written; its digest does not fit")
     return identity, plan
 
 
-def claim(storage: Storage, identity: Identity, plan_sha256: str) -> None:
-    """Marks an output, whose plan is written, as belonging to `identity`: from here on it is begun.
+def identity_path(version: int) -> str:
+    return PATH if version == 1 else f"{VERSIONS}/{version:04d}.identity.json"
+
+
+def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int = 1) -> None:
+    """Marks an output, or a version of it, whose plan is written, as belonging to `identity`: now it is begun.
 
     Args:
-        plan_sha256: of `plan.parquet`.
+        plan_sha256: of the plan's file.
+        version: 1 for the output itself.
 
     Raises:
         OutputError: another run has begun there in the meantime.
     """
     document = {**identity.document, "digest": identity.digest, "plan_sha256": plan_sha256}
-    if not storage.publish(PATH, json.dumps(document, indent=1, sort_keys=True).encode()):
+    if not storage.publish(identity_path(version), json.dumps(document, indent=1, sort_keys=True).encode()):
         raise OutputError(
             f"{storage.url}: another run has just begun there; wait for it, or use another folder"
         )
@@ -110,7 +117,10 @@ def check_same(storage: Storage, there: Identity, wanted: Identity) -> None:
         advice = "install the versions that it was begun with, or build into a new folder"
     else:
         what = "another recipe"
-        advice = "build into a new folder, or begin this one anew: flawforge build ... --mode overwrite"
+        advice = (
+            "build into a new folder, or with --mode extend (add new items of the source), --mode again (add all items "
+            "once more, by this recipe), or --mode overwrite (delete what is there and begin anew)"
+        )
     raise OutputError(
         f"{storage.url} was begun with {what}; resuming would mix two data sets:\n"
         + "\n".join(f"  {change}" for change in changes)

@@ -27,6 +27,7 @@ class Progress:
 
     Attributes:
         planned, accepted, rejected: items; `planned` is of the whole plan, the others of the done shards.
+        retried: how many of the planned ones are rejected ones that are tried again, and so counted again.
         unverified: accepted items that the verifier refused and the recipe keeps.
         shards, done: number of planned and of published shards.
         reasons: rejected items by reason.
@@ -36,6 +37,7 @@ class Progress:
     """
 
     planned: int
+    retried: int
     accepted: int
     rejected: int
     unverified: int
@@ -68,6 +70,7 @@ def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
             seconds[stage] += spent
     return Progress(
         planned=plan.items,
+        retried=plan.retried,
         accepted=sum(sidecar.accepted for sidecar in sidecars.values()),
         rejected=sum(sidecar.rejected for sidecar in sidecars.values()),
         unverified=sum(sidecar.unverified for sidecar in sidecars.values()),
@@ -100,6 +103,7 @@ def manifest(
         "complete": total.complete,
         "totals": {
             "planned": total.planned,
+            "retried": total.retried,
             "accepted": total.accepted,
             "rejected": total.rejected,
             "unverified": total.unverified,

@@ -1,9 +1,13 @@
-"""The plan: a table on disk that deals the source's items to shards. Once built upon, it never changes."""
+"""The plan: tables on disk that deal the source's items to shards. Once built upon, a table never changes.
+
+What comes later (more items, another recipe for the same ones, rejected ones tried again) is one more table, a version.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +24,9 @@ from factory.sources.reference import Reference
 from factory.storage import Storage
 
 PATH = "plan.parquet"
+VERSIONS = "versions"
+"""The folder of what extends an output: plans, recipes and identities of the versions from 2 on."""
+
 ROWS_PER_GROUP = 4096
 """At least so many rows are a row group of a plan: few groups, since every reader loads the table of all of them."""
 
@@ -34,6 +41,41 @@ _SCHEMA = pa.schema(
     ]
 )
 _NOTE = b"flawforge"
+_IDENTITY = re.compile(r"(\d{4})\.identity\.json")
+
+
+class NoItemsError(SourceError):
+    """The source has no items."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One table of a plan. Its shards follow on those of the version before.
+
+    Attributes:
+        number: 1 for the first.
+        first: number of its first shard.
+        items: number of its rows.
+        runs: (items per shard, shards) for every run of shards of one size, in order.
+        skipped: what the source passed over while it was listed, by reason; empty where no source was.
+        retries: whether its items are rejected ones of the versions before, under their old keys.
+    """
+
+    number: int
+    first: int
+    items: int
+    runs: tuple[tuple[int, int], ...]
+    skipped: Mapping[str, int]
+    retries: bool
+
+    @property
+    def path(self) -> str:
+        return plan_path(self.number)
+
+    @property
+    def shards(self) -> range:
+        """Numbers of its shards."""
+        return range(self.first, self.first + sum(count for _, count in self.runs))
 
 
 @dataclass(frozen=True)
@@ -42,34 +84,47 @@ class Plan:
 
     Attributes:
         storage: the output that it belongs to.
-        items: number of planned items, at least one.
-        runs: (items per shard, shards) for every run of shards of one size, in order.
-        skipped: what the source passed over while listing, by reason.
+        versions: the tables, at least one.
     """
 
     storage: Storage
-    items: int
-    runs: tuple[tuple[int, int], ...]
-    skipped: Mapping[str, int]
+    versions: tuple[Version, ...]
+
+    @property
+    def items(self) -> int:
+        """Number of planned items, those that are tried again counted again."""
+        return sum(version.items for version in self.versions)
+
+    @property
+    def retried(self) -> int:
+        """How many of the items are rejected ones of earlier versions, tried again."""
+        return sum(version.items for version in self.versions if version.retries)
 
     @property
     def shards(self) -> int:
         """Number of planned shards."""
-        return sum(count for _, count in self.runs)
+        return self.versions[-1].shards.stop
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """Items of every shard."""
-        return tuple(size for size, count in self.runs for _ in range(count))
+    def skipped(self) -> Mapping[str, int]:
+        """What the source passed over when it was last listed, by reason."""
+        return [version for version in self.versions if not version.retries][-1].skipped
 
     def size(self, number: int) -> int:
         """Items of one shard."""
-        return self._place(number)[1]
+        return self._place(number)[2]
+
+    def version_of(self, number: int) -> Version:
+        """The version that a shard belongs to."""
+        for version in self.versions:
+            if number in version.shards:
+                return version
+        raise ValueError(f"the plan has {self.shards} shards, and no shard {number}")
 
     def shard(self, number: int) -> list[Reference]:
         """The items of one shard, in their order."""
-        first, size = self._place(number)
-        with self.storage.open(PATH) as stream:
+        version, first, size = self._place(number)
+        with self.storage.open(version.path) as stream:
             try:
                 file = pq.ParquetFile(stream)
                 group, begin = 0, 0
@@ -78,62 +133,100 @@ class Plan:
                     group += 1
                 table = file.read_row_group(group).slice(first - begin, size)
             except (pa.ArrowException, OSError, ValueError, IndexError) as error:
-                raise OutputError(f"{self.storage.url}: {PATH} is damaged: {error}") from error
+                raise OutputError(f"{self.storage.url}: {version.path} is damaged: {error}") from error
         if not table.schema.equals(_SCHEMA):
-            raise OutputError(f"{self.storage.url}: {PATH} is damaged: its columns are not those of a plan")
+            raise OutputError(
+                f"{self.storage.url}: {version.path} is damaged: its columns are not those of a plan"
+            )
         if len(table) != size or set(table["shard"].to_pylist()) != {number}:
             raise OutputError(
-                f"{self.storage.url}: row group {group} of {PATH} does not hold shard {number} in its place"
+                f"{self.storage.url}: row group {group} of {version.path} does not hold shard {number} in its place"
             )
         return [Reference(**row) for row in table.drop_columns(["shard"]).to_pylist()]
 
-    def _place(self, number: int) -> tuple[int, int]:
-        """The first row of a shard, and its items."""
-        first, before = 0, number
-        for size, count in self.runs:
+    def keys(self, version: Version) -> Iterator[tuple[list[int], list[str]]]:
+        """Shard numbers and keys of one version, a row group at a time."""
+        with self.storage.open(version.path) as stream:
+            try:
+                file = pq.ParquetFile(stream)
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=["shard", "key"])
+                    yield table["shard"].to_pylist(), table["key"].to_pylist()
+            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+                raise OutputError(f"{self.storage.url}: {version.path} is damaged: {error}") from error
+
+    def _place(self, number: int) -> tuple[Version, int, int]:
+        """The version of a shard, its first row there, and its items."""
+        version = self.version_of(number)
+        first, before = 0, number - version.first
+        for size, count in version.runs:
             if before < count:
-                return first + before * size, size
+                return version, first + before * size, size
             first, before = first + size * count, before - count
-        raise ValueError(f"the plan has {self.shards} shards, and no shard {number}")
+        raise AssertionError(f"{version} does not hold shard {number}")
 
 
-def draw_plan(references: Iterable[Reference], per_shard: int, skipped: Mapping[str, int], path: Path) -> str:
+def plan_path(version: int) -> str:
+    return PATH if version == 1 else f"{VERSIONS}/{version:04d}.plan.parquet"
+
+
+def draw_plan(
+    references: Iterable[Reference],
+    per_shard: int,
+    skipped: Mapping[str, int],
+    path: Path,
+    *,
+    first: int = 0,
+    retries: bool = False,
+) -> str:
     """Lists a source once and deals its items to shards, in a Parquet file at `path`; its sha256.
 
     What is in memory does not grow with the items, but for 8 bytes each.
 
     Args:
         skipped: read after the listing has ended; sources count there what they pass over.
+        first: number of the first shard.
+        retries: see `Version`.
 
     Raises:
-        SourceError: the source has no items, or one key twice.
+        NoItemsError: there are no items.
+        SourceError: one key is there twice.
     """
     hashes, stream = array("Q"), iter(references)
 
     def shards() -> Iterator[list[Reference]]:
         while group := list(islice(stream, per_shard)):
-            hashes.extend(_hash(item.key) for item in group)
+            hashes.extend(hash_of(item.key) for item in group)
             yield group
 
-    sha256 = write_plan(shards(), skipped, path)
+    sha256 = write_plan(shards(), skipped, path, first=first, retries=retries)
     if not hashes:
         passed = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "nothing else"
-        raise SourceError(f"the source has no items to plan (passed over: {passed})")
+        raise NoItemsError(f"the source has no items to plan (passed over: {passed})")
     _check_keys(np.frombuffer(hashes, dtype=np.uint64), path)
     return sha256
 
 
-def write_plan(shards: Iterable[Sequence[Reference]], skipped: Mapping[str, int], path: Path) -> str:
+def write_plan(
+    shards: Iterable[Sequence[Reference]],
+    skipped: Mapping[str, int],
+    path: Path,
+    *,
+    first: int = 0,
+    retries: bool = False,
+) -> str:
     """Writes a plan to a file at `path`, and returns its sha256.
 
     Args:
         shards: the items of every shard, none empty.
         skipped: read after the last shard.
+        first: number of the first shard.
+        retries: see `Version`.
     """
     runs: list[list[int]] = []
     rows: list[dict[str, object]] = []
     with pq.ParquetWriter(path, _SCHEMA) as writer:
-        for number, items in enumerate(shards):
+        for number, items in enumerate(shards, start=first):
             if not runs or runs[-1][0] != len(items):
                 runs.append([len(items), 0])
             runs[-1][1] += 1
@@ -143,25 +236,43 @@ def write_plan(shards: Iterable[Sequence[Reference]], skipped: Mapping[str, int]
                 rows = []
         if rows:
             writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-        note = {"runs": runs, "skipped": dict(sorted(skipped.items()))}
+        note = {"runs": runs, "skipped": dict(sorted(skipped.items())), "first": first, "retries": retries}
         writer.add_key_value_metadata({_NOTE: json.dumps(note)})
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_plan(storage: Storage) -> Plan:
-    """Raises OutputError where there is no plan, or where it is damaged."""
-    with storage.open(PATH) as stream:
+def read_plan(storage: Storage, versions: int | None = None) -> Plan:
+    """The plan of an output, all of its versions or so many.
+
+    Raises:
+        OutputError: there is no plan, or it is damaged.
+    """
+    count = version_count(storage) if versions is None else versions
+    return Plan(storage, tuple(_read_version(storage, number) for number in range(1, count + 1)))
+
+
+def version_count(storage: Storage) -> int:
+    """How many versions an output's plan has. A version counts from the moment that its identity is there."""
+    found = [int(match[1]) for name in storage.names(VERSIONS) if (match := _IDENTITY.fullmatch(name))]
+    if sorted(found) != list(range(2, 2 + len(found))):
+        raise OutputError(f"{storage.url}: {VERSIONS}/ is damaged: it has the versions {sorted(found)}")
+    return 1 + len(found)
+
+
+def _read_version(storage: Storage, number: int) -> Version:
+    path = plan_path(number)
+    with storage.open(path) as stream:
         try:
             meta = pq.ParquetFile(stream).metadata
             note = json.loads((meta.metadata or {})[_NOTE])
             runs = tuple((int(size), int(count)) for size, count in note["runs"])
-            plan = Plan(storage, meta.num_rows, runs, note["skipped"])
+            version = Version(number, note["first"], meta.num_rows, runs, note["skipped"], note["retries"])
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{storage.url}: {PATH} is damaged: {error!r}") from error
-    if sum(size * count for size, count in plan.runs) != plan.items:
-        raise OutputError(f"{storage.url}: {PATH} is damaged: its shards and its rows are not as many")
-    return plan
+            raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
+    if sum(size * count for size, count in version.runs) != version.items:
+        raise OutputError(f"{storage.url}: {path} is damaged: its shards and its rows are not as many")
+    return version
 
 
 def shard_name(number: int) -> str:
@@ -169,7 +280,8 @@ def shard_name(number: int) -> str:
     return f"{number:06d}"
 
 
-def _hash(key: str) -> int:
+def hash_of(key: str) -> int:
+    """64 bits that tell keys apart; two keys of ten million have the same with a chance of 1 in 400,000."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 

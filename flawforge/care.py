@@ -1,4 +1,4 @@
-"""Commands that look after a data set: inspect, replay, merge, split, manifest."""
+"""Commands that look after a data set: inspect, replay, retry-rejects, merge, split, manifest."""
 
 from __future__ import annotations
 
@@ -117,6 +117,43 @@ def replay(
         same = sum(item.identical for item in report.items)
         _say(f"{same} of {len(report.items)} identical")
     raise typer.Exit(0 if report.identical else FAILED)
+
+
+@app.command("retry-rejects")
+def retry_rejects(
+    url: UrlArgument,
+    reason: Annotated[
+        list[str] | None, typer.Option("--reason", help="only rejects with this reason; repeatable")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="the rule to change, such as verify.least_inside=0.1; repeatable"),
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="a Ray cluster; 'local' starts one, 'auto' joins one")
+    ] = "local",
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Try rejected items again by a changed rule, and add those that are accepted now."""
+    from factory.care.retry import retry_rejects as run
+    from flawforge.running import watched
+
+    with watched(Console(stderr=True) if as_json else console) as told:
+        retried = run(
+            url, reasons=reason or [], overrides=set_ or [], take_over=take_over, address=address, **told
+        )
+    if as_json:
+        _print_json({**asdict(retried), "out": url})
+        return
+    left = f" ({', '.join(f'{name} {count:,}' for name, count in retried.reasons.items())})"
+    _say(
+        f"{retried.items:,} rejected items tried again: {retried.accepted:,} accepted, "
+        f"{retried.items - retried.accepted:,} rejected{left if retried.reasons else ''}; "
+        f"{url} has {retried.total.accepted:,} samples now"
+    )
 
 
 @app.command()

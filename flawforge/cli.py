@@ -84,7 +84,11 @@ def build(
     out: Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")],
     set_: SetOption = None,
     mode: Annotated[
-        str, typer.Option(help="resume goes on with what is missing; overwrite begins anew")
+        str,
+        typer.Option(
+            help="resume goes on with what is missing; extend adds what the source has beyond the plan; again adds all "
+            "items once more, by this recipe; overwrite deletes what is there and begins anew"
+        ),
     ] = "resume",
     address: AddressOption = "local",
     take_over: Annotated[
@@ -92,35 +96,19 @@ def build(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a data set, or finish one that was stopped."""
-    if mode not in ("resume", "overwrite"):
-        raise typer.BadParameter("allowed: resume, overwrite", param_hint="--mode")
+    """Make a data set, finish one that was stopped, or extend it."""
+    if mode not in ("resume", "extend", "again", "overwrite"):
+        raise typer.BadParameter("allowed: resume, extend, again, overwrite", param_hint="--mode")
     loaded = load_recipe(recipe, set_ or [])
     from eval.gallery import PATH, write_gallery
+    from factory.build import Mode
     from factory.build import build as run
-    from factory.interruption import Terminated
-    from factory.monitor import monitor
     from factory.storage import Storage
+    from flawforge.running import watched
 
     screen = Console(stderr=True) if as_json else console
-    try:
-        with monitor(screen) as view:
-            total = run(
-                loaded,
-                out,
-                overwrite=mode == "overwrite",
-                take_over=take_over,
-                address=address,
-                show=view.show,
-                tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
-            )
-    except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, Terminated)
-        by = "SIGTERM" if terminated else "Ctrl-C"
-        _complain(
-            f"stopped by {by}; what is published stays, and the same command goes on from there",
-            128 + (15 if terminated else 2),
-        )
+    with watched(screen) as told:
+        total = run(loaded, out, mode=Mode(mode), take_over=take_over, address=address, **told)
     write_gallery(Storage(out), loaded.name)
     if as_json:
         _print_json({**asdict(total), "out": out})
@@ -175,27 +163,18 @@ def preview(
 
 
 @app.command()
-def status(url: UrlArgument, as_json: JsonOption = False) -> None:
-    """Show how far a build is, from any machine that can read the output."""
-    from factory.manifest import progress, read_sidecars
-    from factory.plan import read_plan
-    from factory.storage import Storage
+def status(
+    url: UrlArgument,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="look again and again, until it is complete"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a build is and how fast it goes, from any machine that can read the output."""
+    from flawforge.status import show
 
-    storage = Storage(url)
-    total = progress(read_plan(storage), read_sidecars(storage))
-    if as_json:
-        _print_json({**asdict(total), "complete": total.complete})
-        return
-    state = "complete" if total.complete else "not complete"
-    console.print(f"[bold]{state}[/]: {total.done} of {total.shards} shards, {total.planned:,} items planned")
-    console.print(f"accepted {total.accepted:,}, rejected {total.rejected:,}")
-    if total.reasons:
-        console.print("rejects: " + _counts(total.reasons))
-    if total.skipped:
-        console.print("passed over while listing the source: " + _counts(total.skipped))
-    if total.done:
-        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in total.seconds.items())
-        console.print(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
+    show(console, url, as_json=as_json, every=watch)
 
 
 @app.command()

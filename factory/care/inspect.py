@@ -90,7 +90,7 @@ def inspect(storage: Storage, key: str) -> Item:
     """
     plan = read_plan(storage)
     place = find(plan, key)
-    part = part_at(parts_of(storage, plan.shards), place.shard)
+    part = part_at(parts_of(storage, plan), place.shard)
     made_by = {"recipe": part.name, "digest": part.identity.digest}
     if part.url != storage.url:
         made_by["output"] = part.url

@@ -157,7 +157,7 @@ def _input(storage: Storage) -> Input:
         raise OutputError(
             f"{storage.url} has the layout {sorted(versions)}, this Flawforge writes {SCHEMA_VERSION}"
         )
-    return Input(storage, plan, parts_of(storage, plan.shards), sidecars)
+    return Input(storage, plan, parts_of(storage, plan), sidecars)
 
 
 def _deal(inputs: Sequence[Input], *, first_wins: bool) -> list[Job]:
@@ -168,12 +168,15 @@ def _deal(inputs: Sequence[Input], *, first_wins: bool) -> list[Job]:
     seen: dict[str, str] = {}
     twice: list[str] = []
     jobs: list[Job] = []
-    before = 0
+    before = count = 0
     for one in inputs:
         owners = [before + place for place, part in enumerate(one.parts) for _ in range(part.shards)]
         before += len(one.parts)
+        last = _tried_last(one.plan)
         for number in range(one.plan.shards):
-            items = one.plan.shard(number)
+            planned = one.plan.shard(number)
+            # A reject that was tried again counts where it was tried last.
+            items = [item for item in planned if last.get(item.key, number) == number]
             left_out = {item.key for item in items if item.key in seen}
             twice += [
                 f"{item.key} ({seen[item.key]} and {one.storage.url})"
@@ -181,16 +184,28 @@ def _deal(inputs: Sequence[Input], *, first_wins: bool) -> list[Job]:
                 if item.key in left_out and len(twice) < MOST_NAMED
             ]
             seen.update((item.key, one.storage.url) for item in items if item.key not in left_out)
+            count += len(left_out)
             if len(left_out) < len(items):
-                jobs.append(Job(one, one.sidecars[number], owners[number], frozenset(left_out)))
+                superseded = {item.key for item in planned} - {item.key for item in items}
+                jobs.append(Job(one, one.sidecars[number], owners[number], frozenset(left_out | superseded)))
     if twice and not first_wins:
-        planned = sum(one.plan.items for one in inputs)
         raise OutputError(
-            f"{planned - len(seen):,} keys are there twice: {', '.join(twice[:MOST_NAMED])}"
-            + (", ..." if planned - len(seen) > MOST_NAMED else "")
+            f"{count:,} keys are there twice: {', '.join(twice[:MOST_NAMED])}"
+            + (", ..." if count > MOST_NAMED else "")
             + "; nothing was written. --duplicates first keeps the first of each"
         )
     return jobs
+
+
+def _tried_last(plan: Plan) -> dict[str, int]:
+    """The last shard of every item that was tried again, by key."""
+    return {
+        key: shard
+        for version in plan.versions
+        if version.retries
+        for shards, keys in plan.keys(version)
+        for shard, key in zip(shards, keys, strict=True)
+    }
 
 
 def _dropped_whole(inputs: Sequence[Input], jobs: Sequence[Job]) -> int:

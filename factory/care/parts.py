@@ -1,15 +1,19 @@
-"""What made the shards of an output: one recipe, or in a merged output several, each for a run of shards."""
+"""What made the shards of an output: one recipe, or several, each for a run of shards.
+
+Several are there in a merged output, and in one with further versions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from actors.errors import OutputError
 from factory.identity import Identity, read_identity
+from factory.plan import VERSIONS, Plan
 from factory.storage import Storage
 
 RECIPE = "recipe.yaml"
@@ -65,20 +69,43 @@ def digest_at(identity: Identity, number: int) -> str:
     return identity.digest
 
 
-def parts_of(storage: Storage, shards: int) -> tuple[Part, ...]:
-    """The parts of an output, in the order of their shards; one that is not merged has one part.
+def parts_of(storage: Storage, plan: Plan) -> tuple[Part, ...]:
+    """The parts of an output, in the order of their shards; most have one part.
 
     Args:
-        shards: how many the output's plan has.
+        plan: the output's.
 
     Raises:
         OutputError: identity or recipe are missing or damaged.
     """
+    parts: list[Part] = []
+    for version in plan.versions:
+        identity, _ = read_identity(storage, version.number)
+        if is_merged(identity):
+            parts += (_part(document, storage) for document in identity.content["parts"])
+            continue
+        recipe = storage.read(recipe_path(version.number)).decode("utf-8", "replace")
+        parts.append(Part(storage.url, _name(recipe, storage), len(version.shards), recipe, identity))
+    return tuple(parts)
+
+
+def identity_of(storage: Storage, plan: Plan) -> Identity:
+    """The identity of a whole output: that of its recipe, or one that lists its parts.
+
+    Raises:
+        OutputError: as `parts_of`.
+    """
     identity, _ = read_identity(storage)
-    if is_merged(identity):
-        return tuple(_part(document, storage) for document in identity.content["parts"])
-    recipe = storage.read(RECIPE).decode("utf-8", "replace")
-    return (Part(storage.url, _name(recipe, storage), shards, recipe, identity),)
+    if len(plan.versions) == 1:
+        return identity
+    parts = parts_of(storage, plan)
+    # What was made here has no place in the list: an output stays the same when it is moved.
+    own = [replace(part, url="") if part.url == storage.url else part for part in parts]
+    return merged_identity(str(identity.content["name"]) if is_merged(identity) else parts[0].name, own)
+
+
+def recipe_path(version: int) -> str:
+    return RECIPE if version == 1 else f"{VERSIONS}/{version:04d}.recipe.yaml"
 
 
 def part_at(parts: Sequence[Part], number: int) -> Part:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from factory.card import write_card, write_merged_card
-from factory.care.parts import is_merged, parts_of
-from factory.identity import read_identity
+from factory.care.parts import identity_of, is_merged, parts_of
 from factory.manifest import Progress, write_manifest
 from factory.plan import read_plan
 from factory.recipe import parse_recipe
@@ -18,9 +17,8 @@ def rebuild(storage: Storage) -> Progress:
         OutputError: plan, identity, recipe or a sidecar is missing or damaged.
         RecipeError: this version of Flawforge cannot read the recipe.
     """
-    identity, _ = read_identity(storage)
     plan = read_plan(storage)
-    parts = parts_of(storage, plan.shards)
+    parts, identity = parts_of(storage, plan), identity_of(storage, plan)
     if is_merged(identity):
         total = write_manifest(storage, plan, identity, str(identity.content["name"]))
         write_merged_card(storage, identity, total, parts)

@@ -132,7 +132,7 @@ def replay(
         for place in aside
     ]
     places = [place for place in places if place not in aside]
-    parts = parts_of(storage, plan.shards)
+    parts = parts_of(storage, plan)
     found: dict[str, Replay] = {}
     for part in parts:
         mine = [place for place in places if part_at(parts, place.shard) is part]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from heapq import nlargest
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from itertools import chain
 
 from actors.errors import OutputError
-from factory.plan import PATH, Plan
+from factory.plan import Plan
 from factory.sources.reference import Reference
 
 CLOSEST = 3
@@ -37,20 +34,19 @@ class Place:
 
 
 def find(plan: Plan, key: str) -> Place:
-    """Finds an item. Neither the whole plan nor another column than the keys is in memory at once.
+    """Finds an item; one that was tried again, where it was tried last.
+
+    Neither the whole plan nor another column than the keys is in memory at once.
 
     Raises:
         OutputError: no item has this key; the message names the most similar ones.
     """
-    seen = 0
-    for shards, keys in _groups(plan):
-        if key in keys and (place := _in_shard(plan, shards[keys.index(key)], key)):
-            return place
-        seen += len(keys)
-    # What the first table of a plan does not hold, later ones may.
-    for shard in range(plan.shards) if seen != plan.items else ():
-        if place := _in_shard(plan, shard, key):
-            return place
+    for version in reversed(plan.versions):
+        for shards, keys in plan.keys(version):
+            if key in keys:
+                number = shards[keys.index(key)]
+                items = plan.shard(number)
+                return next(Place(number, row, item) for row, item in enumerate(items) if item.key == key)
     raise OutputError(f"{plan.storage.url} has no item with the key {key!r}{_advice(plan, key)}")
 
 
@@ -63,28 +59,11 @@ def place_at(plan: Plan, row: int) -> Place:
     return Place(shard, row, plan.shard(shard)[row])
 
 
-def _in_shard(plan: Plan, shard: int, key: str) -> Place | None:
-    items = plan.shard(shard)
-    return next((Place(shard, row, item) for row, item in enumerate(items) if item.key == key), None)
-
-
-def _groups(plan: Plan) -> Iterator[tuple[list[int], list[str]]]:
-    """Shard numbers and keys of every row group."""
-    with plan.storage.open(PATH) as stream:
-        try:
-            file = pq.ParquetFile(stream)
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=["shard", "key"])
-                yield table["shard"].to_pylist(), table["key"].to_pylist()
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise OutputError(f"{plan.storage.url}: {PATH} is damaged: {error}") from error
-
-
 def _advice(plan: Plan, key: str) -> str:
     """`; did you mean ...`, or nothing where no key is similar."""
     near: list[str] = []
     compared = 0
-    for _, keys in _groups(plan):
+    for _, keys in chain.from_iterable(plan.keys(version) for version in plan.versions):
         near += [one for one in keys if key and key in one][:CLOSEST]
         if compared < MOST_COMPARED:
             near += get_close_matches(key, keys, CLOSEST)

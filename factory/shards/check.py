@@ -15,11 +15,10 @@ from PIL import Image
 
 from actors.batch import METRICS
 from actors.errors import OutputError
-from factory.care.parts import digest_at
+from factory.care.parts import digest_at, identity_of
 from factory.identity import Identity, read_identity
 from factory.manifest import PATH as MANIFEST
 from factory.manifest import done_shards, manifest, progress, read_sidecars
-from factory.plan import PATH as PLAN
 from factory.plan import Plan, read_plan, shard_name
 from factory.shards.records import (
     INDEX_SCHEMA,
@@ -108,12 +107,11 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
         OutputError: plan or identity are missing or damaged, so that there is nothing to compare with.
         BuildError: there is no such cluster, or its workers cannot read the output.
     """
-    identity, plan_sha256 = read_identity(storage)
     plan = read_plan(storage)
+    identity = identity_of(storage, plan)
     done = done_shards(storage)
     problems = list(_strays(storage, plan, done))
-    if _sha256(storage, PLAN) != plan_sha256:
-        problems.append(Problem(PLAN, "it is not the plan that the output was begun with (sha256 differs)"))
+    problems += _check_plans(storage, plan)
     numbers = [number for number in range(plan.shards) if number in done]
     if address is None:
         checked = read_ahead(lambda number: check_shard(storage, plan, identity, number), numbers, THREADS)
@@ -294,6 +292,13 @@ def _check_json(key: str, row: Mapping[str, object], data: bytes, digest: str) -
     for name in ("seed", "inversion_steps"):
         if about[name] != row[name]:
             yield f"json has the {name} {about[name]}, the index {row[name]}"
+
+
+def _check_plans(storage: Storage, plan: Plan) -> Iterator[Problem]:
+    for version in plan.versions:
+        _, planned = read_identity(storage, version.number)
+        if _sha256(storage, version.path) != planned:
+            yield Problem(version.path, "it is not the plan that was built upon (sha256 differs)")
 
 
 def _check_manifest(storage: Storage, plan: Plan, identity: Identity) -> Iterator[Problem]:

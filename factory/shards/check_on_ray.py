@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.errors import BuildError, FlawforgeError
-from factory.identity import read_identity
+from factory.care.parts import identity_of
 from factory.pipeline import connect
 from factory.plan import read_plan
 from factory.shards.check import ShardVerdict, check_shard
@@ -41,8 +41,8 @@ def check_shards(url: str, numbers: Sequence[int], address: str) -> Iterator[Sha
 
 def _check(url: str, number: int) -> ShardVerdict:
     storage = Storage(url)
-    identity, _ = read_identity(storage)
-    return check_shard(storage, read_plan(storage), identity, number)
+    plan = read_plan(storage)
+    return check_shard(storage, plan, identity_of(storage, plan), number)
 
 
 def _result(under_way: ray.ObjectRef[ShardVerdict], url: str) -> ShardVerdict:

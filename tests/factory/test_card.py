@@ -19,7 +19,7 @@ from factory.storage import Storage
 from tests.factory.care.outputs import by_hand, recipe, sample
 
 TOTAL = Progress(
-    planned=100, accepted=30, rejected=10, unverified=0, shards=10, done=4,
+    planned=100, retried=0, accepted=30, rejected=10, unverified=0, shards=10, done=4,
     reasons={"unchanged": 10}, skipped={}, unet_rows=4000, seconds={},
 )  # fmt: skip
 

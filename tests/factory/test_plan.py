@@ -65,7 +65,7 @@ def test_a_key_that_is_there_twice_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_equal_hashes_of_other_keys_are_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plan, "_hash", lambda key: len(key))
+    monkeypatch.setattr(plan, "hash_of", lambda key: len(key))
     assert drawn(tmp_path, 200, 16).items == 200
 
 
@@ -100,4 +100,4 @@ def test_rows_in_another_order_are_noticed(tmp_path: Path):
 def test_the_note_of_a_plan_is_json(tmp_path: Path):
     drawn(tmp_path, 3, 2)
     note = pq.read_metadata(tmp_path / plan.PATH).metadata[b"flawforge"]
-    assert json.loads(note) == {"runs": [[2, 1], [1, 1]], "skipped": {}}
+    assert json.loads(note) == {"runs": [[2, 1], [1, 1]], "skipped": {}, "first": 0, "retries": False}

@@ -20,7 +20,7 @@ from factory.shards.records import FileRecord, Sidecar
 from factory.storage import Storage
 
 THERE = Progress(
-    planned=100, accepted=30, rejected=10, unverified=0, shards=10, done=4,
+    planned=100, retried=0, accepted=30, rejected=10, unverified=0, shards=10, done=4,
     reasons={"unchanged": 10}, skipped={"md": 2}, unet_rows=4000, seconds={"load": 1.0},
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from actors.errors import ModelError, OutputError, SourceError
 from eval.gallery import write_gallery
-from factory.build import build
+from factory.build import Mode, build
 from factory.identity import read_identity
 from factory.manifest import done_shards
 from factory.recipe import parse_recipe
@@ -98,13 +98,13 @@ def test_another_pool_size_is_not_refused(built, small):
     assert total.complete and content_of(built) == before
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_stranger_s_folder_is_left_alone(tmp_path, small, overwrite):
+@pytest.mark.parametrize("mode", Mode)
+def test_a_stranger_s_folder_is_left_alone(tmp_path, small, mode):
     stranger = tmp_path / "pictures"
     (stranger / "stats").mkdir(parents=True)
     (stranger / "README.md").write_text("keep me")
     with pytest.raises(OutputError, match="no data set of ours; nothing was changed"):
-        build(small(), str(stranger), overwrite=overwrite)
+        build(small(), str(stranger), mode=mode)
     assert sorted(path.name for path in stranger.iterdir()) == ["README.md", "stats"]
     assert (stranger / "README.md").read_text() == "keep me"
 
@@ -120,7 +120,7 @@ def test_overwriting_with_a_source_that_is_not_there_destroys_nothing(built, tmp
         "typo.yaml",
     )
     with pytest.raises(SourceError, match="nowhere"):
-        build(recipe, str(built), overwrite=True)
+        build(recipe, str(built), mode=Mode.OVERWRITE)
     assert content_of(built) == before
     with pytest.raises(SourceError, match="nowhere"):
         build(recipe, str(tmp_path / "fresh"))

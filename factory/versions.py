@@ -1,0 +1,118 @@
+"""Versions of a plan: what extends an output that is there already.
+
+A version has a plan, a recipe and an identity of its own, in `versions/`, and its shards follow on those before.
+Nothing that is there is touched. The identity is written last: until then the version does not exist.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from factory.care.parts import recipe_path
+from factory.identity import Identity, claim, read_identity
+from factory.plan import PATH, Plan, Version, draw_plan, hash_of, plan_path, read_plan
+from factory.recipe import Recipe, dump
+from factory.sources.reference import Reference
+from factory.storage import Storage
+
+_AT_ONCE = 4096
+
+
+def begin(
+    storage: Storage,
+    recipe: Recipe,
+    identity: Identity,
+    references: Iterable[Reference],
+    skipped: Mapping[str, int],
+    *,
+    clear: Sequence[str] = (),
+) -> Version:
+    """Begins an output: draws the first version of its plan.
+
+    Args:
+        references: the items. They are listed to the end before anything is touched, so that a mistyped source neither
+            destroys a data set nor ties the folder to the mistake.
+        skipped: read after that; see `factory.plan.draw_plan`.
+        clear: paths that are removed then.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, PATH)
+        sha256 = draw_plan(references, recipe.output.samples_per_shard, skipped, drawn)
+        for path in clear:
+            storage.remove(path)
+        _add(storage, recipe, identity, drawn, sha256, 1)
+    return read_plan(storage).versions[0]
+
+
+def append(
+    storage: Storage,
+    recipe: Recipe,
+    identity: Identity,
+    references: Iterable[Reference],
+    skipped: Mapping[str, int],
+    *,
+    retries: bool = False,
+) -> Version:
+    """Adds a version to the plan of an output.
+
+    Args:
+        references: the items, under keys that no version has, or where `retries` is set, rejected ones of earlier
+            versions under their old keys.
+        skipped: as in `begin`.
+        retries: see `factory.plan.Version`.
+
+    Raises:
+        NoItemsError: there are no items; nothing was changed.
+        OutputError: another run has added a version in the meantime.
+    """
+    plan = read_plan(storage)
+    number = len(plan.versions) + 1
+    per_shard = recipe.output.samples_per_shard
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, PATH)
+        sha256 = draw_plan(references, per_shard, skipped, drawn, first=plan.shards, retries=retries)
+        _add(storage, recipe, identity, drawn, sha256, number)
+    return read_plan(storage).versions[-1]
+
+
+def versions_of(storage: Storage, plan: Plan, identity: Identity) -> list[Version]:
+    """The versions that were made, or are being made, by this very identity."""
+    return [
+        version
+        for version in plan.versions
+        if read_identity(storage, version.number)[0].digest == identity.digest
+    ]
+
+
+def unplanned(plan: Plan, references: Iterable[Reference]) -> Iterator[Reference]:
+    """Those of the items whose keys no version has. 8 bytes of every planned key are in memory."""
+    hashes = [
+        np.array([hash_of(key) for key in keys], dtype=np.uint64)
+        for version in plan.versions
+        for _, keys in plan.keys(version)
+    ]
+    known = np.sort(np.concatenate(hashes))
+    stream = iter(references)
+    while batch := list(islice(stream, _AT_ONCE)):
+        wanted = np.array([hash_of(item.key) for item in batch], dtype=np.uint64)
+        places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        yield from (item for item, there in zip(batch, known[places] == wanted, strict=True) if not there)
+
+
+def renamed(references: Iterable[Reference], version: int) -> Iterator[Reference]:
+    """The items under keys of their own: `KEY-v2` in version 2."""
+    return (replace(item, key=f"{item.key}-v{version}") for item in references)
+
+
+def _add(
+    storage: Storage, recipe: Recipe, identity: Identity, drawn: Path, sha256: str, version: int
+) -> None:
+    storage.upload(plan_path(version), drawn)
+    storage.replace(recipe_path(version), dump(recipe).encode())
+    claim(storage, identity, sha256, version)

@@ -1,0 +1,36 @@
+"""What every command that runs the pipeline shows and says while it does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypedDict
+
+from rich.console import Console
+
+
+class Told(TypedDict):
+    """What a run calls; see `factory.build.build`."""
+
+    show: Callable[..., None]
+    tell: Callable[[str], None]
+
+
+@contextmanager
+def watched(screen: Console) -> Iterator[Told]:
+    """Shows progress on a screen. Ctrl-C and SIGTERM end the program with 130 and 143, and a sentence."""
+    from factory.interruption import Terminated
+    from factory.monitor import monitor
+
+    try:
+        with monitor(screen) as view:
+            yield Told(
+                show=view.show,
+                tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
+            )
+    except KeyboardInterrupt as stop:
+        by, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
+        words = f"stopped by {by}; what is published stays, and the same command goes on from there"
+        print(f"flawforge: {words}", file=sys.stderr)
+        sys.exit(code)
