@@ -13,8 +13,13 @@ from actors.errors import Reject
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST_PIXELS = 64_000_000
+MOST_SCANS = 100
+"""Of a JPEG. Progressive ones have about 10, each goes over all pixels, and one of 20 bytes may take a second."""
 
 _BEGINNING = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP", re.DOTALL)
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+"""Of a JPEG, followed by a length; not those that stand alone, nor an escaped 255 in the pixels."""
+
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,7 +44,7 @@ def decode_image(data: bytes, *, largest_pixels: int = LARGEST_PIXELS) -> Image.
         largest_pixels: width times height above which the file is not decoded.
 
     Raises:
-        Reject: `empty`, `not_an_image`, `too_many_pixels`, `animated` or `damaged`.
+        Reject: `empty`, `not_an_image`, `too_many_pixels`, `too_many_scans`, `animated` or `damaged`.
         MemoryError: the machine's fault, not the item's.
     """
     image = _open(data, largest_pixels)
@@ -53,6 +58,8 @@ def decode_image(data: bytes, *, largest_pixels: int = LARGEST_PIXELS) -> Image.
     is_photo = image.format == "MPO"  # a phone's JPEG; its further frames are depth or brightness maps
     if frames > 1 and not is_photo:
         raise Reject("animated", f"the file holds {frames} frames; a single picture is wanted")
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(data)
     try:
         image.load()
         picture = _to_rgb(_upright(image))
@@ -117,6 +124,17 @@ def _open(data: bytes, largest_pixels: int) -> Image.Image:
         raise
     except Exception as error:  # Pillow's header parsers raise many kinds on damaged files.
         raise Reject("damaged", f"the image header cannot be read: {_told(error)}") from None
+
+
+def _check_scans(data: bytes) -> None:
+    """Counts the scans of a JPEG's first picture; what lies in other segments, such as a thumbnail, is left out."""
+    place = scans = 0
+    while (found := _MARKER.search(data, place)) and found[1] != b"\xd9":
+        scans += found[1] == b"\xda"
+        if scans > MOST_SCANS:
+            detail = f"the JPEG has more than {MOST_SCANS} scans; decoding would take for ever"
+            raise Reject("too_many_scans", detail)
+        place = found.start() + 2 + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
 
 
 def _upright(image: Image.Image) -> Image.Image:

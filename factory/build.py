@@ -22,6 +22,8 @@ from factory.manifest import Progress, done_shards, progress, read_sidecars
 from factory.plan import PATH as PLAN
 from factory.plan import VERSIONS, NoItemsError, Version, read_plan
 from factory.recipe import Recipe, dump
+from factory.run_log import FOLDER as RUNS
+from factory.run_record import RunRecord
 from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 OURS = (
     ATTEMPTS,
+    RUNS,
     "stats",
     MANIFEST,
     CARD,
@@ -127,21 +130,26 @@ def make(
     for version in versions:
         storage.replace(recipe_path(version.number), dump(recipe).encode())
     plan = read_plan(storage)
-    tally = Tally(progress(plan, read_sidecars(storage)))
-    show(tally)
     planned = [number for version in versions for number in version.shards]
-    try:
-        for number in _missing(recipe, storage, planned, identity, address, order):
-            lock.check()
-            tally.add(read_sidecar(storage, number))
-            show(tally)
-    except KeyboardInterrupt:
-        # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
-        with contextlib.suppress(OutputError):
-            storage.remove(ATTEMPTS)
-        raise
-    storage.remove(ATTEMPTS)
-    total = rebuild(storage)
+    sidecars = read_sidecars(storage)
+    tally = Tally(progress(plan, sidecars), recipe.execution)
+    show(tally)
+    missing = len(set(planned) - sidecars.keys())
+    with RunRecord(
+        storage.url, lock.holder, recipe.name, identity, tally, missing=missing, address=address
+    ) as record:
+        try:
+            for number in _missing(recipe, storage, planned, identity, address, order, record):
+                lock.check()
+                record.published(read_sidecar(storage, number))
+                show(tally)
+        except KeyboardInterrupt:
+            # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
+            with contextlib.suppress(OutputError):
+                storage.remove(ATTEMPTS)
+            raise
+        storage.remove(ATTEMPTS)
+        total = rebuild(storage)
     if not total.complete:
         tell(
             f"{total.shards - total.done} shards of other versions are not made yet: build with their recipes, too "
@@ -200,6 +208,7 @@ def _missing(
     identity: Identity,
     address: str,
     order: Callable[[list[int]], list[int]],
+    record: RunRecord,
 ) -> Iterator[int]:
     """Runs the pipeline over the planned shards without a sidecar; yields published shards.
 
@@ -213,7 +222,8 @@ def _missing(
 
         connect(address)
         # A Ray of our own on this machine does not grow.
-        check_resources(recipe, patience=0 if address == "local" else recipe.execution.patience)
+        resources = check_resources(recipe, patience=0 if address == "local" else recipe.execution.patience)
+        record.resources(resources, grows=address != "local")
         trouble = BuildError(
             f"Ray ended a pass over {len(missing)} shards without an error and without all of them"
         )
@@ -228,4 +238,5 @@ def _missing(
         fruitless = 0 if made else fruitless + 1
         if fruitless == recipe.execution.passes:
             raise trouble
+        record.trouble(trouble)
         log.warning("going on with what is missing after: %s", trouble)

@@ -45,6 +45,8 @@ class Identity:
         models = {"corruption": fingerprint(recipe.corruption.model, recipe.corruption.revision)}
         if recipe.regions.checkpoint is not None:
             models["regions"] = fingerprint(recipe.regions.checkpoint, recipe.regions.revision)
+        if recipe.selection.detector is not None:
+            models["detector"] = fingerprint(recipe.selection.detector, recipe.selection.detector_revision)
         versions = {"flawforge": _our_version(), **{name: version(name) for name in PACKAGES}}
         return cls(content(recipe), models, versions, devices_of(recipe))
 
@@ -63,8 +65,10 @@ class Identity:
 
 
 def devices_of(recipe: Recipe) -> dict[str, str]:
-    """Where the recipe computes corruption and regions: on `cuda` or on the `cpu`."""
+    """Where the recipe computes corruption, regions, and detection if there is any: on `cuda` or on the `cpu`."""
     stages = {"corruption": recipe.execution.corrupt, "regions": recipe.execution.select}
+    if recipe.selection.detector is not None:
+        stages["detector"] = recipe.execution.select
     return {role: "cuda" if stage.gpus else "cpu" for role, stage in stages.items()}
 
 

@@ -88,7 +88,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         if not self.storage.publish(PATH, _document(self.holder)):
-            self._wrest(_holder(self.storage))
+            self._wrest(read_holder(self.storage))
         self._heart.start()
         return self
 
@@ -111,7 +111,7 @@ class Lock:
                 f"{self.storage.url} is locked by {other}; watching for {PATIENCE:.0f} seconds whether it lives"
             )
             end = time.monotonic() + PATIENCE
-            while time.monotonic() < end and (now := _holder(self.storage)) is not None:
+            while time.monotonic() < end and (now := read_holder(self.storage)) is not None:
                 if now != other:
                     raise OutputError(
                         f"{self.storage.url}: another run is at work there ({now}); wait for it or stop it, or take "
@@ -125,7 +125,7 @@ class Lock:
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT):
             try:
-                there = _holder(self.storage)
+                there = read_holder(self.storage)
                 if there is not None and there.run != self.holder.run:
                     self._lost = there
                     return
@@ -137,7 +137,7 @@ class Lock:
                 log.warning("no heartbeat: %s", error)
 
 
-def _holder(storage: Storage) -> Holder | None:
+def read_holder(storage: Storage) -> Holder | None:
     """Who holds the lock; None where nobody does, or where it cannot be understood."""
     try:
         document: dict[str, Any] = json.loads(storage.read(PATH))

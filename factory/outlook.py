@@ -88,10 +88,13 @@ def _inversion_rows(corruption: Corruption) -> int:
 
 def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
     regions = recipe.regions.checkpoint or "the source's masks"
-    corruption = recipe.corruption
+    corruption, selection = recipe.corruption, recipe.selection
+    checked = ""
+    if selection.largest_artifact_area is not None:
+        checked = f"at most {selection.largest_artifact_area:.2%} artifacts by {selection.detector}, then "
     what = {
         "load": f"{recipe.source.kind}, decode, {recipe.source.size} x {recipe.source.size} pixels",
-        "select": f"regions from {regions}",
+        "select": f"{checked}regions from {regions}",
         "corrupt": f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then verify",
         "write": f"shards of {recipe.output.samples_per_shard}",
     }

@@ -40,7 +40,7 @@ def connect(address: str) -> None:
         raise BuildError(f"no Ray cluster answers at {address!r}: {error}") from error
 
 
-def check_resources(recipe: Recipe, patience: float = 0.0) -> None:
+def check_resources(recipe: Recipe, patience: float = 0.0) -> dict[str, float]:
     """Raises BuildError when the smallest pools together ask for more than the cluster has.
 
     Ray itself would wait for ever, with a warning after a minute.
@@ -48,6 +48,9 @@ def check_resources(recipe: Recipe, patience: float = 0.0) -> None:
     Args:
         recipe: what is to be run.
         patience: seconds that a cluster may take to grow. Its autoscaler, if it has one, is asked for the pools.
+
+    Returns:
+        What the cluster has, as Ray names it: `CPU`, `GPU`, `memory` and others.
     """
     stages = _stages(recipe)
     deadline = time.monotonic() + patience
@@ -65,6 +68,7 @@ def check_resources(recipe: Recipe, patience: float = 0.0) -> None:
             request_resources(bundles=[])
     if lack:
         raise BuildError(lack)
+    return dict(ray.cluster_resources())
 
 
 def _lack(stages: Mapping[str, Stage]) -> str:
@@ -107,8 +111,9 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
         warnings.simplefilter("ignore", RayDeprecationWarning)
         written = _pipeline(recipe, url, digest, todo)
     try:
-        for row in written.iter_rows():
-            yield int(row["shard"])
+        # Without any prefetch: otherwise a shard is told only when the next one is there.
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+            yield from batch["shard"].to_pylist()
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, FlawforgeError):

@@ -21,16 +21,15 @@ from factory.recipe_corruption import Corruption, Inversion
 from factory.recipe_errors import Mistake, mistakes_of, not_allowed, report
 from factory.recipe_sections import (
     Execution,
-    Fields,
     Limits,
     Output,
     Regions,
     Section,
     Selection,
-    Source,
     Stage,
     Verify,
 )
+from factory.recipe_source import Fields, Filter, Source
 from factory.recipe_text import RecipeText, read_file
 
 __all__ = [
@@ -38,6 +37,7 @@ __all__ = [
     "Corruption",
     "Execution",
     "Fields",
+    "Filter",
     "Inversion",
     "Limits",
     "Output",

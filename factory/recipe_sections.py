@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from factory.recipe_errors import not_allowed
 
-Part = Literal["face", "hand", "letter"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Inside = Annotated[float, Field(gt=0, lt=1)]
-
-_EXTENSION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_EXTENSION_WORDS = "an extension without its leading dot, such as png or image.png"
 
 
 class Section(BaseModel):
@@ -29,87 +24,35 @@ class Section(BaseModel):
     )
 
 
-class Fields(Section):
-    """Which files of an item are what: members of a WebDataset sample, or files of one stem in a folder."""
-
-    image: list[str] = Field(
-        default=["png", "jpg", "jpeg", "webp"],
-        description="extensions of the image; the first that a sample has",
-    )
-    mask: str | None = Field(default=None, description="extension of the region's mask, white inside")
-    caption: str | None = Field(default=None, description="EXT of a text member, or json:FIELD")
-
-    @field_validator("image")
-    @classmethod
-    def _extensions(cls, value: list[str]) -> list[str]:
-        if not value or not all(_EXTENSION.fullmatch(item) for item in value):
-            raise not_allowed(f"a list of one or more, each {_EXTENSION_WORDS}")
-        return value
-
-    @field_validator("mask")
-    @classmethod
-    def _mask_is_no_image(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and not _EXTENSION.fullmatch(value):
-            raise not_allowed(f"{_EXTENSION_WORDS}, or null")
-        if value is not None and value in info.data.get("image", ()):
-            raise not_allowed("an extension that is not among those of fields.image, or null")
-        return value
-
-    @field_validator("caption")
-    @classmethod
-    def _member_or_field(cls, value: str | None) -> str | None:
-        member, _, name = (value or "").partition(":")
-        right = member == "json" and name if ":" in (value or "") else _EXTENSION.fullmatch(member)
-        if value is not None and not right:
-            raise not_allowed("EXT such as txt, json:FIELD such as json:prompt, or null")
-        return value
-
-
-class Source(Section):
-    """Where the clean images come from."""
-
-    kind: Literal["tinytown", "images", "webdataset"] = Field(
-        description="the embedded world, image files, or WebDataset tars"
-    )
-    urls: list[str] = Field(default=[], description="fsspec URLs or paths; globs, brace ranges")
-    fields: Fields = Field(default=Fields(), description="which files of an item are what")
-    limit: int | None = Field(default=None, ge=1, description="take only so many items")
-    first_seed: int = Field(default=0, ge=0, description="seed of tinytown's first scene")
-    size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
-    parts: list[Part] = Field(
-        default=list(get_args(Part)),
-        description="parts that tinytown makes regions of; none takes every scene",
-    )
-
-    @field_validator("urls")
-    @classmethod
-    def _urls_of_files(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        kind = info.data.get("kind")
-        if kind == "tinytown" and value:
-            raise not_allowed("nothing, since source.kind is tinytown")
-        if kind in ("images", "webdataset") and not (value and all(url.strip() for url in value)):
-            raise not_allowed(f"a list of one or more URLs or paths, since source.kind is {kind}")
-        return value
-
-    @field_validator("fields", "first_seed", "parts")
-    @classmethod
-    def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
-        """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
-        owners = ("images", "webdataset") if info.field_name == "fields" else ("tinytown",)
-        kind = info.data.get("kind", owners[0])
-        if kind not in owners and value != cls.model_fields[str(info.field_name)].default:
-            raise not_allowed(f"nothing but the default, unless source.kind is {' or '.join(owners)}")
-        if info.field_name == "parts" and len(set(value)) < len(value):
-            raise not_allowed(f"a list of {', '.join(get_args(Part))}, each at most once")
-        return value
-
-
 class Selection(Section):
     """Which images are fit to be worked on."""
 
     smallest_side: int = Field(default=64, ge=1, description="pixels that the shorter side must have")
     largest_aspect: float = Field(default=3.0, ge=1, description="longer side over shorter side")
     largest_pixels: int = Field(default=64_000_000, ge=1, description="width times height, before decoding")
+    largest_artifact_area: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the image in which the detector may see artifacts already",
+    )
+    detector: str | None = Field(default=None, description="folder or hub id of the detector")
+    detector_revision: str | None = Field(default=None, description="commit or tag on the hub")
+    detector_threshold: Inside = Field(
+        default=0.5, description="probability from which a pixel is an artifact already"
+    )
+
+    @field_validator("detector", "detector_revision", "detector_threshold")
+    @classmethod
+    def _only_with_an_area(cls, value: Any, info: ValidationInfo) -> Any:
+        if "largest_artifact_area" not in info.data:
+            return value
+        asked = info.data["largest_artifact_area"] is not None
+        if asked and info.field_name == "detector" and not value:
+            raise not_allowed("a folder or hub id, since selection.largest_artifact_area is set")
+        if not asked and value != cls.model_fields[str(info.field_name)].default:
+            raise not_allowed("nothing but the default, unless selection.largest_artifact_area is set")
+        return value
 
 
 class Regions(Section):
@@ -121,7 +64,7 @@ class Regions(Section):
     threshold: Inside = Field(default=0.5, description="probability from which a pixel is in the region")
     smallest_area: Share = Field(default=0.001, description="share of the image that a region must cover")
     largest_area: Share = Field(default=0.5, description="share of the image that a region may cover")
-    batch_size: int = Field(default=8, ge=1, description="images in one step of the segmenter")
+    batch_size: int = Field(default=8, ge=1, description="images in one step of a segmenter or detector")
 
     @field_validator("checkpoint", "revision")
     @classmethod

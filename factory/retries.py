@@ -53,6 +53,8 @@ _TRANSPORT_ERRORS = {
     "HTTPClientError of botocore",
     "RequestException of requests",
     "ResponseParserError of botocore",
+    "TransportError of httpx",
+    "TransportError of httpx2",
 }
 """By name: which of these packages is there depends on the stores that a user has."""
 

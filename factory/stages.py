@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,12 +16,16 @@ from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
 from factory.attempts import Attempts
 from factory.identity import devices_of
+from factory.metrics import Meter
 from factory.plan import read_plan
 from factory.recipe import Recipe
 from factory.schema import ShardOfSamples, from_table, to_table
 from factory.shards.writer import Provenance, write_shard
 from factory.sources import Reference, Source, open_source
 from factory.storage import Storage
+
+if TYPE_CHECKING:
+    from actors.segmenter import Segmenter
 
 Work = Callable[[list[Sample]], list[Sample]]
 
@@ -35,12 +40,15 @@ class Load:
         self.plan = read_plan(storage)
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
         self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
+        self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         began = time.monotonic()
         number = table["shard"][0].as_py()
         samples = self.attempts(number, self.plan.shard(number))
-        return to_table(ShardOfSamples(number, samples, {self.name: time.monotonic() - began}))
+        seconds = time.monotonic() - began
+        self.meter.worked(_outcomes(samples), seconds)
+        return to_table(ShardOfSamples(number, samples, {self.name: seconds}))
 
     def _set_aside(self, reference: Reference, why: Reject) -> Sample:
         sample = Sample(reference.key, reference.url, reference.caption)
@@ -61,14 +69,18 @@ class _Work(ABC):
         self.recipe = recipe
         self.work: Work | None = None
         self.attempts = Attempts(Storage(url), self.name, self._work, self._set_aside)
+        self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self.work is None:
             self.work = self.make()
         shard = from_table(table)
+        rejected, rows = _rejected(shard.samples), _unet_rows(shard.samples)
         began = time.monotonic()
         shard.samples = self.attempts(shard.number, shard.samples)
         shard.seconds[self.name] = time.monotonic() - began
+        self.meter.worked(_outcomes(shard.samples, before=rejected), shard.seconds[self.name])
+        self.meter.evaluated(_unet_rows(shard.samples) - rows)
         return to_table(shard)
 
     @abstractmethod
@@ -106,17 +118,25 @@ class Corrupt(_Work):
 class Write:
     """Publishes a shard and returns its number."""
 
+    name = "write"
+
     def __init__(self, recipe: Recipe, url: str, digest: str) -> None:
         self.storage = Storage(url)
         self.plan = read_plan(self.storage)
         self.how = provenance(recipe, digest)
         self.original = recipe.output.original
+        self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        began = time.monotonic()
         shard = from_table(table)
         planned = self.plan.size(shard.number)
         assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
-        write_shard(self.storage, shard, self.how, original=self.original)
+        sidecar = write_shard(self.storage, shard, self.how, original=self.original)
+        self.meter.worked(
+            {"accepted": sidecar.accepted, "rejected": sidecar.rejected}, time.monotonic() - began
+        )
+        self.meter.wrote(sidecar)
         return pa.table({"shard": [shard.number]})
 
 
@@ -144,26 +164,41 @@ def image_selector(recipe: Recipe) -> ImageSelector:
 
 
 def region_selector(recipe: Recipe) -> Work:
-    """Loads the segmenter where the recipe names one; torch is imported only then."""
+    """Leaves out what has artifacts already, where the recipe asks for it, and finds the regions of the rest.
+
+    Loads the segmenters that the recipe names; torch is imported only then.
+    """
+    from actors.artifact_filter import ArtifactFilter
     from actors.region_selector import RegionSelector
 
-    regions = recipe.regions
+    regions, selection = recipe.regions, recipe.selection
     scores = None
     if regions.checkpoint is not None:
-        from actors.arithmetic import fix_arithmetic
-        from actors.segmenter import Segmenter
-
-        fix_arithmetic(recipe.corruption.threads)
-        device = devices_of(recipe)["regions"]
-        scores = Segmenter(
-            regions.checkpoint, revision=regions.revision, batch_size=regions.batch_size, device=device
-        )
-    return RegionSelector(
+        scores = segmenter(recipe, "regions", regions.checkpoint, regions.revision)
+    select = RegionSelector(
         scores=scores,
         threshold=regions.threshold,
         smallest_area=regions.smallest_area,
         largest_area=regions.largest_area,
     )
+    if selection.detector is None or selection.largest_artifact_area is None:
+        return select
+    leave_out = ArtifactFilter(
+        scores=segmenter(recipe, "detector", selection.detector, selection.detector_revision),
+        threshold=selection.detector_threshold,
+        largest_area=selection.largest_artifact_area,
+    )
+    return lambda samples: select(leave_out(samples))
+
+
+def segmenter(recipe: Recipe, role: str, checkpoint: str, revision: str | None) -> Segmenter:
+    """Loads a segmenter onto the device of its role."""
+    from actors.arithmetic import fix_arithmetic
+    from actors.segmenter import Segmenter
+
+    fix_arithmetic(recipe.corruption.threads)
+    device = devices_of(recipe)[role]
+    return Segmenter(checkpoint, revision=revision, batch_size=recipe.regions.batch_size, device=device)
 
 
 def corruptor(recipe: Recipe) -> Work:
@@ -206,6 +241,20 @@ def corruptor(recipe: Recipe) -> Work:
             keep_failures=verify.on_failure == "keep",
         ),
     )
+
+
+def _rejected(samples: Sequence[Sample]) -> int:
+    return sum(sample.rejected for sample in samples)
+
+
+def _unet_rows(samples: Sequence[Sample]) -> int:
+    return sum(sample.unet_rows for sample in samples)
+
+
+def _outcomes(samples: Sequence[Sample], before: int = 0) -> dict[str, int]:
+    """Items that a stage passed and rejected; `before`: how many came rejected already."""
+    rejected = _rejected(samples)
+    return {"passed": len(samples) - rejected, "rejected": rejected - before}
 
 
 def provenance(recipe: Recipe, digest: str) -> Provenance:

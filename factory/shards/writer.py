@@ -39,8 +39,8 @@ class Provenance:
     inference_steps: int
 
 
-def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> None:
-    """Publishes `shards/N.tar` (unless everything was rejected), `index/N.parquet` and `stats/N.json`.
+def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> Sidecar:
+    """Publishes `shards/N.tar` (unless everything was rejected), `index/N.parquet` and `stats/N.json`, its sidecar.
 
     Args:
         original: whether each sample carries its clean image as `KEY.original.png`.
@@ -66,6 +66,7 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         _put(storage, shard.number, tar_path(shard.number), tar)
     _put(storage, shard.number, index_path(shard.number), index)
     storage.publish(stats_path(shard.number), sidecar.model_dump_json().encode())
+    return sidecar
 
 
 def tar_bytes(samples: list[Sample], how: Provenance, *, original: bool) -> bytes:

@@ -1,9 +1,11 @@
-"""Where clean images come from: the embedded world, image files, or WebDataset tars."""
+"""Where clean images come from: the embedded world, image files, WebDataset tars, or Parquet files."""
 
 from __future__ import annotations
 
-from factory.recipe_sections import Source as SourceRecipe
+from factory.recipe_source import Source as SourceRecipe
+from factory.sources.choice import Choice
 from factory.sources.images import ImagesSource
+from factory.sources.parquet import ParquetSource
 from factory.sources.reference import Raw, Reference, Source
 from factory.sources.tinytown import TinytownSource
 from factory.sources.webdataset import WebDatasetSource
@@ -18,19 +20,17 @@ def open_source(recipe: SourceRecipe, seed: int) -> Source:
         recipe: its section `source`.
         seed: the recipe's.
     """
-    if recipe.kind == "tinytown":
-        return TinytownSource(
-            first_seed=recipe.first_seed, limit=recipe.limit, parts=recipe.parts, run_seed=seed
-        )
-    fields = recipe.fields
-    if recipe.kind == "images":
-        return ImagesSource(
-            recipe.urls,
-            extensions=fields.image,
-            mask=fields.mask,
-            caption=fields.caption,
-            limit=recipe.limit,
-        )
-    return WebDatasetSource(
-        recipe.urls, image=fields.image, mask=fields.mask, caption=fields.caption, limit=recipe.limit
-    )
+    urls, fields = recipe.urls, recipe.fields
+    mask, caption = fields.mask, fields.caption
+    choice = Choice(seed, recipe.share, tuple(recipe.filters), recipe.limit)
+    match recipe.kind:
+        case "tinytown":
+            return TinytownSource(
+                first_seed=recipe.first_seed, choice=choice, parts=recipe.parts, run_seed=seed
+            )
+        case "images":
+            return ImagesSource(urls, extensions=fields.image, mask=mask, caption=caption, choice=choice)
+        case "webdataset":
+            return WebDatasetSource(urls, image=fields.image, mask=mask, caption=caption, choice=choice)
+        case "parquet":
+            return ParquetSource(urls, image=fields.image, mask=mask, caption=caption, choice=choice)

@@ -54,7 +54,7 @@ class CaptionField:
         if not isinstance(document, dict):
             raise Reject("bad_caption", f"{where} holds a JSON {type(document).__name__}, not an object")
         if self.field not in document:
-            fields = ", ".join(map(repr, list(document)[:12])) or "none"
+            fields = ", ".join(repr(name[:60]) for name in list(document)[:12]) or "none"
             raise Reject("bad_caption", f"{where} has no field {self.field!r}; its fields are: {fields}")
         value = document[self.field]
         if value is not None and not isinstance(value, str):

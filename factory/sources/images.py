@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from functools import partial
 
 from actors.errors import Reject
 from factory.sources import store
 from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
+from factory.sources.choice import EVERYTHING, Candidate, Choice
+from factory.sources.filters import LARGEST_DOCUMENT, fields_of, too_large
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
 from factory.sources.reference import Raw, Reference, key_for
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 
+_METADATA = "json"
+_DOCUMENTS_AT_ONCE = 16
 _READS_AT_ONCE = 8
 
 
@@ -25,7 +29,7 @@ class ImagesSource:
         extensions: of images, without the leading dot, in any case.
         mask: extension of masks: `mask.png` is `STEM.mask.png` beside `STEM.jpg`. None where there are none.
         caption: extension of captions' files, or `json:FIELD`. None where there are none.
-        limit: takes only so many items, the first ones.
+        choice: which of the items are taken; filters look at the fields of `STEM.json` beside the image.
     """
 
     def __init__(
@@ -35,26 +39,41 @@ class ImagesSource:
         extensions: Sequence[str] = EXTENSIONS,
         mask: str | None = None,
         caption: str | None = None,
-        limit: int | None = None,
+        choice: Choice = EVERYTHING,
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self._urls = list(urls)
         self._extensions = [extension.lower() for extension in extensions]
         self._mask = mask
         self._caption = CaptionField.parse(caption)
-        self._limit = limit
+        self._choice = choice
 
     def list(self) -> Iterator[Reference]:
         """Streams the files; see `Source.list`."""
         self.skipped.clear()
-        kinds = ", ".join(f".{extension}" for extension in self._extensions)
-        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over)
-        for found in islice(find(self._urls, wanted, self.skipped), self._limit):
-            yield self._reference(found)
+        yield from self._choice(self._candidates(), self.skipped, at_once=_DOCUMENTS_AT_ONCE)
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
         """Streams the files' bytes; see `Source.read`."""
         return store.read_ahead(self._read, references, _READS_AT_ONCE)
+
+    def _candidates(self) -> Iterator[Candidate]:
+        kinds = ", ".join(f".{extension}" for extension in self._extensions)
+        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over)
+        for found in find(self._urls, wanted, self.skipped):
+            yield Candidate(self._reference(found), partial(self._fields, found))
+
+    def _fields(self, found: Found) -> Mapping[str, object] | Reject:
+        info = found.beside(f"{self._stem(found.name)}.{_METADATA}")
+        if info is None or info["type"] != "file":
+            return {}
+        if (info.get("size") or 0) > LARGEST_DOCUMENT:
+            return too_large()
+        files, _ = store.open_store(found.url)
+        try:
+            return fields_of(store.read_file(files, info))
+        except FileNotFoundError:
+            return {}
 
     def _passes_over(self, name: str) -> str | None:
         if self._mask and extension_of(name, [self._mask.lower()]):
@@ -63,6 +82,8 @@ class ImagesSource:
             return None
         if self._caption and extension_of(name, [self._caption.extension]):
             return "caption"
+        if self._choice.filters and extension_of(name, [_METADATA]):
+            return "metadata"
         return extension_reason(name)
 
     def _reference(self, found: Found) -> Reference:
@@ -83,7 +104,7 @@ class ImagesSource:
         parts = {"image": image}
         for part, extension in extensions.items():
             info = beside(f"{self._stem(name)}.{extension}") if extension else None
-            if info is not None:
+            if info is not None and info["type"] == "file":  # whoever reads a pipe waits for ever
                 parts[part] = info
         return parts
 
@@ -105,7 +126,7 @@ class ImagesSource:
         for part, info in parts.items():
             _check_size(part, info)
         try:
-            data = {part: store.read_bytes(files, info["name"]) for part, info in parts.items()}
+            data = {part: store.read_file(files, info) for part, info in parts.items()}
         except FileNotFoundError:
             raise store.missing(files, path) from None
         text = ""

@@ -13,7 +13,7 @@ from itertools import count, product
 from urllib.parse import urlsplit
 
 from actors.errors import SourceError
-from factory.sources.store import Info, has_version, info_of, not_permitted, open_store
+from factory.sources.store import Info, entries, has_version, info_of, open_store
 
 MOST_URLS = 1_000_000
 """A brace range that gives more is taken for a slip."""
@@ -175,12 +175,12 @@ class _Search:
             raise SourceError(f"{self.url}: there is no such file or folder")
 
     def _below(self, folder: str, names: tuple[str, ...], parts: tuple[str, ...]) -> Iterator[Found]:
-        entries = self._entries(folder)
+        found = self._entries(folder)
 
         def beside(name: str) -> Info | None:
-            return self._resolved(entries[name]) if name in entries else None
+            return self._resolved(found[name]) if name in found else None
 
-        for name, entry in sorted(entries.items()):
+        for name, entry in sorted(found.items()):
             here = (*names, name.rstrip("/"))
             is_folder = name.endswith("/")
             if not (_may_hold(here, parts) if is_folder else _matches(here, parts)):
@@ -189,6 +189,8 @@ class _Search:
                 self.passed["hidden"] += 1
             elif not _is_utf8(name):
                 self.passed["name_not_utf8"] += 1
+            elif "::" in name:  # its URL would be taken for a chain of several
+                self.passed["name_with_colons"] += 1
             elif is_folder:
                 yield from self._below(entry["name"].rstrip("/"), here, parts)
             else:
@@ -196,18 +198,12 @@ class _Search:
 
     def _entries(self, folder: str) -> dict[str, Info]:
         """What lies in a folder, by name; folders' names end in `/`, and so sort as their files' URLs."""
-        try:
-            listed: list[Info] = self.files.ls(folder, detail=True)
-        except FileNotFoundError:
-            return {}
-        except PermissionError as error:
-            raise not_permitted(self.files, folder) from error
-        entries = {}
-        for entry in listed:
+        found = {}
+        for entry in entries(self.files, folder):
             path = entry["name"].rstrip("/")
             if path != folder.rstrip("/"):  # a bucket lists the marker of a folder as a file in it
-                entries[_name(path) + "/" * (entry["type"] == "directory")] = entry
-        return entries
+                found[_name(path) + "/" * (entry["type"] == "directory")] = entry
+        return found
 
     def _offer(self, entry: Info, name: str, beside: Callable[[str], Info | None]) -> Iterator[Found]:
         info = self._followed(entry)

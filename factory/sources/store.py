@@ -1,23 +1,40 @@
-"""Reading files on any fsspec store: without stale listings, with a version, several at a time."""
+"""Reading files on any fsspec store: patiently, without stale listings, with a version, several at a time."""
 
 from __future__ import annotations
 
+import io
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from errno import ELOOP, ENAMETOOLONG
+from functools import partial
+from typing import IO, Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
+from factory.remote_file import RemoteFile
+from factory.retries import Patience, answer, may_pass, persist
+from factory.sources import hub
+
+PATIENCE = Patience()
+"""With stores in the network."""
+
+PAUSE_BEFORE_SECOND_LOOK = 1.0
+"""Seconds after which a store in the network is asked again for a file that it did not find."""
 
 LARGEST_FILE = 256 << 20
 """Bytes above which an image's file is not read."""
 
 _ETAGS = ("ETag", "etag", "blob_id")
 _TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modified", "created")
+
+_FORBIDDEN = (401, 403)
+_NOTHING_THERE = (ELOOP, ENAMETOOLONG)
+"""What a disk says of a link that leads to itself, and of a name that no file can have."""
 
 Info = Mapping[str, Any]
 Given = TypeVar("Given")
@@ -48,14 +65,48 @@ def info_of(files: Any, path: str) -> Info | None:
 
     Raises:
         SourceError: the place may not be read.
+        OSError: the store gave no answer.
     """
-    try:
-        info: Info = files.info(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError as error:
-        raise not_permitted(files, path) from error
-    return info
+
+    def look() -> Info | None:
+        try:
+            info: Info = hub.info(files, path) if hub.is_hub(files) else files.info(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            cause = error.__cause__  # of a web server, of which any trouble comes as if there were no file
+            if isinstance(cause, Exception) and may_pass(cause) and not isinstance(cause, ValueError):
+                raise OSError(str(cause) or type(cause).__name__) from cause
+            if _is_no_answer(error):
+                raise
+            return None
+        except OSError as error:
+            if error.errno in _NOTHING_THERE:
+                return None
+            raise
+        return info
+
+    return _asked(files, path, look)
+
+
+def entries(files: Any, folder: str) -> list[Info]:
+    """What lies in a folder; nothing where there is no such folder.
+
+    Raises:
+        SourceError: the folder may not be read.
+        OSError: the store gave no answer.
+    """
+
+    def look() -> list[Info]:
+        try:
+            listed: list[Info] = (
+                hub.entries(files, folder) if hub.is_hub(files) else files.ls(folder, detail=True)
+            )
+        except FileNotFoundError as error:
+            if _is_no_answer(error):
+                raise
+            return []
+        return listed
+
+    return _asked(files, folder, look)
 
 
 def version_of(info: Info) -> str:
@@ -75,24 +126,71 @@ def has_version(info: Info) -> bool:
     return any(info.get(name) is not None for name in (*_ETAGS, *_TIMES))
 
 
-def read_bytes(files: Any, path: str, start: int = 0, end: int | None = None) -> bytes:
-    """The bytes of a file, or those from `start` to before `end`.
+def read_file(files: Any, info: Info) -> bytes:
+    """All bytes of a file.
+
+    Args:
+        info: what the store says of it.
 
     Raises:
         FileNotFoundError: it is not there.
         SourceError: it may not be read.
-        OSError: the store gave another number of bytes than was asked for.
+        OSError: the store failed, or gave another number of bytes than it promised.
     """
-    try:
-        if end is None:
-            return bytes(files.cat_file(path))
-        data = bytes(files.cat_file(path, start=start, end=end)) if end > start else b""
-    except PermissionError as error:
-        raise not_permitted(files, path) from error
-    if len(data) != end - start:
-        url = files.unstrip_protocol(path)
-        raise OSError(f"{url}: asked for {end - start:,} bytes from {start:,} on, and got {len(data):,}")
-    return data
+    path, size = info["name"], info.get("size")
+    if size is None or _is_local(files) or is_web(files):
+        return _asked(files, path, lambda: bytes(files.cat_file(path)))
+    return read_bytes(files, path, 0, size)
+
+
+def read_bytes(files: Any, path: str, start: int, end: int) -> bytes:
+    """The bytes of a file from `start` to before `end`; raises as `read_file` does."""
+    if end <= start:
+        return b""
+
+    def read() -> bytes:
+        if hub.is_hub(files):
+            data = hub.part(files, path, start, end)
+        else:
+            data = bytes(files.cat_file(path, start=start, end=end))
+        if len(data) > end - start:
+            raise _whole_files_only(files, path)
+        if len(data) < end - start:
+            url = files.unstrip_protocol(path)
+            raise OSError(f"{url}: asked for {end - start:,} bytes from {start:,} on, and got {len(data):,}")
+        return data
+
+    return _asked(files, path, read)
+
+
+def size_of(files: Any, path: str, info: Info) -> int:
+    """Bytes of a file, as far as its store tells; raises SourceError where it does not."""
+    size: int | None = info.get("size")
+    if size is None:
+        raise _whole_files_only(files, path)
+    return size
+
+
+def open_file(files: Any, path: str, info: Info, block: int) -> IO[bytes]:
+    """A file for a reader of small pieces; a store in the network is asked for `block` bytes at a time."""
+    if _is_local(files):
+        stream: IO[bytes] = files.open(path, "rb")
+        return stream
+    size = size_of(files, path, info)
+    return io.BufferedReader(RemoteFile(partial(read_bytes, files, path), size), block)
+
+
+def state_of(url: str) -> str:
+    """The version of a file that was planned.
+
+    Raises:
+        SourceError: it is gone.
+    """
+    files, path = open_store(url)
+    info = info_of(files, path)
+    if info is None:
+        raise gone(url)
+    return version_of(info)
 
 
 def missing(files: Any, path: str) -> Reject:
@@ -100,18 +198,29 @@ def missing(files: Any, path: str) -> Reject:
 
     Raises:
         SourceError: its folder on a disk is gone or empty. An unmounted disk says nothing about its items.
+        OSError: it was not found a moment ago, and is there at a second look.
     """
     folder = files._parent(path)
-    if isinstance(files, LocalFileSystem) and not (files.exists(folder) and files.ls(folder, detail=False)):
-        raise SourceError(
-            f"{files.unstrip_protocol(path)}: its folder is gone or empty; is a disk not mounted?"
-        )
+    if _is_local(files):
+        if not (files.exists(folder) and files.ls(folder, detail=False)):
+            raise SourceError(
+                f"{files.unstrip_protocol(path)}: its folder is gone or empty; is a disk not mounted?"
+            )
+    elif not is_web(files):
+        time.sleep(PAUSE_BEFORE_SECOND_LOOK)
+        if info_of(files, path) is not None:
+            raise OSError(f"{files.unstrip_protocol(path)} was not found at first, and is there now")
     return Reject("missing", "the file was there when the data set was planned, and is not any more")
 
 
 def too_large(size: int) -> Reject:
     """The reject for an image's file above `LARGEST_FILE`."""
     return Reject("too_many_bytes", f"the file has {size:,} bytes; at most {LARGEST_FILE:,} are read")
+
+
+def gone(url: str) -> SourceError:
+    """The error for a file that was deleted since it was planned, and all its items with it."""
+    return SourceError(f"source is gone since it was planned: {url}; bring it back and resume")
 
 
 def changed(url: str) -> SourceError:
@@ -124,6 +233,64 @@ def not_permitted(files: Any, path: str) -> SourceError:
     return SourceError(
         f"{files.unstrip_protocol(path)} may not be read: permission denied; grant it and resume"
     )
+
+
+def _asked(files: Any, path: str, attempt: Callable[[], Read]) -> Read:
+    """Asks a store, again and again where the trouble may pass; tells what will not.
+
+    Raises:
+        SourceError: the place may not be read.
+        OSError: patience is at its end.
+    """
+    url = str(files.unstrip_protocol(path))
+    try:
+        return attempt() if _is_local(files) else persist(_told(url, attempt), url, PATIENCE)
+    except (SourceError, TimeoutError):
+        raise
+    except PermissionError as error:
+        raise not_permitted(files, path) from error
+    except Exception as error:  # every store's driver has its own kinds
+        if answer(error)[0] in _FORBIDDEN:
+            raise not_permitted(files, path) from error
+        if may_pass(error) and not _is_local(files):
+            raise OSError(
+                f"{url}: {error or type(error).__name__}; the store gives no better answer"
+            ) from error
+        raise
+
+
+def _told(url: str, attempt: Callable[[], Read]) -> Callable[[], Read]:
+    """An attempt that does not repeat what the hub will not mend."""
+
+    def tell() -> Read:
+        try:
+            return attempt()
+        except Exception as error:
+            meaning = hub.explained(url, error)
+            if meaning:
+                raise meaning from error
+            raise
+
+    return tell
+
+
+def _is_no_answer(error: Exception) -> bool:
+    """Whether an error only looks as if there were no such file."""
+    return may_pass(error) or answer(error)[0] in _FORBIDDEN or hub.explained("", error) is not None
+
+
+def _is_local(files: Any) -> bool:
+    return isinstance(files, LocalFileSystem)
+
+
+def is_web(files: Any) -> bool:
+    """Whether a file system is that of web servers."""
+    return "http" in files.protocol
+
+
+def _whole_files_only(files: Any, path: str) -> SourceError:
+    url = files.unstrip_protocol(path)
+    return SourceError(f"{url}: its server gives whole files only; copy it to a disk or a bucket")
 
 
 def read_ahead(read: Callable[[Given], Read], items: Iterable[Given], threads: int) -> Iterator[Read]:

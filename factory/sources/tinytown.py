@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import count
 
 import numpy as np
 
 from actors.errors import Reject, SourceError
 from actors.images import encode_image, encode_mask
 from actors.seeding import seed_for
+from factory.sources.choice import Candidate, Choice
 from factory.sources.reference import Raw, Reference
 from factory.sources.tinytown_regions import KINDS, draw_region, holds_any
 from tinytown.render import render
@@ -25,39 +26,40 @@ class TinytownSource:
 
     Args:
         first_seed: of the first scene that may be taken.
-        limit: number of scenes; None never ends.
+        choice: which of the scenes are taken; without a limit they never end.
         parts: on which regions are drawn, of `face`, `hand` and `letter`; none takes every scene, without a region.
         run_seed: of the recipe; another one gives other regions on the same scenes.
     """
 
     def __init__(
-        self, *, first_seed: int = 0, limit: int | None, parts: Sequence[str] = tuple(KINDS), run_seed: int
+        self, *, first_seed: int = 0, choice: Choice, parts: Sequence[str] = tuple(KINDS), run_seed: int
     ) -> None:
         if not set(parts) <= set(KINDS):
             raise SourceError(f"tinytown draws regions on {', '.join(KINDS)}, not on {list(parts)}")
         self.skipped: Counter[str] = Counter()
         self._first_seed = first_seed
-        self._limit = limit
+        self._choice = choice
         self._parts = tuple(parts)
         self._run_seed = run_seed
 
     def list(self) -> Iterator[Reference]:
         """Streams the scenes; see `Source.list`."""
         self.skipped.clear()
-        if self._limit is None:
+        if self._choice.limit is None:
             raise SourceError("tinytown has no end: set source.limit to the number of scenes wanted")
-        yield from islice(self._all(), self._limit)
+        yield from self._choice(self._all(), self.skipped)
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
         """Draws the scenes; nothing in them is ever wrong."""
         for reference in references:
             yield reference, self._raw(reference)
 
-    def _all(self) -> Iterator[Reference]:
+    def _all(self) -> Iterator[Candidate]:
         for seed in count(self._first_seed):
             scene = sample_scene(seed)
             if not self._parts or holds_any(scene, self._parts):
-                yield Reference(f"tinytown-{seed:09d}", f"{_SCHEME}{seed}", "", caption(scene), "")
+                reference = Reference(f"tinytown-{seed:09d}", f"{_SCHEME}{seed}", "", caption(scene), "")
+                yield Candidate(reference)
             else:
                 self.skipped["no_wanted_part"] += 1
 

@@ -7,11 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from functools import partial
+from itertools import groupby
 
-from actors.errors import Reject, SourceError
+from actors.errors import Reject
 from factory.sources import store
 from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
+from factory.sources.choice import EVERYTHING, Candidate, Choice
+from factory.sources.filters import LARGEST_DOCUMENT, fields_of
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
 from factory.sources.reference import Raw, Reference, key_for
 from factory.sources.tar_members import Member, members
@@ -22,7 +25,9 @@ _TARS = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.xz", "tar.zst")
 """Compressed tars are opened too, to be refused by name rather than passed over."""
 
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+_METADATA = "metadata"
 _LISTING_BLOCK = 8 << 20
+_DOCUMENTS_AT_ONCE = 16
 _READS_AT_ONCE = 4
 _BYTES_AT_ONCE = 16 << 20
 _LARGEST_GAP = 64 << 10
@@ -31,7 +36,7 @@ Place = tuple[int, int]
 """Offset in the tar, and size."""
 
 Places = Mapping[str, Place]
-"""Where a sample's `image`, `mask` and `caption` are, as far as it has them."""
+"""Where a sample's `image`, `mask`, `caption` and, while listing, `metadata` are, as far as it has them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class WebDatasetSource:
         image: extensions of images, the first that a sample has.
         mask: extension of masks, or None.
         caption: extension of captions, or `json:FIELD`, or None.
-        limit: takes only so many items, the first ones.
+        choice: which of the items are taken; filters look at the fields of the sample's `json`.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class WebDatasetSource:
         image: Sequence[str] = EXTENSIONS,
         mask: str | None = None,
         caption: str | None = None,
-        limit: int | None = None,
+        choice: Choice = EVERYTHING,
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self._urls = list(urls)
@@ -69,33 +74,30 @@ class WebDatasetSource:
             "image": [extension.lower() for extension in image],
             "mask": [mask.lower()] if mask else [],
             "caption": [self._caption.extension] if self._caption else [],
+            _METADATA: ["json"] if choice.filters else [],
         }
-        self._limit = limit
+        self._choice = choice
 
     def list(self) -> Iterator[Reference]:
         """Streams the samples that have an image; see `Source.list`."""
         self.skipped.clear()
-        yield from islice(self._all(), self._limit)
+        yield from self._choice(self._all(), self.skipped, at_once=_DOCUMENTS_AT_ONCE)
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
         """Streams the samples, neighbours in a tar by one request; see `Source.read`."""
         for read in store.read_ahead(self._read, self._batches(references), _READS_AT_ONCE):
             yield from read
 
-    def _all(self) -> Iterator[Reference]:
+    def _all(self) -> Iterator[Candidate]:
         wanted = Wanted("tars", lambda name: None if extension_of(name, _TARS) else extension_reason(name))
         for tar in find(self._urls, wanted, self.skipped):
             yield from self._samples(tar)
 
-    def _samples(self, tar: Found) -> Iterator[Reference]:
+    def _samples(self, tar: Found) -> Iterator[Candidate]:
         files, path = store.open_store(tar.url)
         version = store.version_of(tar.info)
         seen: set[str] = set()
-        with files.open(path, "rb", block_size=_LISTING_BLOCK) as stream:
-            if not stream.seekable():
-                raise SourceError(
-                    f"{tar.url}: its server gives whole files only; copy it to a disk or a bucket"
-                )
+        with store.open_file(files, path, tar.info, _LISTING_BLOCK) as stream:
             named = self._named(members(stream, tar.url, self.skipped))
             for stem, group in groupby(named, lambda item: item[0]):
                 places = self._places((extension, member) for _, extension, member in group)
@@ -104,7 +106,7 @@ class WebDatasetSource:
                 elif "image" not in places:
                     self.skipped["no_image"] += 1
                 else:
-                    yield _reference(tar, version, stem, places)
+                    yield self._candidate(tar, version, stem, places)
                 seen.add(stem)
 
     def _named(self, found: Iterator[Member]) -> Iterator[tuple[str, str, Member]]:
@@ -131,6 +133,11 @@ class WebDatasetSource:
                 places[part] = (chosen.offset, chosen.size)
         return places
 
+    def _candidate(self, tar: Found, version: str, stem: str, places: Places) -> Candidate:
+        planned = {part: place for part, place in places.items() if part != _METADATA}
+        fields = partial(_fields, tar.url, places.get(_METADATA))
+        return Candidate(_reference(tar, version, stem, planned), fields)
+
     def _batches(self, references: Sequence[Reference]) -> Iterator[Sequence[_Planned]]:
         """Neighbours in a tar, to be read together; checks that the tar is still as it was planned."""
         states: dict[str, str] = {}
@@ -138,7 +145,7 @@ class WebDatasetSource:
         for reference in references:
             url = reference.url
             if url not in states:
-                states[url] = _state(url)
+                states[url] = store.state_of(url)
             if states[url] != reference.version:
                 raise store.changed(url)
             item = _planned(reference)
@@ -159,7 +166,7 @@ class WebDatasetSource:
         text = ""
         if self._caption and "caption" in parts:
             try:
-                text = self._caption.read(parts["caption"], f"{item.stem}.{self._caption.extension}")
+                text = self._caption.read(parts["caption"], f"{_shown(item.stem)}.{self._caption.extension}")
             except Reject as why:
                 return why
         return Raw(parts["image"], parts.get("mask"), text)
@@ -178,18 +185,18 @@ def _planned(reference: Reference) -> _Planned:
     reject = None
     for part, (_, size) in places.items():
         if part == "caption" and size > LARGEST_CAPTION:
-            reject = too_long(f"the caption of {stem}", size)
+            reject = too_long(f"the caption of {_shown(stem)}", size)
         elif size > store.LARGEST_FILE:
             reject = store.too_large(size)
     return _Planned(reference, stem, places, reject)
 
 
-def _state(url: str) -> str:
+def _fields(url: str, place: Place | None) -> Mapping[str, object] | Reject:
+    if place is None:
+        return {}
+    offset, size = place
     files, path = store.open_store(url)
-    info = store.info_of(files, path)
-    if info is None:
-        raise SourceError(f"source is gone since it was planned: {url}; bring it back and resume")
-    return store.version_of(info)
+    return fields_of(store.read_bytes(files, path, offset, offset + min(size, LARGEST_DOCUMENT + 1)))
 
 
 def _span(batch: Sequence[_Planned]) -> int:
@@ -215,3 +222,8 @@ def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
         block = memoryview(store.read_bytes(files, path, start, max(map(sum, stretch))))
         data.update({(at, size): bytes(block[at - start : at - start + size]) for at, size in stretch})
     return data
+
+
+def _shown(stem: str) -> str:
+    """For messages, which become Parquet: there a name from outside must be UTF-8."""
+    return stem.encode("utf-8", "backslashreplace").decode()

@@ -311,6 +311,28 @@ def test_mutated_files_end_in_an_image_or_a_reject(kind: str) -> None:
     assert min(ends.values()) > 5, ends
 
 
+def scans(count: int) -> bytes:
+    """A progressive grey JPEG whose last scan, which refines nothing more, is there again and again."""
+    whole = saved(Image.new("L", (32, 32), 99), "JPEG", progressive=True)
+    at = whole.rindex(b"\xff\xda")
+    first = whole.count(b"\xff\xda") - 1
+    return whole[:at] + whole[at:-2] * (count - first) + whole[-2:]
+
+
+def test_a_jpeg_of_very_many_scans_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_image(scans(100)).getpixel((5, 5)) == (99, 99, 99)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
+    assert reason(scans(101)) == "too_many_scans"
+
+
+def test_only_scans_are_counted() -> None:
+    """Not what looks like one in a thumbnail, a profile, or a film after the picture's end."""
+    there = Image.fromarray(blocks())
+    looks = b"\xff\xda" * 5000
+    data = saved(there, "JPEG", exif=b"Exif\0\0" + looks, icc_profile=looks * 3, comment=looks) + looks * 100
+    assert decode_image(data).size == (48, 32)
+
+
 def test_what_is_encoded_holds_no_metadata() -> None:
     photo = Image.fromarray(blocks())
     photo.info = {"icc_profile": b"a profile for inks", "transparency": (1, 2, 3), "dpi": (72, 72)}

@@ -104,6 +104,41 @@ verify: {baseline: autoencoder}
     assert (image.steps, image.inversion_steps) == ((0,), 20)
 
 
+def test_what_is_taken_of_a_source() -> None:
+    text = """\
+name: rows
+source:
+  kind: parquet
+  urls: ["hf://datasets/org/name/data/*.parquet"]
+  size: 64
+  share: 1
+  limit: 9
+  fields: {image: [image, "img url"], mask: "m:1", caption: "any text"}
+  filters:
+    - {field: width, least: 512, most: 4096.5}
+    - {field: day, least: "2020-01-01"}
+    - {field: license, any_of: [by, 4, true]}
+    - {field: nsfw, none_of: [true]}
+regions: {kind: source}
+corruption: {prompt: caption}
+selection: {largest_artifact_area: 0, detector: d, detector_revision: v1}
+"""
+    recipe = parse_recipe(text, "mine.yaml")
+    source = recipe.source
+    assert (source.share, source.limit, source.fields.image) == (1.0, 9, ["image", "img url"])
+    assert [(one.field, one.least, one.most, one.any_of, one.none_of) for one in source.filters] == [
+        ("width", 512, 4096.5, None, None),
+        ("day", "2020-01-01", None, None, None),
+        ("license", None, None, ["by", 4, True], None),
+        ("nsfw", None, None, None, [True]),
+    ]
+    assert (recipe.selection.detector_threshold, recipe.selection.largest_artifact_area) == (0.5, 0.0)
+    again = parse_recipe(dump(recipe), "dump")
+    assert again == recipe
+    assert digest(content(again)) == digest(content(recipe))
+    assert digest(content(parse_recipe(text, "x", ["source.filters=[]"]))) != digest(content(recipe))
+
+
 def test_the_digest_is_sha256_of_canonical_json() -> None:
     document = {"b": [1, 2.5, None], "a": {"z": "é", "y": True}}
     assert digest(document) == hashlib.sha256(b'{"a":{"y":true,"z":"\\u00e9"},"b":[1,2.5,null]}').hexdigest()
@@ -133,6 +168,7 @@ def test_the_digest_covers_content_and_nothing_else() -> None:
         "output.original=false",
         "regions.threshold=0.4",
         "selection.smallest_side=32",
+        "source.share=0.5",
     )
     digests = {digest(content(small("", change))) for change in changes}
     assert len(digests | {plain}) == len(changes) + 1

@@ -231,33 +231,165 @@ def test_a_single_mistake(line: str, told: str) -> None:
         (
             "size: 64, fields: {caption: txt}",
             "source.fields: found a section; "
-            "allowed: nothing but the default, unless source.kind is images or webdataset",
+            "allowed: nothing but the default, unless source.kind is images, webdataset or parquet",
         ),
+        (
+            "size: 64, filters: [{field: a, least: 1}]",
+            "source.filters: found [{'field': 'a', 'least': 1}]; "
+            "allowed: nothing but the default, unless source.kind is images, webdataset or parquet",
+        ),
+        ("size: 64, share: 0", "source.share: found 0; allowed: a number above 0 and of at most 1"),
         (
             "size: 64, fields: {image: png}",
             "source.fields.image: found 'png'; allowed: a list, each item text",
-        ),
-        (
-            "size: 64, fields: {image: [.png]}",
-            "source.fields.image: found ['.png']; "
-            "allowed: a list of one or more, "
-            "each an extension without its leading dot, such as png or image.png",
-        ),
-        (
-            "size: 64, fields: {mask: png}",
-            "source.fields.mask: found 'png'; "
-            "allowed: an extension that is not among those of fields.image, or null",
-        ),
-        (
-            "size: 64, fields: {caption: 'txt:a'}",
-            "source.fields.caption: found 'txt:a'; "
-            "allowed: EXT such as txt, json:FIELD such as json:prompt, or null",
         ),
     ],
 )
 def test_a_wrong_source(source: str, told: str) -> None:
     text = SMALL.replace("size: 64", source)
     assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {told}"]
+
+
+EXTENSIONS = "each an extension without its leading dot, such as png or image.png"
+VALUES = "a list of one or more numbers, texts, true or false, or null"
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "told"),
+    [
+        (
+            "images",
+            "fields: {image: [.png]}",
+            "source.fields.image: found ['.png']; "
+            "allowed: a list of one or more, "
+            "each an extension without its leading dot, such as png or image.png",
+        ),
+        (
+            "images",
+            "fields: {mask: png}",
+            "source.fields.mask: found 'png'; "
+            "allowed: an extension that is not among those of fields.image, or null",
+        ),
+        (
+            "images",
+            "fields: {caption: 'txt:a'}",
+            "source.fields.caption: found 'txt:a'; "
+            "allowed: EXT such as txt, json:FIELD such as json:prompt, or null",
+        ),
+        (
+            "parquet",
+            "fields: {caption: text}",
+            "source.fields.image: not set, so ['png', 'jpg', 'jpeg', 'webp']; "
+            "allowed: a list of one or more columns, since source.kind is parquet",
+        ),
+        (
+            "parquet",
+            "fields: {image: []}",
+            "source.fields.image: found []; "
+            "allowed: a list of one or more columns, since source.kind is parquet",
+        ),
+        (
+            "parquet",
+            "fields: {image: [a], mask: ' '}",
+            "source.fields.mask: found ' '; allowed: a column, or null",
+        ),
+        (
+            "parquet",
+            "fields: {image: [a], mask: a}",
+            "source.fields.mask: found 'a'; "
+            "allowed: a column that is not among those of fields.image, or null",
+        ),
+        (
+            "images",
+            "filters: [{field: ' ', least: 1}]",
+            "source.filters[0].field: found ' '; allowed: the name of a column or a JSON field",
+        ),
+        (
+            "images",
+            "filters: [{field: a}]",
+            "source.filters[0].none_of: not set; allowed: a list, unless there is least, most or any_of",
+        ),
+        (
+            "images",
+            "filters: [{field: a, least: true}]",
+            "source.filters[0].least: found true; allowed: a number or text, or null",
+        ),
+        (
+            "images",
+            "filters: [{field: a, most: .inf}]",
+            "source.filters[0].most: found inf; allowed: a number or text, or null",
+        ),
+        (
+            "images",
+            "filters: [{field: a, least: 3, most: 2}]",
+            "source.filters[0].most: found 2; allowed: at least least (3), or null",
+        ),
+        (
+            "images",
+            "filters: [{field: a, least: 3, most: x}]",
+            "source.filters[0].most: found 'x'; "
+            "allowed: a number where least is a number, and text where it is text",
+        ),
+        (
+            "images",
+            "filters: [{field: a, any_of: []}]",
+            f"source.filters[0].any_of: found []; allowed: {VALUES}",
+        ),
+        (
+            "images",
+            "filters: [{field: a, none_of: [[1]]}]",
+            f"source.filters[0].none_of: found [[1]]; allowed: {VALUES}",
+        ),
+        (
+            "images",
+            "filters: [{field: a, exactly: 1, least: 2}]",
+            "source.filters[0].exactly: unknown key; allowed here: field, least, most, any_of, none_of",
+        ),
+        (
+            "images",
+            "filters: [{least: 2}]",
+            "source.filters[0].field: missing (a column, or a field of the item's JSON file); allowed: text",
+        ),
+    ],
+)
+def test_a_wrong_source_of_files(kind: str, setting: str, told: str) -> None:
+    text = SMALL.replace("tinytown, size: 64", f"{kind}, urls: [a], size: 64, {setting}")
+    text = text.replace("kind: source", "kind: segmenter, checkpoint: c")
+    assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {told}"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (
+            "largest_artifact_area: 0.01",
+            "selection.detector: not set; "
+            "allowed: a folder or hub id, since selection.largest_artifact_area is set",
+        ),
+        (
+            "detector: d",
+            "selection.detector: found 'd'; "
+            "allowed: nothing but the default, unless selection.largest_artifact_area is set",
+        ),
+        (
+            "detector_revision: main",
+            "selection.detector_revision: found 'main'; "
+            "allowed: nothing but the default, unless selection.largest_artifact_area is set",
+        ),
+        (
+            "detector_threshold: 0.4",
+            "selection.detector_threshold: found 0.4; "
+            "allowed: nothing but the default, unless selection.largest_artifact_area is set",
+        ),
+        (
+            "largest_artifact_area: 2",
+            "selection.largest_artifact_area: found 2; allowed: a number from 0 to 1, or null",
+        ),
+    ],
+)
+def test_a_detector_and_its_area_come_together(setting: str, told: str) -> None:
+    lines = refused(f"{SMALL}selection: {{{setting}}}\n")
+    assert lines == ["mine.yaml: 1 mistake", f"  line 4  {told}"]
 
 
 def test_files_need_urls_and_have_no_use_for_the_settings_of_tinytown() -> None:
@@ -294,7 +426,8 @@ def test_missing_keys_stand_at_the_line_of_the_section_that_lacks_them() -> None
     assert refused("name: mine\nregions:\n  threshold: 0.5\n") == [
         "mine.yaml: 2 mistakes",
         "  line 1  source: missing (clean images); "
-        "allowed: a section with the keys kind, urls, fields, limit, first_seed, size, parts",
+        "allowed: a section with the keys kind, urls, fields, filters, share, limit, first_seed, "
+        "size, parts",
         "  line 2  regions.kind: missing (masks of the source, or predicted ones); "
         "allowed: one of source, segmenter",
     ]

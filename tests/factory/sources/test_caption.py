@@ -50,3 +50,11 @@ def test_bad_captions_are_the_items_fault(field: str, data: bytes, words: str) -
 
 def test_no_caption_is_asked_for() -> None:
     assert CaptionField.parse(None) is None
+
+
+def test_what_is_told_of_a_bad_caption_is_short() -> None:
+    where = CaptionField.parse("json:prompt")
+    assert where is not None
+    with pytest.raises(Reject) as caught:
+        where.read(b'{"' + b"k" * 900_000 + b'": 1}', "x.json")
+    assert len(caught.value.detail) < 150

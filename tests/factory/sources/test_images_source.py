@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
 from factory.sources import store
+from factory.sources.choice import Choice
 from factory.sources.images import ImagesSource
 from factory.sources.reference import Raw, Reference
 
@@ -84,7 +85,7 @@ def test_equal_names_in_several_folders_have_keys_of_their_own(tmp_path: Path) -
 
 def test_limit_takes_the_first_in_order(tmp_path: Path) -> None:
     make(tmp_path, *(f"{name}.png" for name in "dbeac"))
-    listed = list(ImagesSource([str(tmp_path)], limit=3).list())
+    listed = list(ImagesSource([str(tmp_path)], choice=Choice(limit=3)).list())
     assert [reference.url[-5:] for reference in listed] == ["a.png", "b.png", "c.png"]
 
 
@@ -189,3 +190,34 @@ def test_faults_of_the_store_are_not_the_items(
     monkeypatch.setattr(LocalFileSystem, "cat_file", cat_file, raising=False)
     with pytest.raises(raised):
         read(source, listed)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "loop", "device", "broken"])
+def test_only_files_count_as_captions_and_masks(tmp_path: Path, what: str) -> None:
+    """Whoever opens a pipe waits for ever; and the listing and the read must agree, or the source has changed."""
+    make(tmp_path, "a.png", "b.png")
+    for name in ("a.txt", "a.mask.png"):
+        match what:
+            case "pipe":
+                os.mkfifo(tmp_path / name)
+            case "folder":
+                (tmp_path / name).mkdir()
+            case "loop":
+                (tmp_path / name).symlink_to(name)
+            case "device":
+                (tmp_path / name).symlink_to("/dev/zero")
+            case "broken":
+                (tmp_path / name).symlink_to("nowhere")
+    source = ImagesSource([str(tmp_path)], mask="mask.png", caption="txt")
+    assert read(source, list(source.list())) == [
+        Raw(b"bytes of a.png", None, ""),
+        Raw(b"bytes of b.png", None, ""),
+    ]
+
+
+def test_beside_the_longest_name_is_nothing(tmp_path: Path) -> None:
+    name = "x" * 251 + ".png"
+    make(tmp_path, name)
+    for url in (tmp_path, tmp_path / name):
+        source = ImagesSource([str(url)], mask="mask.png", caption="txt")
+        assert read(source, list(source.list())) == [Raw(f"bytes of {name}".encode(), None, "")]

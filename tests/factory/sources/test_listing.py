@@ -238,3 +238,10 @@ def test_the_longest_extension_counts() -> None:
     assert extension_of("A.IMAGE.PNG", ["png", "image.png"]) == "image.png"
     assert extension_of("png", ["png"]) is None
     assert extension_of("a.jpg", ["png"]) is None
+
+
+def test_names_that_look_like_chained_urls_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b::c.png", "d::e/f.png", "g:h.png")
+    skipped: Counter[str] = Counter()
+    assert names([str(tmp_path)], skipped) == ["a.png", "g:h.png"]
+    assert skipped == {"name_with_colons": 2}

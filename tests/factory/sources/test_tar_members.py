@@ -8,6 +8,7 @@ import io
 import lzma
 import tarfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,88 @@ def test_mutated_tars_end_in_members_or_an_error() -> None:
         except SourceError:
             ends["error"] += 1
     assert min(ends.values()) > 20, ends
+
+
+def block(name: str, size: int | bytes, kind: bytes = b"0") -> bytes:
+    """A header by POSIX, without `tarfile`; `size` may be the field itself."""
+    field = size if isinstance(size, bytes) else b"%011o\0" % size
+    head = name.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + field + b"0" * 11 + b"\0"
+    rest = kind + bytes(100) + b"ustar\00000" + bytes(247)
+    return head + b"%06o\0 " % sum(head + b" " * 8 + rest) + rest
+
+
+def extended(kind: bytes, body: bytes, size: int | bytes | None = None) -> bytes:
+    """A tar of one empty file, with a header before it that extends its own."""
+    padding = bytes(-len(body) % 512)
+    extension = block("extension", len(body) if size is None else size, kind) + body + padding
+    return extension + block("a.png", 0) + bytes(1024)
+
+
+def base_256(size: int) -> bytes:
+    return b"\x80" + size.to_bytes(11, "big")
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"L", b"K"])
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 2**33 - 1, base_256(2**40), base_256(2**62), b"\xff" * 12])
+def test_a_header_is_not_read_for_as_long_as_it_promises(kind: bytes, size: int | bytes) -> None:
+    with pytest.raises(SourceError, match=r"promises to go on for .* bytes"):
+        walk(extended(kind, b"a.jpg\0", size))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"1" * 1_000_000, b"2 " * 500_000 + b"a=", b"300020 comment=" + b"7" * 300_004 + b"\n", b"8 path=x\n",
+        b"11 path=x\n ", b"12 path=x\n", b"0 path=x\n", b"path=x\n", b"7 path\n", b"x" * 512,
+    ],
+)  # fmt: skip
+def test_pax_headers_are_well_formed_or_refused(body: bytes) -> None:
+    """Some of these keep `tarfile` busy for hours, or fill the memory: the search is quadratic (CVE-2024-6232)."""
+    with pytest.raises(SourceError, match="a pax header"):
+        walk(extended(b"x", body))
+
+
+def test_global_pax_headers_do_not_pile_up() -> None:
+    """`tarfile` copies them for every member."""
+    few = b"".join(b"10 k%03d=v\n" % number for number in range(900))
+    assert len(walk(extended(b"g", few))) == 1
+    many = b"".join(b"11 k%04d=v\n" % number for number in range(1001))
+    with pytest.raises(SourceError, match="1,001 names"):
+        walk(extended(b"g", many))
+
+
+def test_well_formed_pax_headers_are_heeded() -> None:
+    body = b"14 path=b.png\n" + b"29 SCHILY.xattr.user.x=\xff=\n\0 \n" + b"20 mtime=1234567.25\n"
+    assert [member.name for member in walk(extended(b"x", body))] == ["b.png"]
+    assert [member.name for member in walk(extended(b"x", body + b"\0\0"))] == ["b.png"]
+
+
+def test_sizes_without_data_do_not_hide_what_follows() -> None:
+    """Links and folders have a size in some tars and no data; a sparse file is larger than what is stored of it."""
+    map_ = b"22 GNU.sparse.major=0\n" + b"22 GNU.sparse.minor=1\n" + b"24 GNU.sparse.size=9000\n"
+    sparse = map_ + b"27 GNU.sparse.map=8000,512\n"
+    data = block("folder", 5000, b"5") + block("hard.png", 5000, b"1") + block("soft.png", 5000, b"2")
+    data += block("pax", len(sparse), b"x") + sparse.ljust(512, b"\0") + block("sparse.png", 512) + bytes(512)
+    skipped: Counter[str] = Counter()
+    found = walk(data + block("a.png", 3) + b"abc".ljust(512, b"\0") + bytes(1024), skipped)
+    assert [(member.name, member.offset, member.size) for member in found] == [("a.png", len(data) + 512, 3)]
+    assert skipped == {"link": 2, "sparse_file": 1}
+
+
+def test_a_member_that_is_larger_than_any_file_is_refused(tmp_path: Path) -> None:
+    """On a disk one cannot even seek there, which is no fault of the disk."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(block("a.png", base_256(2**62)) + bytes(2048))
+    with path.open("rb") as stream, pytest.raises(SourceError, match="more than there are"):
+        list(members(stream, "file:///x.tar", Counter()))
+
+
+def test_nothing_is_hidden_behind_an_end_mark() -> None:
+    """A hole of zeros, or tars one after another: readers of tars stop there, and what follows goes missing."""
+    one = tar(("a.png", b"x"), ("b.png", b"y"), ("c.png", b"z"))
+    hole = one[:1024] + bytes(512) + one[1536:]
+    for data in (hole, one + one, one + bytes(100_000 - 100_000 % 512) + one):
+        with pytest.raises(SourceError, match="after what looks like its end"):
+            walk(data)
+    for rest in (b"", bytes(1_000_000), b"left over from the last record" * 100):
+        assert len(walk(one + rest)) == 3

@@ -7,6 +7,7 @@ import pytest
 
 from actors.errors import SourceError
 from actors.images import read_image, read_mask
+from factory.sources.choice import Choice
 from factory.sources.tinytown import TinytownSource
 from factory.sources.tinytown_regions import LARGEST, SMALLEST, draw_region, holds_any
 from tinytown.render import PARTS, render
@@ -16,7 +17,7 @@ KINDS = {"face": "face", "hand": "hand", "letter": "sign"}
 
 
 def test_lists_scenes_with_a_wanted_part_upwards() -> None:
-    source = TinytownSource(first_seed=5, limit=20, parts=["hand"], run_seed=0)
+    source = TinytownSource(first_seed=5, choice=Choice(limit=20), parts=["hand"], run_seed=0)
     listed = list(source.list())
     expected = [seed for seed in range(5, 500) if any(t.kind == "hand" for t in sample_scene(seed).things)][
         :20
@@ -30,7 +31,7 @@ def test_lists_scenes_with_a_wanted_part_upwards() -> None:
 
 
 def test_without_parts_every_scene_is_taken_and_no_region_drawn() -> None:
-    source = TinytownSource(first_seed=5, limit=20, parts=[], run_seed=0)
+    source = TinytownSource(first_seed=5, choice=Choice(limit=20), parts=[], run_seed=0)
     listed = list(source.list())
     assert [reference.url for reference in listed] == [f"tinytown:{seed}" for seed in range(5, 25)]
     (_, raw), *_ = source.read(listed)
@@ -38,7 +39,7 @@ def test_without_parts_every_scene_is_taken_and_no_region_drawn() -> None:
 
 
 def test_reads_the_picture_its_region_and_its_caption() -> None:
-    source = TinytownSource(limit=30, run_seed=3)
+    source = TinytownSource(choice=Choice(limit=30), run_seed=3)
     listed = list(source.list())
     for (reference, raw), wanted in zip(source.read(listed[::-1]), listed[::-1], strict=True):
         assert reference is wanted
@@ -51,12 +52,15 @@ def test_reads_the_picture_its_region_and_its_caption() -> None:
 
 
 def test_regions_depend_on_run_seed_and_key_only() -> None:
-    source = TinytownSource(limit=12, run_seed=3)
+    source = TinytownSource(choice=Choice(limit=12), run_seed=3)
     listed = list(source.list())
     masks = {reference.key: raw.mask for reference, raw in source.read(listed)}
-    again = TinytownSource(first_seed=99, limit=1, run_seed=3)
+    again = TinytownSource(first_seed=99, choice=Choice(limit=1), run_seed=3)
     assert {reference.key: raw.mask for reference, raw in again.read(listed[::-1])} == masks
-    other = {reference.key: raw.mask for reference, raw in TinytownSource(limit=12, run_seed=4).read(listed)}
+    other = {
+        reference.key: raw.mask
+        for reference, raw in TinytownSource(choice=Choice(limit=12), run_seed=4).read(listed)
+    }
     assert sum(other[key] != masks[key] for key in masks) > 6
 
 
@@ -154,6 +158,6 @@ def test_about_a_third_of_scenes_with_two_objects_get_two_regions() -> None:
 
 def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(SourceError, match=r"source\.limit"):
-        next(TinytownSource(limit=None, run_seed=0).list())
+        next(TinytownSource(choice=Choice(limit=None), run_seed=0).list())
     with pytest.raises(SourceError, match="clock"):
-        TinytownSource(limit=1, parts=["clock"], run_seed=0)
+        TinytownSource(choice=Choice(limit=1), parts=["clock"], run_seed=0)

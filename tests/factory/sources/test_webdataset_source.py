@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from actors.errors import Reject, SourceError
 from factory.sources import store
 from factory.sources import webdataset as module
+from factory.sources.choice import Choice
 from factory.sources.reference import Raw, Reference
 from factory.sources.webdataset import WebDatasetSource
 
@@ -149,9 +150,9 @@ def test_a_moved_data_set_keeps_its_keys(tmp_path: Path) -> None:
 def test_limit_ends_the_listing_early(tmp_path: Path) -> None:
     write(tmp_path / "0.tar", *sample("a"), *sample("b"))
     (tmp_path / "1.tar").write_bytes(b"damaged")
-    assert len(list(open_source(tmp_path, limit=2).list())) == 2
+    assert len(list(open_source(tmp_path, choice=Choice(limit=2)).list())) == 2
     with pytest.raises(SourceError, match=r"1\.tar is damaged"):
-        list(open_source(tmp_path, limit=3).list())
+        list(open_source(tmp_path, choice=Choice(limit=3)).list())
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -297,7 +298,7 @@ def test_listing_reads_headers_and_no_images(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(LocalFileSystem, "open", lambda self, path, *_, **__: Counting(path))
     assert len(list(open_source(tar).list())) == 4
-    assert read_bytes < 10_000
+    assert read_bytes < 20_000
 
 
 def test_shards_of_a_build_can_be_a_source(tmp_path: Path) -> None:
@@ -306,3 +307,22 @@ def test_shards_of_a_build_can_be_a_source(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "000000.tar", *entries), image=["image.png"], mask="mask.png")
     assert read(source, list(source.list())) == [Raw(b"image.png", b"mask.png", "")]
     assert source.skipped == Counter()
+
+
+def test_what_is_told_of_a_name_that_is_not_utf8_is(tmp_path: Path) -> None:
+    tar = tmp_path / "0.tar"
+    with tarfile.open(tar, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        for name, size in (
+            ("caf\xe9.png", 1),
+            ("caf\xe9.json", 1),
+            ("\xff.png", 1),
+            ("\xff.json", (1 << 20) + 1),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info, io.BytesIO(b"{" * size))
+    source = open_source(tar, caption="json:prompt")
+    details = [why.detail for why in read(source, list(source.list())) if isinstance(why, Reject)]
+    assert [detail.encode().decode() for detail in details] == details
+    assert details[0].startswith("caf\\udce9.json is not JSON")
+    assert details[1].startswith("the caption of \\udcff has 1,048,577 bytes")

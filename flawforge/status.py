@@ -1,0 +1,141 @@
+"""What `flawforge status` says, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from factory.run_state import RUNNING, RunState
+from factory.storage import Storage
+from factory.tally import clock, pace, shares
+from factory.watching import AT_WORK, COMPLETE, SILENT, Sight, look
+
+
+def show(console: Console, url: str, *, as_json: bool = False, every: float | None = None) -> None:
+    """Prints how far an output is, once or again and again until it is complete.
+
+    Args:
+        console: to print on; a terminal is redrawn.
+        every: seconds between two looks.
+        as_json: a JSON object instead; with `every` one per line.
+    """
+    storage = Storage(url)
+    if every is None:
+        sight = look(storage)
+        if as_json:
+            print(json.dumps(document(sight), indent=1))
+        else:
+            console.print(_text(sight, url), soft_wrap=True)
+        return
+    if as_json:
+        for sight in _looks(storage, every):
+            print(json.dumps(document(sight)), flush=True)
+    elif console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            for sight in _looks(storage, every):
+                live.update(_text(sight, url), refresh=True)
+    else:
+        for sight in _looks(storage, every):
+            console.print(_text(sight, url), "", sep="\n", soft_wrap=True)
+
+
+def document(sight: Sight) -> dict[str, Any]:
+    """All figures, as plain data."""
+    run = sight.run
+    return {
+        **asdict(sight.total),
+        "complete": sight.total.complete,
+        "state": sight.state,
+        "behind": sight.behind,
+        "lock": asdict(sight.holder) if sight.holder else None,
+        "seconds_since_heartbeat": sight.age(sight.holder.heartbeat) if sight.holder else None,
+        "run": _run(run) if run else None,
+        "log": sight.log,
+    }
+
+
+def lines(sight: Sight, url: str) -> list[str]:
+    """The same in words."""
+    total = sight.total
+    done = total.accepted + total.rejected
+    rate = f" ({total.accepted / done:.1%})" if done else ""
+    told = [
+        f"{sight.state}: {total.done:,} of {total.shards:,} shards, {total.planned:,} items planned",
+        f"accepted {total.accepted:,}{rate}, rejected {total.rejected:,}"
+        + (f"; shards newer than these counts: {sight.behind}" if sight.behind else ""),
+    ]
+    if total.reasons:
+        told.append("rejects: " + _counts(total.reasons))
+    if total.skipped:
+        told.append("passed over while listing the source: " + _counts(total.skipped))
+    if total.done:
+        spent = ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in total.seconds.items())
+        told.append(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
+    told += _who(sight)
+    if sight.state == AT_WORK and sight.present is not None:
+        told += _speed(sight, sight.present)
+    if sight.log:
+        told.append(f"log: {url}/{sight.log}")
+    return told
+
+
+def _who(sight: Sight) -> Iterator[str]:
+    holder, run = sight.holder, sight.run
+    if holder is not None and sight.state != COMPLETE:
+        ago = clock(sight.age(holder.heartbeat))
+        yield f"run: process {holder.pid} on {holder.host}, since {holder.began}, last heartbeat {ago} ago"
+    if sight.state == SILENT:
+        yield "it shows no sign of life: killed, or cut off; the same build command takes over and goes on"
+    if sight.state not in (AT_WORK, SILENT, COMPLETE):
+        end = f"; the last run {run.phase}: {run.why}" if run and run.phase != RUNNING and run.why else ""
+        yield f"no run is at work{end}; the same build command goes on from there"
+
+
+def _speed(sight: Sight, run: RunState) -> Iterator[str]:
+    figures = run.figures
+    if figures.images_per_second is None or figures.last_published is None:
+        yield f"starting, no shard of this run yet, {clock(sight.age(run.began))}"
+        return
+    left = "?" if figures.seconds_left is None else clock(figures.seconds_left)
+    yield (
+        f"{pace(figures.images_per_second)} images/s ({pace(figures.images_per_second_of_run or 0)} over the run), "
+        f"{left} left, last shard {clock(sight.age(figures.last_published))} ago"
+    )
+    if figures.busy:
+        yield "busy: " + shares(figures.busy)
+    if figures.cost is not None:
+        yield f"{figures.cost:.2f} {figures.cost_unit} per accepted sample"
+
+
+def _run(run: RunState) -> dict[str, Any]:
+    told = run.document
+    figures = told.pop("figures")
+    del figures["total"], told["lock"]
+    return {**told, **figures}
+
+
+def _looks(storage: Storage, every: float) -> Iterator[Sight]:
+    while True:
+        sight = look(storage)
+        yield sight
+        if sight.state == COMPLETE:
+            return
+        time.sleep(every)
+
+
+def _text(sight: Sight, url: str) -> Text:
+    first, *rest = lines(sight, url)
+    head = Text(first)
+    head.stylize("bold", 0, len(sight.state))
+    return Text("\n").join([head, *map(Text, rest)])
+
+
+def _counts(counts: Any) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,0 +1,145 @@
+"""`flawforge status`: words for people, figures for programs, again and again while it is asked to watch."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from factory import lock
+from factory.run_state import write_state
+from factory.storage import Storage
+from flawforge.status import show
+from tests.factory.care.outputs import by_hand, sample
+from tests.factory.test_watching import holder, put, state, total_of
+from tests.flawforge.test_cli import run
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Storage:
+    """Three of four shards, and a run at work on the last one."""
+    groups = [
+        [sample(f"{shard}{place}", "s", rejected="spilled" * (shard == 2)) for place in "ab"]
+        for shard in range(4)
+    ]
+    storage = by_hand(tmp_path / "out", groups, skipped={"md": 2})
+    (tmp_path / "last").write_bytes(storage.read("stats/000003.json"))
+    storage.remove("stats/000003.json")
+    write_state(storage, state(total_of(storage)))
+    put(storage, holder())
+    return storage
+
+
+def told(url: str, **options: object) -> list[str]:
+    text = io.StringIO()
+    show(Console(file=text, width=50), url, **options)
+    return text.getvalue().splitlines()
+
+
+def test_words_of_a_run_at_work(output: Storage):
+    lines = told(output.url)
+    assert lines[:5] == [
+        "at work: 3 of 4 shards, 8 items planned",
+        "accepted 4 (66.7%), rejected 2",
+        "rejects: spilled 2",
+        "passed over while listing the source: md 2",
+        "worker time: load 1.5 s; UNet evaluations 180",
+    ]
+    assert lines[5].startswith("run: process 4242 on far, since 20")
+    assert lines[5].endswith((", last heartbeat 0:03 ago", ", last heartbeat 0:04 ago"))
+    assert lines[6].startswith("2.50 images/s (0.50 over the run), 0:41 left, last shard 0:0")
+    assert lines[7:] == [
+        "busy: load 3%, corrupt 97%",
+        "2.25 worker-seconds per accepted sample",
+        f"log: {output.url}/runs/20260102T030405Z-0a1b2c3d.jsonl",
+    ]
+
+
+def test_counts_that_lag_are_told_to_lag(output: Storage):
+    write_state(output, state(replace(total_of(output), done=1, accepted=2, rejected=0, reasons={})))
+    assert told(output.url)[:2] == [
+        "at work: 3 of 4 shards, 8 items planned",
+        "accepted 2 (100.0%), rejected 0; shards newer than these counts: 2",
+    ]
+
+
+def test_a_run_that_only_starts(output: Storage):
+    fresh = state(total_of(output))
+    fresh = replace(fresh, figures=replace(fresh.figures, images_per_second=None, last_published=None))
+    write_state(output, fresh)
+    assert told(output.url)[6] in [
+        f"starting, no shard of this run yet, 1:{second}" for second in (20, 21, 22)
+    ]
+
+
+def test_a_killed_run_is_told(output: Storage):
+    put(output, holder(heartbeat=100))
+    lines = told(output.url)
+    assert lines[0].startswith("silent: 3 of 4 shards")
+    assert (
+        "it shows no sign of life: killed, or cut off; the same build command takes over and goes on" in lines
+    )
+    assert not [line for line in lines if "images/s" in line]
+
+
+def test_how_the_last_run_ended_is_told(output: Storage):
+    output.remove(lock.PATH)
+    write_state(output, state(total_of(output), phase="failed", why="no GPU"))
+    assert (
+        "no run is at work; the last run failed: no GPU; the same build command goes on from there"
+        in told(output.url)
+    )
+
+
+def test_all_figures_as_json(output: Storage):
+    seen = json.loads(run("status", output.url, "--json").stdout)
+    assert (seen["state"], seen["complete"], seen["done"], seen["shards"], seen["behind"]) == (
+        "at work", False, 3, 4, 0,
+    )  # fmt: skip
+    assert (seen["accepted"], seen["rejected"], seen["reasons"]) == (4, 2, {"spilled": 2})
+    assert (seen["lock"]["pid"], seen["lock"]["host"]) == (4242, "far")
+    assert 0 <= seen["seconds_since_heartbeat"] < 45
+    wanted = {
+        "images_per_second": 2.5, "images_per_second_of_run": 0.5, "seconds_left": 41.0, "cost": 2.25,
+        "cost_unit": "worker-seconds", "busy": {"load": 0.03, "corrupt": 0.97}, "phase": "running", "recipe": "small",
+    }  # fmt: skip
+    assert wanted.items() <= seen["run"].items()
+
+
+def test_watching_ends_when_it_is_complete(
+    output: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            output.publish("stats/000003.json", (tmp_path / "last").read_bytes())
+        if len(pauses) == 3:
+            output.remove(lock.PATH)
+
+    monkeypatch.setattr(time, "sleep", pause)
+    show(Console(), output.url, as_json=True, every=0.5)
+    looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    seen = [(one["state"], one["done"], one["accepted"], one["behind"]) for one in looks]
+    assert seen == [
+        ("at work", 3, 4, 0), ("at work", 3, 4, 0), ("at work", 4, 4, 1), ("complete", 4, 6, 0),
+    ]  # fmt: skip
+    assert pauses == [0.5] * 3
+
+
+def test_watching_in_words(output: Storage, tmp_path: Path):
+    output.publish("stats/000003.json", (tmp_path / "last").read_bytes())
+    output.remove(lock.PATH)
+    lines = told(output.url, every=0.1)
+    assert lines[:2] == ["complete: 4 of 4 shards, 8 items planned", "accepted 6 (75.0%), rejected 2"]
+    assert lines[-1] == ""
+
+
+def test_too_short_a_pause_is_usage(output: Storage):
+    assert run("status", output.url, "--watch", "0").returncode == 2
