@@ -42,6 +42,7 @@ OURS = (
     "shards",
     PLAN,
     VERSIONS,
+    "scans",
     IDENTITY,
 )
 """Everything that a build puts into an output; overwriting removes these and nothing else.
@@ -161,7 +162,7 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
         plan = read_plan(storage)
         if not versions_of(storage, plan, identity):
             check_same(storage, read_identity(storage, len(plan.versions))[0], identity)
-    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK)):
+    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK, "scans")):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )

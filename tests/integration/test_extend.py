@@ -29,7 +29,7 @@ name: cheap
 source: {kind: tinytown, size: 64, limit: 10, first_seed: 7000}
 regions: {kind: source}
 corruption: {method: blur, target: image, batch_size: 4}
-verify: {least_inside: 0.45, most_outside: 1}
+verify: {least_inside: 0.9, most_outside: 1}
 output: {samples_per_shard: 4}
 execution: {corrupt: {cpus: 0.5}}
 """
