@@ -208,24 +208,25 @@ def _compare(storage: Storage, versions: int, path: Path, nearness: int | None) 
     parts = []
     for table in tables:
         with storage.open(table) as stream:
-            parts.append(_hashes(pq.ParquetFile(stream), earlier=True))
-    parts.append(_hashes(pq.ParquetFile(path), earlier=False))
+            parts.append(_hashes(pq.ParquetFile(stream)))
+    parts.append(_hashes(pq.ParquetFile(path)))
     contents, looks = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
     found = duplicates(contents, looks, nearness)
     earlier = len(contents) - len(parts[-1][0])
     wanted = {int(place) for place in found.of[earlier:] if place >= 0}
     names: dict[int, str] = {}
     first = 0
-    for table, part in zip([*tables, None], parts, strict=True):
-        here = {place - first for place in wanted if first <= place < first + len(part[2])}
+    for place, part in enumerate(parts):
+        here = {one - first for one in wanted if first <= one < first + len(part[2])}
         if here:
-            keys = pq.read_table(storage.open(table) if table else path, columns=["key"])["key"]
-            names.update((first + place, keys[int(part[2][place])].as_py()) for place in here)
+            there = storage.open(tables[place]) if place < len(tables) else path
+            keys = pq.read_table(there, columns=["key"])["key"]
+            names.update((first + one, keys[int(part[2][one])].as_py()) for one in here)
         first += len(part[2])
     return _Verdict(parts[-1][2], found, earlier, names)
 
 
-def _hashes(file: pq.ParquetFile, *, earlier: bool) -> tuple[Hashes, Hashes, Places]:
+def _hashes(file: pq.ParquetFile) -> tuple[Hashes, Hashes, Places]:
     """Hashes of content and look of the pictures in a table that count, and their rows there."""
     contents, looks, rows = array("Q"), array("Q"), array("q")
     first = 0
