@@ -25,7 +25,7 @@ from factory.recipe import Recipe, dump
 from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
-from factory.tally import Tally
+from factory.monitor import Tally
 from factory.versions import append, begin, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
