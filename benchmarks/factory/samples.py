@@ -107,7 +107,7 @@ def _stored(dataset: object) -> dict[str, int]:
     while summary is not None:
         for one in summary.operators_stats:
             if one.output_size_bytes:
-                found[one.operator_name] = int(one.output_size_bytes["sum"])
+                found[one.operator_name] = int(one.output_size_bytes.sum)
         summary = summary.parents[0] if summary.parents else None
     return found
 
