@@ -27,7 +27,7 @@ from factory.run_record import RunRecord
 from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
-from factory.tally import Tally
+from factory.monitor import Tally
 from factory.versions import append, begin, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ OURS = (
     "shards",
     PLAN,
     VERSIONS,
+    "scans",
     IDENTITY,
 )
 """Everything that a build puts into an output; overwriting removes these and nothing else.
@@ -169,7 +170,7 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
         plan = read_plan(storage)
         if not versions_of(storage, plan, identity):
             check_same(storage, read_identity(storage, len(plan.versions))[0], identity)
-    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK)):
+    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK, "scans")):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )

@@ -20,6 +20,10 @@ from factory.stages import Corrupt, Load, SelectRegions, Write
 
 log = logging.getLogger(__name__)
 
+_RETRIES = 10
+"""Of a shard at one stage. Ray spends them on the seconds between a node's end and its notice of it, too: at pauses of
+0.1 s, 0.2 s, 0.4 s and so on. Three were over after 0.7 s, and everything in flight was lost with the pass."""
+
 _LOOK_AGAIN = 2.0
 """Seconds between two looks at a cluster that grows."""
 
@@ -156,8 +160,8 @@ def _stages(recipe: Recipe) -> dict[str, Stage]:
 def _resources(stage: Stage) -> dict[str, Any]:
     """One shard per call, never merged.
 
-    A lost actor is made anew, but a shard that has cost four of them fails the pass, so that control comes back to
-    the outer loop: Ray's own default is to try for ever.
+    A lost actor is made anew, but a shard that has cost `_RETRIES` of them fails the pass, so that control comes back
+    to the outer loop: Ray's own default is to try for ever.
     """
     return {
         "batch_size": 1,
@@ -167,7 +171,7 @@ def _resources(stage: Stage) -> dict[str, Any]:
         "num_gpus": stage.gpus,
         "memory": stage.memory,
         "max_restarts": -1,
-        "max_task_retries": 3,
+        "max_task_retries": _RETRIES,
     }
 
 

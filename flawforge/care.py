@@ -1,4 +1,4 @@
-"""Commands that look after a data set: inspect, replay, retry-rejects, merge, split, manifest."""
+"""Commands that look after a data set: scan, inspect, replay, retry-rejects, merge, split, manifest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ console = Console()
 
 UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+TakeOverOption = Annotated[
+    bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
+]
 
 
 class Duplicates(StrEnum):
@@ -32,6 +35,47 @@ class By(StrEnum):
 
     SHARD = "shard"
     KEY = "key"
+
+
+@app.command()
+def scan(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or a shipped recipe")],
+    out: Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="change the recipe: a.b=value; repeatable")
+    ] = None,
+    near: Annotated[
+        int, typer.Option(min=0, max=16, help="bits of 64 in which the looks of two pictures may differ")
+    ] = 4,
+    exact: Annotated[bool, typer.Option("--exact", help="leave out only the same bytes")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="look on the workers of a Ray cluster instead of on threads here")
+    ] = None,
+    take_over: TakeOverOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at every picture of a source, and plan those that are readable and not there before."""
+    from factory.recipe import load_recipe
+    from factory.scan import scan as run
+    from flawforge.running import stoppable
+
+    screen = Console(stderr=True) if as_json else console
+    with stoppable(), screen.status("listing the source") as shown:
+        found = run(
+            load_recipe(recipe, set_ or []),
+            out,
+            nearness=None if exact else near,
+            address=address,
+            take_over=take_over,
+            show=lambda count: shown.update(f"{count:,} pictures looked at"),
+            tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
+        )
+    if as_json:
+        _print_json({**asdict(found), "out": out})
+        return
+    left = ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()) or "nothing left out"
+    _say(f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
+    _say(f"{out}/{found.table} has a row for each; flawforge build {recipe} --out {out} makes them")
 
 
 @app.command()
@@ -132,9 +176,7 @@ def retry_rejects(
     address: Annotated[
         str, typer.Option(help="a Ray cluster; 'local' starts one, 'auto' joins one")
     ] = "local",
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
-    ] = False,
+    take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Try rejected items again by a changed rule, and add those that are accepted now."""

@@ -19,16 +19,23 @@ class Told(TypedDict):
 
 @contextmanager
 def watched(screen: Console) -> Iterator[Told]:
-    """Shows progress on a screen. Ctrl-C and SIGTERM end the program with 130 and 143, and a sentence."""
-    from factory.interruption import Terminated
+    """Shows progress on a screen; otherwise as `stoppable`."""
     from factory.monitor import monitor
 
+    with stoppable(), monitor(screen) as view:
+        yield Told(
+            show=view.show,
+            tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
+        )
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the program with 130 and 143, and a sentence."""
+    from factory.interruption import Terminated
+
     try:
-        with monitor(screen) as view:
-            yield Told(
-                show=view.show,
-                tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
-            )
+        yield
     except KeyboardInterrupt as stop:
         by, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
         words = f"stopped by {by}; what is published stays, and the same command goes on from there"

@@ -78,7 +78,8 @@ class Merged:
     Attributes:
         total: counts of the new output.
         copied, rewritten: shards taken byte for byte, and shards that lost duplicates.
-        left_out: items left out, planned before and no more.
+        left_out: items left out, planned before and no more; not those that stay in the shard where they were tried
+            last.
     """
 
     total: Progress
@@ -140,7 +141,8 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
         pass
     total = write_manifest(target, read_plan(target), identity, identity.content["name"])
     write_merged_card(target, identity, total, parts)
-    left_out = sum(len(job.left_out) for job in jobs) + _dropped_whole(inputs, jobs)
+    retried = sum(one.plan.retried for one in inputs)
+    left_out = sum(len(job.left_out) for job in jobs) + _dropped_whole(inputs, jobs) - retried
     rewritten = sum(bool(job.left_out) for job in jobs)
     return Merged(total, len(jobs) - rewritten, rewritten, left_out)
 

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 from factory.manifest import done_shards
+from factory.recipe import load_recipe
 from factory.storage import Storage
+from tests.factory.care.outputs import by_the_stages
 from tests.integration.conftest import SMALL, content_of
 
 
@@ -63,11 +65,10 @@ def members(group: int) -> list[int]:
 
 def test_kills_and_a_stop_change_no_byte(tmp_path):
     recipe = tmp_path / "small.yaml"
-    recipe.write_text(SMALL.replace("samples_per_shard: 5", "samples_per_shard: 2"))
+    changed = SMALL.replace("samples_per_shard: 5", "samples_per_shard: 2")
+    recipe.write_text(changed.replace("inversion_steps: 12", "inversion_steps: 6"))
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    whole = start(recipe, undisturbed)
-    whole.communicate()
-    assert whole.returncode == 0
+    by_the_stages(undisturbed, load_recipe(recipe))
 
     for number, (shards, end) in enumerate([(1, "kill"), (3, "stop"), (6, "kill"), (10, "")]):
         run = start(recipe, disturbed)

@@ -1,0 +1,1 @@
+"""Figures of the factory itself, with models that do nothing: `python -m benchmarks.factory`."""

@@ -1,0 +1,127 @@
+"""A scan of a folder of pictures: what is repeated or unreadable is not planned, and every item has its row."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from actors.errors import OutputError
+from factory.identity import Identity
+from factory.plan import NoItemsError, read_plan
+from factory.recipe import Recipe, parse_recipe
+from factory.scan import scan
+from factory.storage import Storage
+from factory.versions import versions_of
+
+
+def picture(seed: int, side: int = 96) -> Image.Image:
+    """Soft shapes that follow from a seed."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+    return small.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures; two repeated as bytes, two as looks; a broken one and a small one."""
+    there = tmp_path / "pictures"
+    there.mkdir()
+    for number in range(6):
+        (there / f"a{number}.png").write_bytes(encoded(picture(number)))
+    (there / "b0.png").write_bytes(encoded(picture(0)))
+    (there / "b1.png").write_bytes(encoded(picture(1)))
+    (there / "c2.jpg").write_bytes(encoded(picture(2), "JPEG", quality=60))
+    (there / "c3.png").write_bytes(encoded(picture(3).resize((200, 200))))
+    (there / "d.png").write_bytes(encoded(picture(9))[:200])
+    (there / "e.png").write_bytes(encoded(picture(10, side=20)))
+    return there
+
+
+def recipe(folder: Path, *changes: str) -> Recipe:
+    text = f"""
+name: pictures
+source: {{kind: images, urls: [{folder}], size: 64, fields: {{mask: mask.png}}}}
+regions: {{kind: source}}
+output: {{samples_per_shard: 4}}
+"""
+    return parse_recipe(text, "pictures.yaml", changes)
+
+
+def stem(key: str) -> str:
+    return key.partition("-")[0]
+
+
+def rows(out: Path, version: int = 1) -> dict[str, dict[str, object]]:
+    return {stem(row["key"]): row for row in pq.read_table(out / f"scans/{version:04d}.parquet").to_pylist()}
+
+
+def planned(out: Path) -> list[str]:
+    plan = read_plan(Storage(str(out)))
+    return [stem(item.key) for number in range(plan.shards) for item in plan.shard(number)]
+
+
+def test_what_is_left_out_and_why(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    found = scan(recipe(folder), str(out))
+    assert (found.items, found.planned, found.version) == (12, 6, 1)
+    assert found.reasons == {"duplicate": 2, "near_duplicate": 2, "damaged": 1, "too_small": 1}
+    assert planned(out) == ["a0", "a1", "a2", "a3", "a4", "a5"]
+    table = rows(out)
+    assert len(table) == 12
+    assert {name: row["reason"] for name, row in table.items() if row["status"] == "left_out"} == {
+        "b0": "duplicate", "b1": "duplicate", "c2": "near_duplicate", "c3": "near_duplicate", "d": "damaged",
+        "e": "too_small",
+    }  # fmt: skip
+    assert stem(str(table["b1"]["repeats"])) == "a1" and "the same bytes as a1-" in str(table["b1"]["detail"])
+    assert stem(str(table["c2"]["repeats"])) == "a2" and 0 <= int(str(table["c2"]["bits"])) <= 4
+    # A build with this recipe goes on from this plan, which keeps the figures.
+    storage = Storage(str(out))
+    assert versions_of(storage, read_plan(storage), Identity.of(recipe(folder)))
+    assert read_plan(storage).skipped == {
+        "damaged": 1, "duplicate": 2, "near_duplicate": 2, "too_small": 1
+    }  # fmt: skip
+
+
+def test_only_the_same_bytes(folder: Path, tmp_path: Path):
+    found = scan(recipe(folder), str(tmp_path / "out"), nearness=None)
+    assert found.planned == 8 and "near_duplicate" not in found.reasons
+
+
+def test_a_second_scan_compares_with_the_first(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    scan(recipe(folder), str(out))
+    (folder / "x4.png").write_bytes(encoded(picture(4)))
+    (folder / "y5.jpg").write_bytes(encoded(picture(5), "JPEG", quality=50))
+    (folder / "z.png").write_bytes(encoded(picture(77)))
+    found = scan(recipe(folder), str(out))
+    # What the first scan left out is not in the plan, and is looked at again.
+    assert (found.planned, found.version) == (1, 2) and planned(out)[6:] == ["z"]
+    table = rows(out, 2)
+    assert stem(str(table["x4"]["repeats"])) == "a4" and table["x4"]["reason"] == "duplicate"
+    assert stem(str(table["y5"]["repeats"])) == "a5" and table["y5"]["reason"] == "near_duplicate"
+    with pytest.raises(NoItemsError, match=r"no items to plan \(passed over: .*duplicate"):
+        scan(recipe(folder), str(out))
+    assert len(read_plan(Storage(str(out))).versions) == 2
+
+
+def test_nothing_sound_is_there(folder: Path, tmp_path: Path):
+    for path in folder.glob("[a-c]*"):
+        path.unlink()
+    with pytest.raises(NoItemsError, match="1 damaged, 1 too_small"):
+        scan(recipe(folder), str(tmp_path / "out"))
+    assert not (tmp_path / "out/identity.json").exists()
+    shutil.copy(Path(__file__), tmp_path / "out/strange.py")
+    with pytest.raises(OutputError, match="no data set of ours"):
+        scan(recipe(folder), str(tmp_path / "out"))

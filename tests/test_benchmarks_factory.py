@@ -1,0 +1,64 @@
+"""The parts of the factory's benchmark that need no Ray, at toy size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from benchmarks.factory import plans, samples
+from benchmarks.factory.usage import Usage, _role
+from factory.manifest import read_sidecars
+from factory.plan import read_plan
+from factory.storage import Storage
+
+
+def test_processes_by_what_they_are():
+    assert _role("ray::MapWorker(MapBatches(Corrupt)).submit", direct=False) == "Corrupt"
+    assert _role("/lib/ray/core/src/ray/raylet/raylet --id 1", direct=False) == "raylet"
+    assert _role("python -m benchmarks.factory drive a b c", direct=True) == "driver"
+    assert _role("python -u dashboard/agent.py", direct=False) == "other"
+
+
+def test_cpu_and_memory_of_a_grandchild():
+    """It holds 64 MiB and works for half a second of CPU."""
+    grandchild = (
+        "import time\nheld = bytearray(64 << 20)\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.5)"
+    )
+    usage = Usage(every=0.05)
+    usage.start()
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {grandchild!r}])",
+        ],
+        check=True,
+    )
+    usage.stop()
+    assert 0.5 <= usage.cpu["other"] < 1.5
+    assert 64 << 20 <= usage.peak["other"] < 128 << 20
+
+
+def test_a_plan_of_which_half_is_done(tmp_path: Path):
+    plans.draw(1000, str(tmp_path))
+    storage = Storage(str(tmp_path))
+    assert [item.key for item in read_plan(storage).shard(7)][:1] == [
+        f"train-00000_{896:012d}-{896 * 2654435761 % 2**64:016x}"
+    ]
+    assert plans.mark_half(tmp_path) == 4
+    assert {number: one.planned for number, one in read_sidecars(storage).items()} == {
+        0: 128,
+        2: 128,
+        4: 128,
+        6: 128,
+    }
+
+
+def test_a_source_of_tars(tmp_path: Path):
+    samples.make_source(tmp_path / "source", 3000)
+    tars = sorted((tmp_path / "source").iterdir())
+    assert len(tars) == 3 and len({tar.stat().st_ino for tar in tars}) == 1
+    with tarfile.open(tars[2]) as tar:
+        assert len(tar.getnames()) == 2000
