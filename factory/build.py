@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
@@ -27,7 +28,7 @@ from factory.run_record import RunRecord
 from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
-from factory.monitor import Tally
+from factory.tally import Tally
 from factory.versions import append, begin, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ OURS = (
 
 In this order, so that a kill in the middle leaves an output that is still ours, and no shard that seems done.
 """
+
+
+FIRST_PAUSE = 2.0
+"""Seconds between a pass without a new shard and the next; four times as long after the next such pass, and so on."""
 
 
 class Mode(StrEnum):
@@ -214,7 +219,7 @@ def _missing(
     """Runs the pipeline over the planned shards without a sidecar; yields published shards.
 
     What may have been an accident of the moment (a lost worker, a time-out) is tried again, up to `passes` times
-    in a row without a new shard. What the user has to mend ends the run at once.
+    in a row without a new shard, after longer and longer pauses. What the user has to mend ends the run at once.
     """
     fruitless = 0
     while missing := sorted(set(planned) - done_shards(storage)):
@@ -241,3 +246,5 @@ def _missing(
             raise trouble
         record.trouble(trouble)
         log.warning("going on with what is missing after: %s", trouble)
+        if fruitless:
+            time.sleep(FIRST_PAUSE * 4 ** (fruitless - 1))

@@ -20,7 +20,7 @@ from factory.recipe import Recipe, parse_recipe
 from factory.shards.check import read_index
 from factory.sources.reference import Reference
 from factory.storage import Storage
-from factory.monitor import Tally
+from factory.tally import Tally
 from factory.versions import append, versions_of
 
 log = logging.getLogger(__name__)
