@@ -27,6 +27,7 @@ lint: $(VENV)/.dev
 
 # The figures and sheets of docs/, about an hour on two cores. The judge of tinytown comes from `make assets`.
 benchmarks: quickstart
+	$(BIN)/python -m benchmarks.factory
 	$(BIN)/python -m benchmarks.inversion
 	$(BIN)/python -m benchmarks.confinement
 	$(BIN)/python -m benchmarks.methods
