@@ -29,7 +29,7 @@ from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
 from factory.tally import Tally
-from factory.versions import append, begin, renamed, unplanned, versions_of
+from factory.versions import SCANS, append, begin, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ OURS = (
     "shards",
     PLAN,
     VERSIONS,
-    "scans",
+    SCANS,
     IDENTITY,
 )
 """Everything that a build puts into an output; overwriting removes these and nothing else.
@@ -175,7 +175,7 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
         plan = read_plan(storage)
         if not versions_of(storage, plan, identity):
             check_same(storage, read_identity(storage, len(plan.versions))[0], identity)
-    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK, "scans")):
+    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK, SCANS)):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )
@@ -196,6 +196,10 @@ def _versions(
     if mode is Mode.AGAIN:
         items = renamed(source.list(), len(plan.versions) + 1)
         return [append(storage, recipe, identity, items, source.skipped)]
+    if storage.names(SCANS):
+        raise OutputError(
+            f"{storage.url} was planned by a scan, whose rejects would come in now: flawforge scan adds new items to it"
+        )
     try:
         return [*mine, append(storage, recipe, identity, unplanned(plan, source.list()), source.skipped)]
     except NoItemsError:

@@ -40,11 +40,10 @@ from factory.sources.reference import Reference
 from factory.sources.store import read_ahead
 from factory.stages import image_selector
 from factory.storage import Storage
-from factory.versions import append, begin, unplanned
+from factory.versions import SCANS, append, begin, unplanned
 
 log = logging.getLogger(__name__)
 
-FOLDER = "scans"
 KEPT = "kept"
 LEFT_OUT = "left_out"
 
@@ -115,7 +114,7 @@ def scan(
     storage = Storage(url)
     identity = Identity.of(recipe)
     begun = storage.exists(IDENTITY)
-    if not begun and not storage.empty(besides=(PLAN, LOCK, FOLDER, "recipe.yaml")):
+    if not begun and not storage.empty(besides=(PLAN, LOCK, SCANS, "recipe.yaml")):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; choose a new or empty folder"
         )
@@ -278,4 +277,4 @@ def _kept(path: Path) -> Iterator[Reference]:
 
 
 def _table(version: int) -> str:
-    return f"{FOLDER}/{version:04d}.parquet"
+    return f"{SCANS}/{version:04d}.parquet"

@@ -21,6 +21,9 @@ from factory.recipe import Recipe, dump
 from factory.sources.reference import Reference
 from factory.storage import Storage
 
+SCANS = "scans"
+"""The folder of what `factory.scan` found, a table for each version that it drew."""
+
 _AT_ONCE = 4096
 
 

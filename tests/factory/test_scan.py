@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from actors.errors import OutputError
+from factory.build import Mode, build
 from factory.identity import Identity
 from factory.plan import NoItemsError, read_plan
 from factory.recipe import Recipe, parse_recipe
@@ -114,6 +115,13 @@ def test_a_second_scan_compares_with_the_first(folder: Path, tmp_path: Path):
     with pytest.raises(NoItemsError, match=r"no items to plan \(passed over: .*duplicate"):
         scan(recipe(folder), str(out))
     assert len(read_plan(Storage(str(out))).versions) == 2
+
+
+def test_what_was_left_out_does_not_come_in_by_another_door(folder: Path, tmp_path: Path):
+    scan(recipe(folder), str(tmp_path / "out"))
+    with pytest.raises(OutputError, match="planned by a scan"):
+        build(recipe(folder), str(tmp_path / "out"), mode=Mode.EXTEND)
+    assert len(planned(tmp_path / "out")) == 6
 
 
 def test_nothing_sound_is_there(folder: Path, tmp_path: Path):
