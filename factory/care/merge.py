@@ -6,7 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from factory.card import write_merged_card
 from factory.care.leave_out import leave_out
 from factory.care.parts import Part, merged_identity, parts_of
 from factory.identity import PATH as IDENTITY
-from factory.identity import claim, read_identity
+from factory.identity import Identity, claim, read_identity
+from factory.lock import PATH as LOCK
+from factory.lock import Lock
 from factory.manifest import Progress, done_shards, read_sidecars, write_manifest
 from factory.plan import PATH as PLAN
 from factory.plan import Plan, read_plan, write_plan
@@ -123,28 +125,34 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
     skipped: Counter[str] = Counter()
     for one in inputs:
         skipped.update(one.plan.skipped)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, PLAN)
-        sha256 = write_plan((job.items() for job in jobs), skipped, path)
-        if target.exists(IDENTITY):
-            there, its_plan = read_identity(target)
-            if (there.digest, its_plan) != (identity.digest, sha256):
-                raise OutputError(f"{target.url} holds another data set; merge into a new or empty folder")
-        else:
-            if not target.empty(besides=(PLAN,)):
-                raise OutputError(f"{target.url} holds files already; merge into a new or empty folder")
-            target.upload(PLAN, path)
-            claim(target, identity, sha256)
-    done = done_shards(target)
-    todo = [number for number in range(len(jobs)) if number not in done]
-    for _ in read_ahead(lambda number: _copy(jobs[number], target, number), todo, _SHARDS_AT_ONCE):
-        pass
-    total = write_manifest(target, read_plan(target), identity, identity.content["name"])
-    write_merged_card(target, identity, total, parts)
+    if not target.exists(IDENTITY) and not target.empty(besides=(PLAN, LOCK)):
+        raise OutputError(f"{target.url} holds files already; merge into a new or empty folder")
+    with Lock(target) as lock:
+        _begin(target, jobs, skipped, identity)
+        done = done_shards(target)
+        todo = [number for number in range(len(jobs)) if number not in done]
+        for _ in read_ahead(lambda number: _copy(jobs[number], target, number), todo, _SHARDS_AT_ONCE):
+            lock.check()
+        total = write_manifest(target, read_plan(target), identity, identity.content["name"])
+        write_merged_card(target, identity, total, parts)
     retried = sum(one.plan.retried for one in inputs)
     left_out = sum(len(job.left_out) for job in jobs) + _dropped_whole(inputs, jobs) - retried
     rewritten = sum(bool(job.left_out) for job in jobs)
     return Merged(total, len(jobs) - rewritten, rewritten, left_out)
+
+
+def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], identity: Identity) -> None:
+    """Writes plan and identity, or finds that they are there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, PLAN)
+        sha256 = write_plan((job.items() for job in jobs), skipped, path)
+        if not target.exists(IDENTITY):
+            target.upload(PLAN, path)
+            claim(target, identity, sha256)
+            return
+        there, its_plan = read_identity(target)
+        if (there.digest, its_plan) != (identity.digest, sha256):
+            raise OutputError(f"{target.url} holds another data set; merge into a new or empty folder")
 
 
 def _input(storage: Storage) -> Input:

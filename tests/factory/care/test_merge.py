@@ -13,6 +13,7 @@ from factory.care.inspect import inspect
 from factory.care.merge import Merged, merge
 from factory.care.parts import digest_at, parts_of
 from factory.identity import check_same, read_identity
+from factory.lock import Lock
 from factory.manifest import done_shards
 from factory.plan import read_plan, write_plan
 from factory.shards.check import read_index, verify
@@ -264,3 +265,12 @@ def test_a_large_plan_of_uneven_shards_reads_back(tmp_path: Path):
         if number % 97 == 0 or number == 1799:
             assert [item.key for item in plan.shard(number)] == [f"item-{first + n}" for n in range(size)]
         first += size
+
+
+def test_two_merges_at_once(tmp_path: Path, cats: Storage, dogs: Storage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("factory.lock.HEARTBEAT", 0.2)
+    out = tmp_path / "merged"
+    with Lock(Storage(str(out))), pytest.raises(OutputError, match="another run"):
+        merge(str(out), [cats.url, dogs.url])
+    merge(str(out), [cats.url, dogs.url])
+    assert not (out / "lock.json").exists() and verify(Storage(str(out))).sound
