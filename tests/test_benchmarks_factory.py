@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 from benchmarks.factory import plans, samples
-from benchmarks.factory.usage import Usage, _role
+from benchmarks.factory.usage import _role
 from factory.manifest import read_sidecars
 from factory.plan import read_plan
 from factory.storage import Storage
@@ -22,23 +23,20 @@ def test_processes_by_what_they_are():
 
 
 def test_cpu_and_memory_of_a_grandchild():
-    """It holds 64 MiB and works for half a second of CPU."""
+    """It holds 64 MiB and works for half a second of CPU. In a program of its own, which has no other children."""
     grandchild = (
         "import time\nheld = bytearray(64 << 20)\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.5)"
     )
-    usage = Usage(every=0.05)
-    usage.start()
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {grandchild!r}])",
-        ],
-        check=True,
+    child = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {grandchild!r}])"
+    program = (
+        "import json, subprocess, sys\nfrom benchmarks.factory.usage import Usage\n"
+        f"usage = Usage(every=0.05)\nusage.start()\nsubprocess.run([sys.executable, '-c', {child!r}])\nusage.stop()\n"
+        "print(json.dumps([usage.cpu['other'], usage.peak['other']]))"
     )
-    usage.stop()
-    assert 0.5 <= usage.cpu["other"] < 1.5
-    assert 64 << 20 <= usage.peak["other"] < 128 << 20
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    cpu, peak = json.loads(done.stdout)
+    assert 0.5 <= cpu < 1.5
+    assert 64 << 20 <= peak < 128 << 20
 
 
 def test_a_plan_of_which_half_is_done(tmp_path: Path):

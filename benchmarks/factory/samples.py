@@ -62,10 +62,11 @@ class Run:
 
 def make_source(folder: Path, samples: int) -> None:
     """Tars of `PER_TAR` rendered scenes with masks. They are links to one file, under names of their own."""
+    from factory.sources.choice import Choice
     from factory.sources.tinytown import TinytownSource
 
     folder.mkdir(parents=True)
-    source = TinytownSource(limit=PER_TAR, run_seed=0)
+    source = TinytownSource(choice=Choice(limit=PER_TAR), run_seed=0)
     first = folder / "part-000.tar"
     with tarfile.open(first, "w", format=tarfile.USTAR_FORMAT) as tar:
         for reference, raw in source.read(list(source.list())):
