@@ -35,7 +35,7 @@ MODELS = {
     "tinytown": {"corruption.inversion_steps": 5},
     "fast": {"corruption.method": "blur", "corruption.target": "image"},
 }
-"""By name, what is changed in `RECIPE`. `fast` leaves the UNet out; everything else is the same."""
+"""By name, what is changed in `RECIPE`. `fast` has no model: the image is taken for its own corruption."""
 
 RECIPE = """\
 name: faults
@@ -136,10 +136,9 @@ class Nodes:
         return self.cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
 
 
-def drive(recipe: str, changes: Sequence[str], out: str, address: str, ledger: str) -> None:
+def drive(recipe: str, model: str, out: str, address: str, ledger: str) -> None:
     """A driver: builds, with workers that write down what they begin."""
-    import ray
-
+    from benchmarks.factory.pretence import connect, no_model
     from factory.build import build
     from factory.recipe import parse_recipe
 
@@ -158,8 +157,8 @@ def drive(recipe: str, changes: Sequence[str], out: str, address: str, ledger: s
 
         stages.Corrupt.__call__ = noted  # type: ignore[method-assign]
 
-    environment = {"worker_process_setup_hook": keep_a_ledger}
-    ray.init(address=address, logging_level="error", log_to_driver=False, runtime_env=environment)
+    connect(address, keep_a_ledger, *([no_model()] if model == "fast" else []))
+    changes = [f"{name}={value}" for name, value in MODELS[model].items()]
     build(parse_recipe(recipe, "faults.yaml", changes), out, address=address)
 
 
@@ -214,8 +213,7 @@ def _kill(kind: str, driver: subprocess.Popen[bytes], nodes: Nodes, chance: rand
 
 
 def _start(model: str, out: Path, address: str, ledger: Path) -> subprocess.Popen[bytes]:
-    changes = [f"{name}={value}" for name, value in MODELS[model].items()]
-    arguments = ", ".join(map(repr, (changes, str(out), address, str(ledger))))
+    arguments = ", ".join(map(repr, (model, str(out), address, str(ledger))))
     code = f"from benchmarks.faults import RECIPE, drive; drive(RECIPE, {arguments})"
     log = out.with_suffix(".log").open("ab")
     return subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=log)
