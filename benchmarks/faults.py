@@ -220,8 +220,9 @@ def _start(model: str, out: Path, address: str, ledger: Path) -> subprocess.Pope
 
 
 def content(out: Path) -> dict[str, str]:
-    """sha256 of every tar, index, plan and identity."""
-    files = sorted([*out.glob("shards/*"), *out.glob("index/*"), out / "plan.parquet", out / "identity.json"])
+    """sha256 of every tar, index, plan and identity; not of what a killed writer has left aside, with a leading dot."""
+    made = [path for folder in ("shards", "index") for path in out.glob(f"{folder}/[!.]*")]
+    files = sorted([*made, out / "plan.parquet", out / "identity.json"])
     return {file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -44,6 +44,10 @@ def small() -> Callable[..., Recipe]:
 
 
 def content_of(out: Path) -> dict[str, str]:
-    """sha256 of everything that must not depend on how a build ran: tars, indexes, plan, identity."""
-    files = sorted([*out.glob("shards/*"), *out.glob("index/*"), out / "plan.parquet", out / "identity.json"])
+    """sha256 of everything that must not depend on how a build ran: tars, indexes, plan, identity.
+
+    What a killed writer has left aside, with a leading dot, is no part of the output.
+    """
+    made = [path for folder in ("shards", "index") for path in out.glob(f"{folder}/[!.]*")]
+    files = sorted([*made, out / "plan.parquet", out / "identity.json"])
     return {file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
