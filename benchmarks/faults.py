@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--report", type=Path, default=None, help="write every fault as JSON")
     given = parser.parse_args(arguments)
-    console, chance, outcomes = Console(), random.Random(given.seed), list[Outcome]()
+    console, chance, outcomes = Console(width=120), random.Random(given.seed), list[Outcome]()
     with tempfile.TemporaryDirectory() as temporary, cluster() as nodes:
         work = given.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
