@@ -16,7 +16,6 @@ from factory.care.rebuild import rebuild
 from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, check_same, read_identity
 from factory.interruption import heeded
-from factory.lock import PATH as LOCK
 from factory.lock import Lock
 from factory.manifest import PATH as MANIFEST
 from factory.manifest import Progress, done_shards, progress, read_sidecars
@@ -29,7 +28,7 @@ from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
 from factory.tally import Tally
-from factory.versions import SCANS, append, begin, renamed, unplanned, versions_of
+from factory.versions import SCANS, append, begin, is_begun, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
 
@@ -170,15 +169,11 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
     Raises:
         OutputError: it is somebody else's, or of other recipes and not to be overwritten or extended.
     """
-    begun = storage.exists(IDENTITY)
+    begun = is_begun(storage)
     if begun and mode is Mode.RESUME:
         plan = read_plan(storage)
         if not versions_of(storage, plan, identity):
             check_same(storage, read_identity(storage, len(plan.versions))[0], identity)
-    if not begun and not storage.empty(besides=(PLAN, RECIPE, LOCK, SCANS)):
-        raise OutputError(
-            f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
-        )
     return begun
 
 

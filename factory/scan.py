@@ -23,16 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.batch import Sample
-from actors.errors import OutputError, Reject
+from actors.errors import Reject
 from actors.images import decode_image
 from actors.perceptual_hash import BITS, perceptual_hash
 from factory.duplicates import EXACT, NEAR, Duplicates, Hashes, Places, duplicates
-from factory.identity import PATH as IDENTITY
 from factory.identity import Identity
 from factory.interruption import heeded
-from factory.lock import PATH as LOCK
 from factory.lock import Lock
-from factory.plan import PATH as PLAN
 from factory.plan import read_plan, version_count
 from factory.recipe import Recipe
 from factory.sources import open_source
@@ -40,7 +37,7 @@ from factory.sources.reference import Reference
 from factory.sources.store import read_ahead
 from factory.stages import image_selector
 from factory.storage import Storage
-from factory.versions import SCANS, append, begin, unplanned
+from factory.versions import SCANS, append, begin, is_begun, unplanned
 
 log = logging.getLogger(__name__)
 
@@ -113,11 +110,7 @@ def scan(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
-    begun = storage.exists(IDENTITY)
-    if not begun and not storage.empty(besides=(PLAN, LOCK, SCANS, "recipe.yaml")):
-        raise OutputError(
-            f"{storage.url} holds files that are no data set of ours; choose a new or empty folder"
-        )
+    begun = is_begun(storage)
     source = open_source(recipe.source, recipe.seed)
     with heeded(), Lock(storage, take_over=take_over, tell=tell), tempfile.TemporaryDirectory() as folder:
         versions = version_count(storage) if begun else 0

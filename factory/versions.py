@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from factory.care.parts import recipe_path
+from actors.errors import OutputError
+from factory.care.parts import RECIPE, recipe_path
+from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, claim, read_identity
+from factory.lock import PATH as LOCK
 from factory.plan import PATH, Plan, Version, draw_plan, hash_of, plan_path, read_plan
 from factory.recipe import Recipe, dump
 from factory.sources.reference import Reference
@@ -25,6 +28,20 @@ SCANS = "scans"
 """The folder of what `factory.scan` found, a table for each version that it drew."""
 
 _AT_ONCE = 4096
+
+
+def is_begun(storage: Storage) -> bool:
+    """Whether an output is begun already. Nothing is changed.
+
+    Raises:
+        OutputError: it is somebody else's.
+    """
+    begun = storage.exists(IDENTITY)
+    if not begun and not storage.empty(besides=(PATH, RECIPE, LOCK, SCANS)):
+        raise OutputError(
+            f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
+        )
+    return begun
 
 
 def begin(
@@ -44,13 +61,7 @@ def begin(
         skipped: read after that; see `factory.plan.draw_plan`.
         clear: paths that are removed then.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder, PATH)
-        sha256 = draw_plan(references, recipe.output.samples_per_shard, skipped, drawn)
-        for path in clear:
-            storage.remove(path)
-        _add(storage, recipe, identity, drawn, sha256, 1)
-    return read_plan(storage).versions[0]
+    return _draw(storage, recipe, identity, references, skipped, number=1, first=0, clear=clear)
 
 
 def append(
@@ -76,12 +87,9 @@ def append(
     """
     plan = read_plan(storage)
     number = len(plan.versions) + 1
-    per_shard = recipe.output.samples_per_shard
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder, PATH)
-        sha256 = draw_plan(references, per_shard, skipped, drawn, first=plan.shards, retries=retries)
-        _add(storage, recipe, identity, drawn, sha256, number)
-    return read_plan(storage).versions[-1]
+    return _draw(
+        storage, recipe, identity, references, skipped, number=number, first=plan.shards, retries=retries
+    )
 
 
 def versions_of(storage: Storage, plan: Plan, identity: Identity) -> list[Version]:
@@ -113,9 +121,25 @@ def renamed(references: Iterable[Reference], version: int) -> Iterator[Reference
     return (replace(item, key=f"{item.key}-v{version}") for item in references)
 
 
-def _add(
-    storage: Storage, recipe: Recipe, identity: Identity, drawn: Path, sha256: str, version: int
-) -> None:
-    storage.upload(plan_path(version), drawn)
-    storage.replace(recipe_path(version), dump(recipe).encode())
-    claim(storage, identity, sha256, version)
+def _draw(
+    storage: Storage,
+    recipe: Recipe,
+    identity: Identity,
+    references: Iterable[Reference],
+    skipped: Mapping[str, int],
+    *,
+    number: int,
+    first: int,
+    retries: bool = False,
+    clear: Sequence[str] = (),
+) -> Version:
+    per_shard = recipe.output.samples_per_shard
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, PATH)
+        sha256 = draw_plan(references, per_shard, skipped, drawn, first=first, retries=retries)
+        for path in clear:
+            storage.remove(path)
+        storage.upload(plan_path(number), drawn)
+        storage.replace(recipe_path(number), dump(recipe).encode())
+        claim(storage, identity, sha256, number)
+    return read_plan(storage, versions=number).versions[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,16 +10,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flawforge.options import (
+    AddressOption,
+    JsonOption,
+    OutOption,
+    RecipeArgument,
+    SetOption,
+    TakeOverOption,
+    UrlArgument,
+)
+from flawforge.printing import counts, print_json
+
 FAILED = 1
 
 app = typer.Typer()
 console = Console()
-
-UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
-TakeOverOption = Annotated[
-    bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
-]
 
 
 class Duplicates(StrEnum):
@@ -39,11 +43,9 @@ class By(StrEnum):
 
 @app.command()
 def scan(
-    recipe: Annotated[str, typer.Argument(help="a YAML file, or a shipped recipe")],
-    out: Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="change the recipe: a.b=value; repeatable")
-    ] = None,
+    recipe: RecipeArgument,
+    out: OutOption,
+    set_: SetOption = None,
     near: Annotated[
         int, typer.Option(min=0, max=16, help="bits of 64 in which the looks of two pictures may differ")
     ] = 4,
@@ -57,7 +59,7 @@ def scan(
     """Look at every picture of a source, and plan those that are readable and not there before."""
     from factory.recipe import load_recipe
     from factory.scan import scan as run
-    from flawforge.running import stoppable
+    from flawforge.running import stoppable, teller
 
     screen = Console(stderr=True) if as_json else console
     with stoppable(), screen.status("listing the source") as shown:
@@ -68,12 +70,12 @@ def scan(
             address=address,
             take_over=take_over,
             show=lambda count: shown.update(f"{count:,} pictures looked at"),
-            tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
+            tell=teller(screen),
         )
     if as_json:
-        _print_json({**asdict(found), "out": out})
+        print_json({**asdict(found), "out": out})
         return
-    left = ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()) or "nothing left out"
+    left = counts(found.reasons) or "nothing left out"
     _say(f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
     _say(f"{out}/{found.table} has a row for each; flawforge build {recipe} --out {out} makes them")
 
@@ -93,7 +95,7 @@ def inspect(
     item = look(Storage(url), key)
     written = write_pictures(item, out) if out else []
     if as_json:
-        _print_json({**item.document, "written": [str(path) for path in written]})
+        print_json({**item.document, "written": [str(path) for path in written]})
     else:
         _say(f"{item.key}: {item.status}")
         for problem in item.problems:
@@ -140,7 +142,7 @@ def replay(
     )
     if as_json:
         items = [{**asdict(item), "identical": item.identical} for item in report.items]
-        _print_json({"identical": report.identical, "notes": list(report.notes), "items": items})
+        print_json({"identical": report.identical, "notes": list(report.notes), "items": items})
     else:
         for note in report.notes:
             _say(f"not as it was: {note}")
@@ -173,9 +175,7 @@ def retry_rejects(
         list[str] | None,
         typer.Option("--set", help="the rule to change, such as verify.least_inside=0.1; repeatable"),
     ] = None,
-    address: Annotated[
-        str, typer.Option(help="a Ray cluster; 'local' starts one, 'auto' joins one")
-    ] = "local",
+    address: AddressOption = "local",
     take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -188,9 +188,9 @@ def retry_rejects(
             url, reasons=reason or [], overrides=set_ or [], take_over=take_over, address=address, **told
         )
     if as_json:
-        _print_json({**asdict(retried), "out": url})
+        print_json({**asdict(retried), "out": url})
         return
-    left = f" ({', '.join(f'{name} {count:,}' for name, count in retried.reasons.items())})"
+    left = f" ({counts(retried.reasons)})"
     _say(
         f"{retried.items:,} rejected items tried again: {retried.accepted:,} accepted, "
         f"{retried.items - retried.accepted:,} rejected{left if retried.reasons else ''}; "
@@ -213,7 +213,7 @@ def merge(
 
     merged = run(out, urls, first_wins=duplicates is Duplicates.FIRST, name=name)
     if as_json:
-        _print_json({**asdict(merged), "out": out})
+        print_json({**asdict(merged), "out": out})
         return
     total = merged.total
     _say(
@@ -241,7 +241,7 @@ def split(
 
     dealt = deal(Storage(url), share=val, seed=seed, by_key=by is By.KEY)
     if as_json:
-        _print_json(asdict(dealt))
+        print_json(asdict(dealt))
         return
     lists = (
         (TRAIN, dealt.train, dealt.train_samples),
@@ -260,7 +260,7 @@ def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
 
     total = rebuild(Storage(url))
     if as_json:
-        _print_json({**asdict(total), "complete": total.complete})
+        print_json({**asdict(total), "complete": total.complete})
         return
     _say(
         f"{url}/manifest.json and README.md: {total.accepted:,} samples, {total.done} of {total.shards} shards"
@@ -278,7 +278,3 @@ def _say(text: str) -> None:
     """Prints words that may hold anything; what would steer a terminal is shown, not sent."""
     shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     console.print(shown, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +16,16 @@ from rich.table import Table
 from actors.errors import FlawforgeError, RecipeError
 from factory.recipe import load_recipe
 from flawforge.care import app as care
+from flawforge.options import (
+    AddressOption,
+    JsonOption,
+    OutOption,
+    RecipeArgument,
+    SetOption,
+    TakeOverOption,
+    UrlArgument,
+)
+from flawforge.printing import counts, print_json
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
 
@@ -29,16 +38,6 @@ app = typer.Typer(
 )
 app.add_typer(care)
 console = Console()
-
-RecipeArgument = Annotated[
-    str, typer.Argument(help="a YAML file, or a shipped recipe: quickstart, images, sd15")
-]
-UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="change the recipe: a.b=value; repeatable")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
-AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts one here, 'auto' joins one")]
 
 
 @app.command()
@@ -60,11 +59,11 @@ def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = F
 
     view = outlook(load_recipe(recipe, set_ or []))
     if as_json:
-        _print_json(asdict(view))
+        print_json(asdict(view))
         return
     console.print(f"[bold]{view.name}[/]: {view.items:,} items in {view.shards:,} shards of {view.per_shard}")
     if view.skipped:
-        console.print("passed over while listing: " + _counts(view.skipped))
+        console.print("passed over while listing: " + counts(view.skipped))
     table = Table("stage", "what", "workers", "CPUs", "GPUs")
     for stage in view.stages:
         pool = (
@@ -81,7 +80,7 @@ def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = F
 @app.command()
 def build(
     recipe: RecipeArgument,
-    out: Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")],
+    out: OutOption,
     set_: SetOption = None,
     mode: Annotated[
         str,
@@ -91,9 +90,7 @@ def build(
         ),
     ] = "resume",
     address: AddressOption = "local",
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
-    ] = False,
+    take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set, finish one that was stopped, or extend it."""
@@ -111,14 +108,14 @@ def build(
         total = run(loaded, out, mode=Mode(mode), take_over=take_over, address=address, **told)
     write_gallery(Storage(out), loaded.name)
     if as_json:
-        _print_json({**asdict(total), "out": out})
+        print_json({**asdict(total), "out": out})
     else:
         console.print(
             f"[bold]{total.accepted:,} samples[/] in {total.done} shards, {total.rejected:,} rejected"
-            + (f" ({_counts(total.reasons)})" if total.reasons else "")
+            + (f" ({counts(total.reasons)})" if total.reasons else "")
         )
         if total.skipped:
-            console.print("passed over while listing the source: " + _counts(total.skipped))
+            console.print("passed over while listing the source: " + counts(total.skipped))
         _say(f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
     share = total.rejected / total.planned
     if share > loaded.limits.rejects:
@@ -145,7 +142,7 @@ def preview(
     choices = [[*fixed, *filter(None, pair)] for pair in product(thresholds or [""], steps or [""])]
     report = run([load_recipe(recipe, [*(set_ or []), *choice]) for choice in choices], n, out)
     if as_json:
-        _print_json(asdict(report))
+        print_json(asdict(report))
         return
     table = Table("k", "threshold", "accepted", "rejected", "seconds per item", "hours for all, one worker")
     for trial in report.trials:
@@ -153,7 +150,7 @@ def preview(
             str(trial.inversion_steps),
             f"{trial.threshold:g}",
             f"{trial.accepted} of {report.items}",
-            _counts(trial.reasons) or "-",
+            counts(trial.reasons) or "-",
             f"{trial.seconds_per_item:.2f}",
             f"{trial.hours_for_all:.2f}",
         )
@@ -191,7 +188,7 @@ def verify(
 
     verdict = check(Storage(url), address=address)
     if as_json:
-        _print_json({**asdict(verdict), "sound": verdict.sound})
+        print_json({**asdict(verdict), "sound": verdict.sound})
     else:
         for problem in verdict.problems:
             _say(f"wrong: {problem}")
@@ -249,7 +246,7 @@ def evaluate(
     for note in report.notes:
         screen.print(note, markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        _print_json(report.document())
+        print_json(report.document())
     else:
         console.print(table(report))
 
@@ -261,7 +258,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         table = Table("", "what", "found", "what to do", box=None, show_header=False)
         for finding in findings:
@@ -292,14 +289,6 @@ def _complain(error: object, code: int) -> NoReturn:
 def _say(text: str) -> None:
     """Prints words that may hold anything, as they are."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1))
-
-
-def _counts(counts: Any) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _parts(text: str) -> list[str]:

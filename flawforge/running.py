@@ -23,10 +23,12 @@ def watched(screen: Console) -> Iterator[Told]:
     from factory.monitor import monitor
 
     with stoppable(), monitor(screen) as view:
-        yield Told(
-            show=view.show,
-            tell=lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True),
-        )
+        yield Told(show=view.show, tell=teller(screen))
+
+
+def teller(screen: Console) -> Callable[[str], None]:
+    """Prints sentences that may hold anything, as they are."""
+    return lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

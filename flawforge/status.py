@@ -16,6 +16,7 @@ from factory.run_state import RUNNING, RunState
 from factory.storage import Storage
 from factory.tally import clock, pace, shares
 from factory.watching import AT_WORK, COMPLETE, SILENT, Sight, look
+from flawforge.printing import counts, print_json
 
 
 def show(console: Console, url: str, *, as_json: bool = False, every: float | None = None) -> None:
@@ -30,7 +31,7 @@ def show(console: Console, url: str, *, as_json: bool = False, every: float | No
     if every is None:
         sight = look(storage)
         if as_json:
-            print(json.dumps(document(sight), indent=1))
+            print_json(document(sight))
         else:
             console.print(_text(sight, url), soft_wrap=True)
         return
@@ -72,9 +73,9 @@ def lines(sight: Sight, url: str) -> list[str]:
         + (f"; shards newer than these counts: {sight.behind}" if sight.behind else ""),
     ]
     if total.reasons:
-        told.append("rejects: " + _counts(total.reasons))
+        told.append("rejects: " + counts(total.reasons))
     if total.skipped:
-        told.append("passed over while listing the source: " + _counts(total.skipped))
+        told.append("passed over while listing the source: " + counts(total.skipped))
     if total.done:
         spent = ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in total.seconds.items())
         told.append(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
@@ -135,7 +136,3 @@ def _text(sight: Sight, url: str) -> Text:
     head = Text(first)
     head.stylize("bold", 0, len(sight.state))
     return Text("\n").join([head, *map(Text, rest)])
-
-
-def _counts(counts: Any) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -14,10 +14,11 @@ from factory.care.parts import Part, parts_of
 from factory.identity import Identity
 from factory.interruption import heeded
 from factory.lock import Lock
-from factory.manifest import Progress, done_shards, progress, read_sidecars
+from factory.manifest import Progress, done_shards
 from factory.plan import NoItemsError, Plan, Version, read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.shards.check import read_index
+from factory.shards.records import read_sidecar
 from factory.sources.reference import Reference
 from factory.storage import Storage
 from factory.tally import Tally
@@ -79,14 +80,14 @@ def retry_rejects(
             versions = _begun(storage, identity) or _drawn(storage, recipe, identity, old, reasons)
             if versions:
                 made += versions
-                make(recipe, storage, identity, versions, lock, address, show=show, tell=tell)
+                total = make(recipe, storage, identity, versions, lock, address, show=show, tell=tell)
     if not made:
         which = f" for {', '.join(sorted(reasons))}" if reasons else ""
         raise OutputError(
             f"{url}: no item that was rejected{which} would be treated otherwise now; change the rule that rejected it "
             "(--set verify.least_inside=0.1), or name the reason of what may have been mended (--reason missing)"
         )
-    return _outcome(storage, made)
+    return _outcome(storage, made, total)
 
 
 def _recipes(
@@ -152,10 +153,8 @@ def _rejects(
             yield from (item for item in plan.shard(number) if item.key in keys)
 
 
-def _outcome(storage: Storage, versions: Sequence[Version]) -> Retried:
-    sidecars = read_sidecars(storage)
-    plan = read_plan(storage)
-    mine = [sidecars[number] for version in versions for number in version.shards]
+def _outcome(storage: Storage, versions: Sequence[Version], total: Progress) -> Retried:
+    mine = [read_sidecar(storage, number) for version in versions for number in version.shards]
     reasons: Counter[str] = Counter()
     for sidecar in mine:
         reasons.update(sidecar.reasons)
@@ -163,5 +162,5 @@ def _outcome(storage: Storage, versions: Sequence[Version]) -> Retried:
         sum(sidecar.planned for sidecar in mine),
         sum(sidecar.accepted for sidecar in mine),
         dict(reasons.most_common()),
-        progress(plan, sidecars),
+        total,
     )

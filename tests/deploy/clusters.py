@@ -22,6 +22,15 @@ import ray.util
 
 BIN = Path(sys.executable).parent
 HOST = "127.0.0.1"
+SMALL = """
+name: small
+source: {kind: tinytown, limit: 4, size: 64, first_seed: 500}
+regions: {kind: source}
+corruption: {inference_steps: 10, inversion_steps: 3, batch_size: 2}
+verify: {baseline: autoencoder, on_failure: keep}
+output: {samples_per_shard: 2}
+"""
+"""A recipe for a cluster, but for its pools."""
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.clusters import Head, head, here, ports
+from tests.deploy.clusters import SMALL, Head, head, here, ports
 
 ROOT = Path(__file__).parents[2]
 FAKE_HEAD = "ray.head.default"
 """The provider gives its head this type, whatever the configuration says."""
 
 # Publishing shards stands in for the model: it needs no CUDA, and so may ask for the GPUs of fake nodes.
-RECIPE = """
-name: small
-source: {kind: tinytown, limit: 4, size: 64, first_seed: 500}
-regions: {kind: source}
-corruption: {inference_steps: 10, inversion_steps: 3, batch_size: 2}
-verify: {baseline: autoencoder, on_failure: keep}
-output: {samples_per_shard: 2}
+RECIPE = (
+    SMALL
+    + """\
 execution:
   patience: 900
   load: {cpus: 0.1}
@@ -34,6 +30,7 @@ execution:
   corrupt: {cpus: 0.5}
   write: {cpus: 0.1, gpus: 1}
 """
+)
 
 
 def faked(gcs_address: str) -> dict[str, Any]:

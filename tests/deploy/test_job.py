@@ -8,19 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.clusters import BIN, Head, head, run, status, stranger
+from tests.deploy.clusters import BIN, SMALL, Head, head, run, status, stranger
 from tests.integration.conftest import content_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("actors", "eval", "factory", "flawforge", "recipes", "tinytown", "train")
-RECIPE = """
-name: small
-source: {kind: tinytown, limit: 4, size: 64, first_seed: 500}
-regions: {kind: source}
-corruption: {inference_steps: 10, inversion_steps: 3, batch_size: 2}
-verify: {baseline: autoencoder, on_failure: keep}
-output: {samples_per_shard: 2}
-execution: {corrupt: {cpus: 0.5}}
+RECIPE = f"""{SMALL}execution: {{corrupt: {{cpus: 0.5}}}}
 """
 
 

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="a YAML file, or a shipped recipe: quickstart, images, sd15")
+]
+UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
+OutOption = Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="change the recipe: a.b=value; repeatable")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts one here, 'auto' joins one")]
+TakeOverOption = Annotated[
+    bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
+]
