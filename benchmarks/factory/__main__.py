@@ -28,8 +28,8 @@ def main(given: Sequence[str]) -> None:
             plans.draw(int(items), out)
         case ["resume", out, told]:
             plans.resume(out, told)
-        case ["drive-scale", address, out, workers, select]:
-            scale_out.drive(address, out, int(workers), float(select))
+        case ["drive-scale", address, out, workers, per_shard, select]:
+            scale_out.drive(address, out, int(workers), int(per_shard), float(select))
         case _:
             measure(given)
 
@@ -41,6 +41,7 @@ def measure(given: Sequence[str]) -> None:
     parser.add_argument("--sizes", default="1000,10000,100000", help="of the samples, multiples of 1,000")
     parser.add_argument("--items", type=int, default=10_000_000, help="of the plan")
     parser.add_argument("--nodes", default="1,2,4,8")
+    parser.add_argument("--per-shard", type=int, default=128, help="samples in a shard of the scale-out")
     parser.add_argument("--work", type=Path, default=None, help="where files go; default: a temporary folder")
     arguments = parser.parse_args(given)
     console, wanted = Console(width=120), arguments.what or ["samples", "plan", "scale"]
@@ -54,7 +55,8 @@ def measure(given: Sequence[str]) -> None:
         if "plan" in wanted:
             plans.measure(arguments.items, work, console)
         if "scale" in wanted:
-            scale_out.measure([int(count) for count in arguments.nodes.split(",")], work, console)
+            nodes = [int(count) for count in arguments.nodes.split(",")]
+            scale_out.measure(nodes, arguments.per_shard, work, console)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,19 @@ IMAGE = 100_000
 SLEEP = 0.05
 """Seconds that the working stage sleeps for a sample."""
 
-PER_SHARD = 20
 PER_WORKER = 24
 """Shards for every worker."""
+
+OBJECT_STORE = 1_000_000_000
+"""Bytes for every node. A shard of 128 samples has 13 MB, and twice that when it is corrupted; of a store of 150 MB for
+each node, Ray Data gives out so little that three workers of four have nothing to do."""
 
 RECIPE = """
 name: scale
 source: {kind: images, urls: [/nowhere], size: 64, fields: {mask: mask.png}}
 regions: {kind: source}
 corruption: {method: blur, target: image}
-output: {samples_per_shard: 20, original: false}
+output: {samples_per_shard: PER_SHARD, original: false}
 execution:
   load: {cpus: 0.125, smallest: POOLS, largest: POOLS}
   select: {cpus: 0.125, smallest: POOLS, largest: POOLS}
@@ -56,7 +59,7 @@ class Run:
     busy: dict[str, float]
 
 
-def drive(address: str, out: str, workers: int, select: float) -> None:
+def drive(address: str, out: str, workers: int, per_shard: int, select: float) -> None:
     """A program of its own: builds on a cluster that is there."""
     from benchmarks.factory.pretence import connect, images_of, sleeping
     from factory.build import build
@@ -66,25 +69,25 @@ def drive(address: str, out: str, workers: int, select: float) -> None:
     from factory.versions import begin
 
     text = RECIPE.replace("WORKERS", str(workers)).replace("POOLS", str(1 + workers // 4))
-    recipe = parse_recipe(text, "scale.yaml")
-    shards = PER_WORKER * workers
-    begin(Storage(out), recipe, Identity.of(recipe), islice(references(10**6), shards * PER_SHARD), {})
+    recipe = parse_recipe(text.replace("PER_SHARD", str(per_shard)), "scale.yaml")
+    items = islice(references(10**6), PER_WORKER * workers * per_shard)
+    begin(Storage(out), recipe, Identity.of(recipe), items, {})
     connect(address, images_of(IMAGE), sleeping("SelectRegions", select), sleeping("Corrupt", SLEEP))
     build(recipe, out, address=address)
 
 
-def run(nodes: int, work: Path, select: float = 0.0) -> Run:
+def run(nodes: int, per_shard: int, work: Path, select: float = 0.0) -> Run:
     from ray.cluster_utils import Cluster
 
     out = work / f"out-{nodes}-{select:g}"
-    store = {"object_store_memory": 150_000_000}
+    store = {"object_store_memory": OBJECT_STORE}
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store}
     )
     try:
         for _ in range(nodes):
             cluster.add_node(num_cpus=2, **store)
-        arguments = [cluster.address, str(out), str(nodes), str(select)]
+        arguments = [cluster.address, str(out), str(nodes), str(per_shard), str(select)]
         subprocess.run([sys.executable, "-m", "benchmarks.factory", "drive-scale", *arguments], check=True)
     finally:
         cluster.shutdown()
@@ -97,8 +100,8 @@ def run(nodes: int, work: Path, select: float = 0.0) -> Run:
     return Run(nodes, len(times), len(rest) / span, busy)
 
 
-def measure(nodes: Sequence[int], work: Path, console: Console) -> None:
-    runs = [run(count, work) for count in nodes]
+def measure(nodes: Sequence[int], per_shard: int, work: Path, console: Console) -> None:
+    runs = [run(count, per_shard, work) for count in nodes]
     table = Table("nodes", "shards", "shards per second", "efficiency", "workers busy")
     for one in runs:
         efficiency = one.speed / (one.nodes / runs[0].nodes * runs[0].speed)
@@ -110,7 +113,7 @@ def measure(nodes: Sequence[int], work: Path, console: Console) -> None:
             f"{one.busy['corrupt']:.1%}",
         )
     console.print(table)
-    uneven = run(1, work, select=0.4 * SLEEP)
+    uneven = run(1, per_shard, work, select=0.4 * SLEEP)
     console.print(
         f"pools of uneven speed ({0.4 * SLEEP:g} and {SLEEP:g} s per sample): the slower one was busy for "
         f"{uneven.busy['corrupt']:.1%} of the time, the other for {uneven.busy['select']:.1%}"

@@ -69,7 +69,10 @@ class Usage(threading.Thread):
             title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             return
-        role = _role(title, direct=direct)
+        known = self._cpu.get(pid)
+        role = (
+            _role(title, direct=direct) if title or not known else known[0]
+        )  # one that has ended has no title
         self._cpu[pid] = (role, (int(fields[11]) + int(fields[12])) / _TICKS)
         found = re.search(r"RssAnon:\s+(\d+) kB", status)
         self.peak[role] = max(self.peak[role], int(found[1]) * 1024 if found else 0)

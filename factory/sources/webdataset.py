@@ -46,6 +46,13 @@ class _Planned:
     places: Places
     reject: Reject | None
 
+    @property
+    def span(self) -> range:
+        """Bytes of the tar from the first that it needs to the last; empty if it is not read."""
+        if self.reject or not self.places:
+            return range(0)
+        return range(min(at for at, _ in self.places.values()), max(map(sum, self.places.values())))
+
 
 class WebDatasetSource:
     """Samples in tars. A reference holds the places of its files, so that reading never walks through a tar.
@@ -142,6 +149,7 @@ class WebDatasetSource:
         """Neighbours in a tar, to be read together; checks that the tar is still as it was planned."""
         states: dict[str, str] = {}
         batch: list[_Planned] = []
+        span = range(0)
         for reference in references:
             url = reference.url
             if url not in states:
@@ -149,10 +157,12 @@ class WebDatasetSource:
             if states[url] != reference.version:
                 raise store.changed(url)
             item = _planned(reference)
-            if batch and (batch[0].reference.url != url or _span([*batch, item]) > _BYTES_AT_ONCE):
+            wider = _union(span, item.span)
+            if batch and (batch[0].reference.url != url or wider.stop - wider.start > _BYTES_AT_ONCE):
                 yield batch
-                batch = []
+                batch, wider = [], item.span
             batch.append(item)
+            span = wider
         if batch:
             yield batch
 
@@ -199,11 +209,11 @@ def _fields(url: str, place: Place | None) -> Mapping[str, object] | Reject:
     return fields_of(store.read_bytes(files, path, offset, offset + min(size, LARGEST_DOCUMENT + 1)))
 
 
-def _span(batch: Sequence[_Planned]) -> int:
-    """Bytes from the first that a batch needs to the last."""
-    places = [place for item in batch if item.reject is None for place in item.places.values()]
-    ends = [offset + size for offset, size in places]
-    return max(ends, default=0) - min((offset for offset, _ in places), default=0)
+def _union(one: range, other: range) -> range:
+    """The shortest range that holds both."""
+    if one and other:
+        return range(min(one.start, other.start), max(one.stop, other.stop))
+    return one or other
 
 
 def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
