@@ -10,7 +10,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Version:
         runs: (items per shard, shards) for every run of shards of one size, in order.
         skipped: what the source passed over while it was listed, by reason; empty where no source was.
         retries: whether its items are rejected ones of the versions before, under their old keys.
+        footer: of its Parquet file, which is long where the plan is, and so is read once only.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Version:
     runs: tuple[tuple[int, int], ...]
     skipped: Mapping[str, int]
     retries: bool
+    footer: pq.FileMetaData = field(repr=False, compare=False)
 
     @property
     def path(self) -> str:
@@ -126,18 +128,14 @@ class Plan:
         version, first, size = self._place(number)
         with self.storage.open(version.path) as stream:
             try:
-                file = pq.ParquetFile(stream)
                 group, begin = 0, 0
-                while begin + file.metadata.row_group(group).num_rows <= first:
-                    begin += file.metadata.row_group(group).num_rows
+                while begin + version.footer.row_group(group).num_rows <= first:
+                    begin += version.footer.row_group(group).num_rows
                     group += 1
+                file = pq.ParquetFile(stream, metadata=version.footer)
                 table = file.read_row_group(group).slice(first - begin, size)
             except (pa.ArrowException, OSError, ValueError, IndexError) as error:
                 raise OutputError(f"{self.storage.url}: {version.path} is damaged: {error}") from error
-        if not table.schema.equals(_SCHEMA):
-            raise OutputError(
-                f"{self.storage.url}: {version.path} is damaged: its columns are not those of a plan"
-            )
         if len(table) != size or set(table["shard"].to_pylist()) != {number}:
             raise OutputError(
                 f"{self.storage.url}: row group {group} of {version.path} does not hold shard {number} in its place"
@@ -267,9 +265,13 @@ def _read_version(storage: Storage, number: int) -> Version:
             meta = pq.ParquetFile(stream).metadata
             note = json.loads((meta.metadata or {})[_NOTE])
             runs = tuple((int(size), int(count)) for size, count in note["runs"])
-            version = Version(number, note["first"], meta.num_rows, runs, note["skipped"], note["retries"])
+            version = Version(
+                number, note["first"], meta.num_rows, runs, note["skipped"], note["retries"], meta
+            )
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
+    if not meta.schema.to_arrow_schema().equals(_SCHEMA):
+        raise OutputError(f"{storage.url}: {path} is damaged: its columns are not those of a plan")
     if sum(size * count for size, count in version.runs) != version.items:
         raise OutputError(f"{storage.url}: {path} is damaged: its shards and its rows are not as many")
     return version

@@ -19,7 +19,7 @@ from flawforge.options import (
     TakeOverOption,
     UrlArgument,
 )
-from flawforge.printing import counts, print_json
+from flawforge.printing import counts, print_json, say
 
 FAILED = 1
 
@@ -76,8 +76,8 @@ def scan(
         print_json({**asdict(found), "out": out})
         return
     left = counts(found.reasons) or "nothing left out"
-    _say(f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
-    _say(f"{out}/{found.table} has a row for each; flawforge build {recipe} --out {out} makes them")
+    say(console, f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
+    say(console, f"{out}/{found.table} has a row for each; flawforge build {recipe} --out {out} makes them")
 
 
 @app.command()
@@ -97,9 +97,9 @@ def inspect(
     if as_json:
         print_json({**item.document, "written": [str(path) for path in written]})
     else:
-        _say(f"{item.key}: {item.status}")
+        say(console, f"{item.key}: {item.status}")
         for problem in item.problems:
-            _say(f"wrong: {problem}")
+            say(console, f"wrong: {problem}")
         for title, section in (
             ("plan", item.plan),
             ("made by", item.made_by),
@@ -110,9 +110,9 @@ def inspect(
             _section(title, section)
         for file in item.files:
             size = f", {file.size[0]} x {file.size[1]} pixels" if file.size else ""
-            _say(f"file {file.name}: {file.bytes:,} bytes{size}, sha256 {file.sha256}")
+            say(console, f"file {file.name}: {file.bytes:,} bytes{size}, sha256 {file.sha256}")
         for path in written:
-            _say(f"wrote {path}")
+            say(console, f"wrote {path}")
     raise typer.Exit(FAILED if item.problems else 0)
 
 
@@ -145,23 +145,24 @@ def replay(
         print_json({"identical": report.identical, "notes": list(report.notes), "items": items})
     else:
         for note in report.notes:
-            _say(f"not as it was: {note}")
+            say(console, f"not as it was: {note}")
         for item in report.items:
             if item.identical:
                 what = item.here if not item.compared else ", ".join(item.compared)
-                _say(f"{item.key}: identical ({what})")
+                say(console, f"{item.key}: identical ({what})")
                 continue
             if item.there != item.here:
-                _say(f"{item.key}: was {item.there}, is now {item.here}")
+                say(console, f"{item.key}: was {item.there}, is now {item.here}")
             for file in item.differences:
                 levels = (
                     "" if file.largest is None else f", at most {file.largest}, on average {file.mean:.4g}"
                 )
-                _say(
-                    f"{item.key}: {file.name} differs: {file.what}{levels}{' grey levels' if levels else ''}"
+                say(
+                    console,
+                    f"{item.key}: {file.name} differs: {file.what}{levels}{' grey levels' if levels else ''}",
                 )
         same = sum(item.identical for item in report.items)
-        _say(f"{same} of {len(report.items)} identical")
+        say(console, f"{same} of {len(report.items)} identical")
     raise typer.Exit(0 if report.identical else FAILED)
 
 
@@ -191,10 +192,11 @@ def retry_rejects(
         print_json({**asdict(retried), "out": url})
         return
     left = f" ({counts(retried.reasons)})"
-    _say(
+    say(
+        console,
         f"{retried.items:,} rejected items tried again: {retried.accepted:,} accepted, "
         f"{retried.items - retried.accepted:,} rejected{left if retried.reasons else ''}; "
-        f"{url} has {retried.total.accepted:,} samples now"
+        f"{url} has {retried.total.accepted:,} samples now",
     )
 
 
@@ -216,12 +218,13 @@ def merge(
         print_json({**asdict(merged), "out": out})
         return
     total = merged.total
-    _say(
+    say(
+        console,
         f"{total.accepted:,} samples in {total.shards:,} shards, {total.rejected:,} rejected; "
         f"{merged.copied:,} shards copied as they are, {merged.rewritten:,} written without duplicates, "
-        f"{merged.left_out:,} items left out"
+        f"{merged.left_out:,} items left out",
     )
-    _say(f"flawforge verify {out} checks them all")
+    say(console, f"flawforge verify {out} checks them all")
 
 
 @app.command()
@@ -249,7 +252,7 @@ def split(
     )
     for path, lines, samples in lists:
         shards = "" if by is By.KEY else f" in {len(lines):,} shards"
-        _say(f"{url}/{path}: {samples:,} samples{shards}")
+        say(console, f"{url}/{path}: {samples:,} samples{shards}")
 
 
 @app.command()
@@ -262,19 +265,14 @@ def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({**asdict(total), "complete": total.complete})
         return
-    _say(
-        f"{url}/manifest.json and README.md: {total.accepted:,} samples, {total.done} of {total.shards} shards"
+    say(
+        console,
+        f"{url}/manifest.json and README.md: {total.accepted:,} samples, {total.done} of {total.shards} shards",
     )
 
 
 def _section(title: str, values: Any) -> None:
     if values:
-        _say(f"{title}:")
+        say(console, f"{title}:")
     for name, value in values.items():
-        _say(f"  {name}: {value}")
-
-
-def _say(text: str) -> None:
-    """Prints words that may hold anything; what would steer a terminal is shown, not sent."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-    console.print(shown, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"  {name}: {value}")

@@ -25,7 +25,7 @@ from flawforge.options import (
     TakeOverOption,
     UrlArgument,
 )
-from flawforge.printing import counts, print_json
+from flawforge.printing import counts, harmless, print_json, say
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
 
@@ -116,7 +116,7 @@ def build(
         )
         if total.skipped:
             console.print("passed over while listing the source: " + counts(total.skipped))
-        _say(f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
+        say(console, f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
     share = total.rejected / total.planned
     if share > loaded.limits.rejects:
         screen.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
@@ -156,7 +156,7 @@ def preview(
         )
     console.print(table)
     console.print("seconds per item: " + ", ".join(f"{name} {s:.3f}" for name, s in report.seconds.items()))
-    _say(f"look: {out}")
+    say(console, f"look: {out}")
 
 
 @app.command()
@@ -191,7 +191,7 @@ def verify(
         print_json({**asdict(verdict), "sound": verdict.sound})
     else:
         for problem in verdict.problems:
-            _say(f"wrong: {problem}")
+            say(console, f"wrong: {problem}")
         sign = "=" if verdict.accepted + verdict.rejected == verdict.planned else "is not"
         console.print(
             f"accepted {verdict.accepted:,} + rejected {verdict.rejected:,} {sign} planned {verdict.planned:,}; "
@@ -214,7 +214,7 @@ def gallery(
     merged = read_identity(storage)[0].content.get("name")
     name = merged or parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
     shown = write_gallery(storage, name, tiles=tiles)
-    _say(f"{url}/{PATH} shows {shown} samples")
+    say(console, f"{url}/{PATH} shows {shown} samples")
 
 
 @app.command("eval")
@@ -282,13 +282,8 @@ def main() -> NoReturn:
 
 
 def _complain(error: object, code: int) -> NoReturn:
-    print(f"flawforge: {error}", file=sys.stderr)
+    print(harmless(f"flawforge: {error}"), file=sys.stderr)
     sys.exit(code)
-
-
-def _say(text: str) -> None:
-    """Prints words that may hold anything, as they are."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _parts(text: str) -> list[str]:

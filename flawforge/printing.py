@@ -6,10 +6,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
+
 
 def print_json(document: Any) -> None:
     """For programs: on standard output, whatever the console is."""
     print(json.dumps(document, indent=1))
+
+
+def say(screen: Console, text: str) -> None:
+    """Prints words that may hold anything, brackets too."""
+    screen.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def harmless(text: str) -> str:
+    """What would steer a terminal, such as a key from outside may hold, is shown and not sent."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def counts(found: Mapping[str, int]) -> str:

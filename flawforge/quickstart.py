@@ -21,6 +21,7 @@ from factory.monitor import monitor
 from factory.recipe import load_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
+from flawforge.printing import say
 
 if TYPE_CHECKING:
     from eval.metrics import Interval
@@ -62,7 +63,7 @@ def run(console: Console, out: str, items: int, steps: int) -> int:
     write_gallery(storage, recipe.name)
     verdict = verify(storage)
     for problem in verdict.problems:
-        console.print(f"wrong: {problem}", markup=False, highlight=False)
+        say(console, f"wrong: {problem}")
     lesson = _learn(console, out, steps) if steps and total.accepted else None
     seconds = int(time.monotonic() - began)
     closing = _closing(_Result(out, total, verdict.sound, lesson))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypedDict
 
 from rich.console import Console
+
+from flawforge.printing import say
 
 
 class Told(TypedDict):
@@ -27,8 +30,8 @@ def watched(screen: Console) -> Iterator[Told]:
 
 
 def teller(screen: Console) -> Callable[[str], None]:
-    """Prints sentences that may hold anything, as they are."""
-    return lambda words: screen.print(words, markup=False, highlight=False, soft_wrap=True)
+    """Prints sentences that may hold anything."""
+    return partial(say, screen)
 
 
 @contextmanager

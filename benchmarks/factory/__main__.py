@@ -51,7 +51,8 @@ def measure(given: Sequence[str]) -> None:
         if "samples" in wanted:
             runs = [samples.through_the_factory(int(size), work) for size in arguments.sizes.split(",")]
             middle = runs[len(runs) // 2].samples
-            samples.report(runs, samples.in_a_loop(middle, work) / middle, console)
+            spent = samples.in_a_loop(middle, work)
+            samples.report(runs, {stage: seconds / middle for stage, seconds in spent.items()}, console)
         if "plan" in wanted:
             plans.measure(arguments.items, work, console)
         if "scale" in wanted:

@@ -57,6 +57,10 @@ def test_a_source_without_items(tmp_path: Path):
         drawn(tmp_path, 0, 2, {"other": 1, "hidden": 3})
 
 
+def note_of(folder: Path) -> dict[bytes, bytes]:
+    return {b"flawforge": pq.read_metadata(folder / plan.PATH).metadata[b"flawforge"]}
+
+
 def test_a_key_that_is_there_twice_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(plan, "ROWS_PER_GROUP", 10)
     items = [*references(50), Reference("item-7", "again.png", "", "", "")]
@@ -81,23 +85,30 @@ def test_a_truncated_plan(tmp_path: Path, kept: float):
 def test_a_parquet_file_that_is_no_plan(tmp_path: Path):
     there = drawn(tmp_path, 30, 3)
     table = pq.read_table(tmp_path / plan.PATH)
-    pq.write_table(table.drop_columns(["caption"]).replace_schema_metadata({}), tmp_path / plan.PATH)
-    with pytest.raises(OutputError, match=r"plan\.parquet is damaged"):
-        read_plan(Storage(str(tmp_path)))
-    with pytest.raises(OutputError, match="its columns are not those of a plan"):
-        there.shard(0)
+    for metadata, why in (({}, "flawforge"), (note_of(tmp_path), "its columns are not those of a plan")):
+        pq.write_table(
+            table.drop_columns(["caption"]).replace_schema_metadata(metadata), tmp_path / plan.PATH
+        )
+        with pytest.raises(OutputError, match=rf"plan\.parquet is damaged: .*{why}"):
+            read_plan(Storage(str(tmp_path)))
+        with pytest.raises(OutputError, match=r"plan\.parquet is damaged"):
+            there.shard(0)
 
 
 def test_rows_in_another_order_are_noticed(tmp_path: Path):
-    there = drawn(tmp_path, 30, 3)
+    drawn(tmp_path, 30, 3)
     table = pq.read_table(tmp_path / plan.PATH)
     mixed = table.take(np.random.default_rng(0).permutation(30))
-    pq.write_table(mixed, tmp_path / plan.PATH)
+    pq.write_table(mixed.replace_schema_metadata(note_of(tmp_path)), tmp_path / plan.PATH)
     with pytest.raises(OutputError, match=r"row group 0 .* does not hold shard 2 in its place"):
-        there.shard(2)
+        read_plan(Storage(str(tmp_path))).shard(2)
 
 
 def test_the_note_of_a_plan_is_json(tmp_path: Path):
     drawn(tmp_path, 3, 2)
-    note = pq.read_metadata(tmp_path / plan.PATH).metadata[b"flawforge"]
-    assert json.loads(note) == {"runs": [[2, 1], [1, 1]], "skipped": {}, "first": 0, "retries": False}
+    assert json.loads(note_of(tmp_path)[b"flawforge"]) == {
+        "runs": [[2, 1], [1, 1]],
+        "skipped": {},
+        "first": 0,
+        "retries": False,
+    }

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from flawforge.printing import say
 
 HEAVY = ("torch", "ray", "diffusers", "transformers")
 
@@ -73,3 +76,8 @@ def test_doctor_as_json():
     findings = {finding["name"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
     assert findings["Python"]["ok"] and findings["torch"]["ok"]
     assert findings["tinytown weights"]["value"] == "here"
+
+
+def test_a_key_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
+    say(Console(width=20), "wrong: key '\x1b]0;title\x07[bold]' of\nshard 3")
+    assert capsys.readouterr().out == "wrong: key '\\x1b]0;title\\x07[bold]' of\nshard 3\n"
