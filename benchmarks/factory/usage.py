@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -22,6 +23,8 @@ def adopt_orphans() -> None:
 class Usage(threading.Thread):
     """Looks at the descendants of this process again and again, from `start` to `stop`.
 
+    Those that were there before, such as what an earlier program has left behind, are passed over.
+
     Attributes:
         cpu: CPU seconds by role: `driver` (the direct child), the stages' classes, `raylet`, `gcs_server`, `other`.
         peak: bytes of private memory at the most of any one process, by role. Shared memory, which is the object
@@ -33,6 +36,7 @@ class Usage(threading.Thread):
         self.peak: defaultdict[str, int] = defaultdict(int)
         self._cpu: dict[int, tuple[str, float]] = {}
         self._every = every
+        self._before = set(_parents())
         self._over = threading.Event()
 
     @property
@@ -51,14 +55,9 @@ class Usage(threading.Thread):
         self.join()
 
     def _look(self) -> None:
-        parents: dict[int, int] = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError):
-                continue
-        for pid in parents:
-            if pid != os.getpid() and _descends(pid, os.getpid(), parents):
+        parents = _parents()
+        for pid in parents.keys() - self._before:
+            if _descends(pid, os.getpid(), parents):
                 self._note(pid, direct=parents[pid] == os.getpid())
 
     def _note(self, pid: int, *, direct: bool) -> None:
@@ -76,6 +75,15 @@ class Usage(threading.Thread):
         self._cpu[pid] = (role, (int(fields[11]) + int(fields[12])) / _TICKS)
         found = re.search(r"RssAnon:\s+(\d+) kB", status)
         self.peak[role] = max(self.peak[role], int(found[1]) * 1024 if found else 0)
+
+
+def _parents() -> dict[int, int]:
+    """Every process of this machine, ended ones too that nobody has asked after, with its parent."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    return parents
 
 
 def _role(title: str, *, direct: bool) -> str:
