@@ -25,8 +25,7 @@ PER_WORKER = 24
 """Shards for every worker."""
 
 OBJECT_STORE = 1_000_000_000
-"""Bytes for every node. A shard of 128 samples has 13 MB, and twice that when it is corrupted; of a store of 150 MB for
-each node, Ray Data gives out so little that three workers of four have nothing to do."""
+"""Bytes for every node; see docs/clusters.md for what a smaller one does."""
 
 RECIPE = """
 name: scale
