@@ -9,7 +9,7 @@ quickstart: $(VENV)/.product
 	$(BIN)/flawforge quickstart
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What takes minutes: annotator, kills, whole runs.
 proofs: $(VENV)/.dev
