@@ -34,10 +34,14 @@ def recipe(*changes: str) -> Recipe:
 
 
 def told_where(path: str):
-    """Every stage writes down on which node it is, and which GPUs it was given."""
+    """Every stage writes down on which node it is, and which GPUs it was given.
+
+    A corruption worker waits for the other three, or those that are there first would do all of the work.
+    """
 
     def hook() -> None:
         import os
+        import time
 
         from factory import stages
 
@@ -54,6 +58,12 @@ def told_where(path: str):
                 ]
                 with Path(path).open("a") as file:
                     file.write(json.dumps(line) + "\n")
+                deadline = time.monotonic() + 120
+                while name == "Corrupt" and time.monotonic() < deadline:
+                    told = [json.loads(line) for line in Path(path).read_text().splitlines()]
+                    if len({actor for stage, _, actor, _ in told if stage == name}) == 4:
+                        break
+                    time.sleep(0.1)
                 return work(self, table)
 
             stage.__call__ = noted
