@@ -10,7 +10,7 @@ from pathlib import Path
 
 def flawforge(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flawforge", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 def test_quickstart_then_status_verify_gallery_and_build_again(tmp_path: Path):
