@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +60,7 @@ def scan(
     """Look at every picture of a source, and plan those that are readable and not there before."""
     from factory.recipe import load_recipe
     from factory.scan import scan as run
-    from flawforge.running import stoppable, teller
+    from flawforge.running import stoppable
 
     screen = Console(stderr=True) if as_json else console
     with stoppable(), screen.status("listing the source") as shown:
@@ -70,7 +71,7 @@ def scan(
             address=address,
             take_over=take_over,
             show=lambda count: shown.update(f"{count:,} pictures looked at"),
-            tell=teller(screen),
+            tell=partial(say, screen),
         )
     if as_json:
         print_json({**asdict(found), "out": out})

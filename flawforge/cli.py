@@ -244,7 +244,7 @@ def evaluate(
     screen = Console(stderr=True) if as_json else console
     report = run(checkpoint, split=split or "validation", urls=data or [], threshold=threshold)
     for note in report.notes:
-        screen.print(note, markup=False, highlight=False, soft_wrap=True)
+        say(screen, note)
     if as_json:
         print_json(report.document())
     else:
@@ -282,7 +282,8 @@ def main() -> NoReturn:
 
 
 def _complain(error: object, code: int) -> NoReturn:
-    print(harmless(f"flawforge: {error}"), file=sys.stderr)
+    lines = f"flawforge: {error}".split("\n")
+    print(*map(harmless, lines), sep="\n", file=sys.stderr)
     sys.exit(code)
 
 

@@ -15,15 +15,13 @@ def print_json(document: Any) -> None:
 
 
 def say(screen: Console, text: str) -> None:
-    """Prints words that may hold anything, brackets too."""
+    """Prints a line of words that may hold anything, brackets and ends of lines too."""
     screen.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def harmless(text: str) -> str:
     """What would steer a terminal, such as a key from outside may hold, is shown and not sent."""
-    return "".join(
-        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text
-    )
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def counts(found: Mapping[str, int]) -> str:

@@ -26,12 +26,7 @@ def watched(screen: Console) -> Iterator[Told]:
     from factory.monitor import monitor
 
     with stoppable(), monitor(screen) as view:
-        yield Told(show=view.show, tell=teller(screen))
-
-
-def teller(screen: Console) -> Callable[[str], None]:
-    """Prints sentences that may hold anything."""
-    return partial(say, screen)
+        yield Told(show=view.show, tell=partial(say, screen))
 
 
 @contextmanager

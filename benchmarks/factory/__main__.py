@@ -51,8 +51,7 @@ def measure(given: Sequence[str]) -> None:
         if "samples" in wanted:
             runs = [samples.through_the_factory(int(size), work) for size in arguments.sizes.split(",")]
             middle = runs[len(runs) // 2].samples
-            spent = samples.in_a_loop(middle, work)
-            samples.report(runs, {stage: seconds / middle for stage, seconds in spent.items()}, console)
+            samples.report(runs, samples.in_a_loop(middle, work), console)
         if "plan" in wanted:
             plans.measure(arguments.items, work, console)
         if "scale" in wanted:

@@ -151,7 +151,7 @@ def _build(samples: int, work: Path) -> Run:
 
 
 def in_a_loop(samples: int, work: Path) -> dict[str, float]:
-    """CPU seconds of the same plan and stages, one shard after the other in this process, without Ray.
+    """CPU seconds of a sample: the same plan and stages, one shard after the other in this process, without Ray.
 
     By role: `driver` lists the source and draws the plan, the others are the stages' classes.
     """
@@ -194,11 +194,11 @@ def in_a_loop(samples: int, work: Path) -> dict[str, float]:
         done("Corrupt")
         write_shard(storage, ShardOfSamples(number, made), how, original=recipe.output.original)
         done("Write")
-    return spent
+    return {role: seconds / samples for role, seconds in spent.items()}
 
 
 def report(runs: Sequence[Run], loop: Mapping[str, float], console: Console) -> None:
-    """Prints the figures. `loop` is the CPU of a sample in a plain loop, in seconds by stage."""
+    """Prints the figures. `loop` is the CPU of a sample in a plain loop, in seconds by role."""
     alone = sum(loop.values())
     table = Table(
         "samples", "CPU s", "CPU ms per sample, marginal", "above the loop", "wall s", "driver", "worker"
@@ -221,12 +221,12 @@ def report(runs: Sequence[Run], loop: Mapping[str, float], console: Console) -> 
     console.print(table)
     console.print(f"plain loop: {_by_role(loop)}")
     first, second = runs[0], runs[-1]
-    each = {
+    marginals = {
         role: (spent - first.cpu.get(role, 0.0)) / (second.samples - first.samples)
         for role, spent in second.cpu.items()
     }
-    console.print(f"from the first run to the last: {_by_role(each)}")
-    console.print(f"fixed cost {first.total - sum(each.values()) * first.samples:.1f} CPU s")
+    console.print(f"from the first run to the last: {_by_role(marginals)}")
+    console.print(f"fixed cost {first.total - sum(marginals.values()) * first.samples:.1f} CPU s")
     for stage, (encoded, packed, stored) in second.stored.items():
         console.print(
             f"{stage}: {packed / encoded:.3f} bytes in tables, {stored / encoded:.3f} in Ray's object store per byte "

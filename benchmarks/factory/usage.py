@@ -68,10 +68,9 @@ class Usage(threading.Thread):
             title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             return
-        known = self._cpu.get(pid)
-        role = (
-            _role(title, direct=direct) if title or not known else known[0]
-        )  # one that has ended has no title
+        role = _role(title, direct=direct)
+        if not title and pid in self._cpu:  # it has ended
+            role = self._cpu[pid][0]
         self._cpu[pid] = (role, (int(fields[11]) + int(fields[12])) / _TICKS)
         found = re.search(r"RssAnon:\s+(\d+) kB", status)
         self.peak[role] = max(self.peak[role], int(found[1]) * 1024 if found else 0)

@@ -96,12 +96,14 @@ def test_a_parquet_file_that_is_no_plan(tmp_path: Path):
 
 
 def test_rows_in_another_order_are_noticed(tmp_path: Path):
-    drawn(tmp_path, 30, 3)
+    there = drawn(tmp_path, 30, 3)
     table = pq.read_table(tmp_path / plan.PATH)
     mixed = table.take(np.random.default_rng(0).permutation(30))
     pq.write_table(mixed.replace_schema_metadata(note_of(tmp_path)), tmp_path / plan.PATH)
     with pytest.raises(OutputError, match=r"row group 0 .* does not hold shard 2 in its place"):
         read_plan(Storage(str(tmp_path))).shard(2)
+    with pytest.raises(OutputError, match=r"plan\.parquet"):
+        there.shard(2)
 
 
 def test_the_note_of_a_plan_is_json(tmp_path: Path):

@@ -79,5 +79,5 @@ def test_doctor_as_json():
 
 
 def test_a_key_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
-    say(Console(width=20), "wrong: key '\x1b]0;title\x07[bold]' of\nshard 3")
-    assert capsys.readouterr().out == "wrong: key '\\x1b]0;title\\x07[bold]' of\nshard 3\n"
+    say(Console(width=20), "wrong: key '\x1b]0;title\x07[bold]\nall is well' of shard 3")
+    assert capsys.readouterr().out == "wrong: key '\\x1b]0;title\\x07[bold]\\nall is well' of shard 3\n"
