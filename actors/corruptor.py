@@ -53,16 +53,24 @@ class Corruptor:
     Args:
         model: see `actors.diffusion.DiffusionModel`.
         settings: what to do.
+        count: called with `invert` or `corrupt` and the number of samples that have finished this step, from any
+            thread.
 
     Raises:
         ValueError: inversion steps that do not rise, or that the schedule does not have.
     """
 
-    def __init__(self, model: DiffusionModel, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: DiffusionModel,
+        settings: Settings,
+        count: Callable[[str, int], None] = lambda step, items: None,
+    ) -> None:
         for steps in (settings.inversion_steps, *settings.deeper):
             Schedule.of(model.scheduler, inference_steps=settings.inference_steps, inversion_steps=steps)
         self.model = model
         self.settings = settings
+        self.count = count
         self.passage = Passage(
             model,
             inference_steps=settings.inference_steps,
@@ -113,6 +121,7 @@ class Corruptor:
                 sample.unet_rows += int(inverted.unet_rows[row])
                 baselines = {} if pictures is None else dict.fromkeys(self._ladder.steps, pictures[row])
                 yield _Case(sample, inverted[row : row + 1], baselines)
+            self.count("invert", len(group))
 
     def _round(self, cases: Sequence[_Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
         """Makes every pending draw, and returns those that follow, by the sample's place."""
@@ -165,6 +174,7 @@ class Corruptor:
         if why is not None and not self.settings.keep_failures:
             sample.reject(STAGE, why)
         sample.corrupted, sample.changed = encode_image(picture), encode_mask(changed)
+        self.count("corrupt", 1)
         return None
 
     def _decoded(self, group: Sequence[Sample]) -> tuple[NDArray[np.uint8], Tensor]:

@@ -223,6 +223,7 @@ def _missing(
     fruitless = 0
     while missing := sorted(set(planned) - done_shards(storage)):
         # Ray and torch are imported only when there is work to do.
+        from factory.in_flight import watching
         from factory.pipeline import check_resources, connect, run_shards
 
         connect(address)
@@ -233,8 +234,10 @@ def _missing(
             f"Ray ended a pass over {len(missing)} shards without an error and without all of them"
         )
         try:
-            with heeded():
-                yield from run_shards(recipe, storage.url, identity.digest, order(missing))
+            with heeded(), watching(storage.url, record.tally.in_flight) as published:
+                for number in run_shards(recipe, storage.url, identity.digest, order(missing)):
+                    published(number)
+                    yield number
         except BuildError as error:
             trouble = error
         made = done_shards(storage).intersection(missing)

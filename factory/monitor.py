@@ -47,7 +47,7 @@ class LiveMonitor:
 
 
 class LineMonitor:
-    """A line every 30 seconds, also while no shard ends, and one at the end."""
+    """A line every 30 seconds, when a step has finished its first items, and at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -70,7 +70,14 @@ class LineMonitor:
         self._latest = tally
 
     def _tell(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LINES):
+        next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        steps: set[str] = set()
+        while not self._over.wait(min(1.0, SECONDS_BETWEEN_LINES)):
+            counted = set() if self._latest is None else self._latest.figures().in_flight.keys()
+            if counted <= steps and time.monotonic() < next_line:
+                continue
+            steps |= counted
+            next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             self._line()
 
     def _line(self) -> None:

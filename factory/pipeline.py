@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -32,16 +36,41 @@ def connect(address: str) -> None:
     """Joins a Ray cluster, or starts one here for `local`. A cluster that is already joined is kept."""
     if ray.is_initialized():
         return
-    if address == "local":
+    with _core_silenced():
+        if address == "local":
+            try:
+                ray.init(address="local", include_dashboard=False, logging_level="error", log_to_driver=False)
+            except Exception as error:  # Ray raises it as it is, for instance where the machine is too busy
+                raise BuildError(f"Ray could not be started on this machine: {error}") from error
+            return
         try:
-            ray.init(address="local", include_dashboard=False, logging_level="error", log_to_driver=False)
-        except Exception as error:  # Ray raises it as it is, for instance where the machine is too busy
-            raise BuildError(f"Ray could not be started on this machine: {error}") from error
+            ray.init(address=address, logging_level="warning", log_to_driver=False)
+        except ConnectionError as error:
+            raise BuildError(f"no Ray cluster answers at {address!r}: {error}") from error
+
+
+@contextlib.contextmanager
+def _core_silenced() -> Iterator[None]:
+    """Keeps messages of Ray's C++ core off the driver's terminal; what ends a run arrives as a Python exception.
+
+    At every start of a pool it prints an error that concerns Ray Data alone (ray-project/ray issue 53727). The level
+    below which it is silent is read from the environment while Ray starts, which in turn is announced on stderr.
+    A level that the user has set is kept.
+    """
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
         return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
-        ray.init(address=address, logging_level="warning", log_to_driver=False)
-    except ConnectionError as error:
-        raise BuildError(f"no Ray cluster answers at {address!r}: {error}") from error
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        del os.environ["RAY_BACKEND_LOG_LEVEL"]
 
 
 def check_resources(recipe: Recipe, patience: float = 0.0) -> dict[str, float]:
@@ -133,18 +162,12 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
 
 def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Dataset:
     """The figure of the paper, read from top to bottom."""
-    stages = _stages(recipe)
+    pools = {name: _resources(stage, len(todo)) for name, stage in _stages(recipe).items()}
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
-    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url), **_resources(stages["load"]))
-    regions = loaded.map_batches(
-        SelectRegions, fn_constructor_args=(recipe, url), **_resources(stages["select"])
-    )
-    corrupted = regions.map_batches(
-        Corrupt, fn_constructor_args=(recipe, url), **_resources(stages["corrupt"])
-    )
-    return corrupted.map_batches(
-        Write, fn_constructor_args=(recipe, url, digest), **_resources(stages["write"])
-    )
+    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url), **pools["load"])
+    regions = loaded.map_batches(SelectRegions, fn_constructor_args=(recipe, url), **pools["select"])
+    corrupted = regions.map_batches(Corrupt, fn_constructor_args=(recipe, url), **pools["corrupt"])
+    return corrupted.map_batches(Write, fn_constructor_args=(recipe, url, digest), **pools["write"])
 
 
 def _stages(recipe: Recipe) -> dict[str, Stage]:
@@ -157,8 +180,8 @@ def _stages(recipe: Recipe) -> dict[str, Stage]:
     }
 
 
-def _resources(stage: Stage) -> dict[str, Any]:
-    """One shard per call, never merged.
+def _resources(stage: Stage, shards: int) -> dict[str, Any]:
+    """One shard per call, never merged; no more workers than shards.
 
     A lost actor is made anew, but a shard that has cost `_RETRIES` of them fails the pass, so that control comes back
     to the outer loop: Ray's own default is to try for ever.
@@ -166,7 +189,9 @@ def _resources(stage: Stage) -> dict[str, Any]:
     return {
         "batch_size": 1,
         "batch_format": "pyarrow",
-        "compute": ActorPoolStrategy(min_size=stage.smallest, max_size=stage.largest),
+        "compute": ActorPoolStrategy(
+            min_size=min(stage.smallest, shards), max_size=min(stage.largest, shards)
+        ),
         "num_cpus": stage.cpus,
         "num_gpus": stage.gpus,
         "memory": stage.memory,

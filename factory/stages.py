@@ -16,6 +16,7 @@ from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
 from factory.attempts import Attempts
 from factory.identity import devices_of
+from factory.in_flight import ItemCounter
 from factory.metrics import Meter
 from factory.plan import read_plan
 from factory.recipe import Recipe
@@ -41,11 +42,14 @@ class Load:
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
         self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
         self.meter = Meter(self.name)
+        self.items = ItemCounter(url)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         began = time.monotonic()
         number = table["shard"][0].as_py()
-        samples = self.attempts(number, self.plan.shard(number))
+        with self.items.shard(number):
+            samples = self.attempts(number, self.plan.shard(number))
+            self.items.add(self.name, len(samples))
         seconds = time.monotonic() - began
         self.meter.worked(_outcomes(samples), seconds)
         return to_table(ShardOfSamples(number, samples, {self.name: seconds}))
@@ -70,6 +74,7 @@ class _Work(ABC):
         self.work: Work | None = None
         self.attempts = Attempts(Storage(url), self.name, self._work, self._set_aside)
         self.meter = Meter(self.name)
+        self.items = ItemCounter(url)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self.work is None:
@@ -77,7 +82,8 @@ class _Work(ABC):
         shard = from_table(table)
         rejected, rows = _rejected(shard.samples), _unet_rows(shard.samples)
         began = time.monotonic()
-        shard.samples = self.attempts(shard.number, shard.samples)
+        with self.items.shard(shard.number):
+            shard.samples = self.attempts(shard.number, shard.samples)
         shard.seconds[self.name] = time.monotonic() - began
         self.meter.worked(_outcomes(shard.samples, before=rejected), shard.seconds[self.name])
         self.meter.evaluated(_unet_rows(shard.samples) - rows)
@@ -105,6 +111,11 @@ class SelectRegions(_Work):
     def make(self) -> Work:
         return region_selector(self.recipe)
 
+    def _work(self, samples: list[Sample]) -> list[Sample]:
+        selected = super()._work(samples)
+        self.items.add(self.name, len(selected))
+        return selected
+
 
 class Corrupt(_Work):
     """Makes and checks the artifacts."""
@@ -112,7 +123,7 @@ class Corrupt(_Work):
     name = "corrupt"
 
     def make(self) -> Work:
-        return corruptor(self.recipe)
+        return corruptor(self.recipe, self.items.add)
 
 
 class Write:
@@ -201,8 +212,13 @@ def segmenter(recipe: Recipe, role: str, checkpoint: str, revision: str | None) 
     return Segmenter(checkpoint, revision=revision, batch_size=recipe.regions.batch_size, device=device)
 
 
-def corruptor(recipe: Recipe) -> Work:
-    """Loads the diffusion model."""
+def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, items: None) -> Work:
+    """Loads the diffusion model.
+
+    Args:
+        recipe: what to do.
+        count: see `actors.corruptor.Corruptor`.
+    """
     from actors.arithmetic import fix_arithmetic
     from actors.corruptor import Corruptor, limits_in_pixels
     from actors.corruptor_settings import Settings
@@ -240,6 +256,7 @@ def corruptor(recipe: Recipe) -> Work:
             attempts=verify.attempts,
             keep_failures=verify.on_failure == "keep",
         ),
+        count,
     )
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from factory.manifest import Progress
@@ -35,6 +35,7 @@ class Figures:
         cost: seconds of work for an accepted sample of this run, in `cost_unit`.
         cost_unit: `GPU-seconds`, or `worker-seconds` where no stage has a GPU.
         last_published: UTC, for people.
+        in_flight: items of unpublished shards that have finished a step, by step; see `factory.in_flight`.
     """
 
     total: Progress
@@ -49,6 +50,7 @@ class Figures:
     cost: float | None
     cost_unit: str
     last_published: str | None
+    in_flight: Mapping[str, int] = field(default_factory=dict)
 
     def words(self) -> str:
         """`351 accepted (91%), 3.12 images/s, 0:41 left; busy: load 2%, corrupt 97%; ...; rejects: unchanged 30`."""
@@ -56,10 +58,13 @@ class Figures:
         rate = f"{accepted / (accepted + rejected):.0%}" if accepted + rejected else "-"
         parts = [f"{accepted:,} accepted ({rate})"]
         if not self.total.complete and not self.made_shards:
-            parts[0] += f"; starting, no shard yet, {clock(self.elapsed)}"
+            state = "no shard yet" if self.in_flight else "starting, no shard yet"
+            parts[0] += f"; {state}, {clock(self.elapsed)}"
         if self.images_per_second is not None:
             left = "?" if self.seconds_left is None else clock(self.seconds_left)
             parts[0] += f", {pace(self.images_per_second)} images/s, {left} left"
+        if self.in_flight:
+            parts.append("in progress: " + amounts(self.in_flight))
         if self.busy:
             parts.append("busy: " + shares(self.busy))
         if self.cost is not None:
@@ -91,6 +96,7 @@ class Tally:
         self._work_began: float | None = None
         self._marks: deque[tuple[float, int]] = deque()
         self._last_published: str | None = None
+        self._in_flight: Mapping[str, int] = {}
         self._lock = threading.Lock()
 
     @property
@@ -110,6 +116,10 @@ class Tally:
             if pool.gpus:
                 room = min(room, resources.get("GPU", 0.0) / pool.gpus)
             self._workers[name] = max(1, min(pool.largest, int(room)))
+
+    def in_flight(self, counts: Mapping[str, int]) -> None:
+        """Sets how many items of unpublished shards have finished a step, by step."""
+        self._in_flight = dict(counts)
 
     def add(self, sidecar: Sidecar) -> None:
         """Counts a shard that was published."""
@@ -167,6 +177,7 @@ class Tally:
                 cost=cost / self._accepted if self._accepted and self._pools else None,
                 cost_unit=unit,
                 last_published=self._last_published,
+                in_flight=self._in_flight,
             )
 
     def _recent(self, now: float) -> float:
@@ -209,3 +220,8 @@ def pace(per_second: float) -> str:
 def shares(busy: Mapping[str, float]) -> str:
     """`load 3%, corrupt 97%`."""
     return ", ".join(f"{stage} {share:.0%}" for stage, share in busy.items())
+
+
+def amounts(items: Mapping[str, int]) -> str:
+    """`load 1,280, invert 16`."""
+    return ", ".join(f"{step} {count:,}" for step, count in items.items())

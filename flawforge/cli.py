@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from itertools import product
@@ -270,6 +271,8 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def main() -> NoReturn:
     """Runs a command and exits with its code."""
+    # Bars of transformers and huggingface_hub, such as "Loading weights", would break into our own output.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except RecipeError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +19,11 @@ from rich.text import Text
 from eval.gallery import PATH, write_gallery
 from factory import manifest
 from factory.build import build
-from factory.monitor import monitor
+from factory.monitor import SECONDS_BETWEEN_LINES, monitor
 from factory.recipe import load_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
+from factory.tally import clock
 from flawforge.printing import say
 
 if TYPE_CHECKING:
@@ -78,20 +81,39 @@ def _learn(console: Console, out: str, steps: int) -> Lesson:
     from flawforge.lesson import learn
 
     ray.shutdown()
+    with _training_progress(console, steps) as show:
+        return learn([f"{out}/shards/*.tar"], Path(f"{out}-{DETECTOR}"), steps, show)
+
+
+@contextmanager
+def _training_progress(console: Console, steps: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar on a terminal, elsewhere a line every 30 seconds; to be called with the step and the loss."""
+    if not console.is_terminal:
+        yield _training_lines(console, steps)
+        return
     columns = (
         TextColumn("training a detector"),
         BarColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=steps, said="")
-        return learn(
-            [f"{out}/shards/*.tar"],
-            Path(f"{out}-{DETECTOR}"),
-            steps,
-            lambda step, loss: bar.update(task, completed=step, said=f"loss {loss:.3f}"),
-        )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=steps, loss="")
+        yield lambda step, loss: bar.update(task, completed=step, loss=f"loss {loss:.3f}")
+
+
+def _training_lines(console: Console, steps: int) -> Callable[[int, float], None]:
+    began = latest = time.monotonic()
+
+    def show(step: int, loss: float) -> None:
+        nonlocal latest
+        now = time.monotonic()
+        if step == 1 or step == steps or now - latest >= SECONDS_BETWEEN_LINES:
+            latest = now
+            left = (now - began) / step * (steps - step)
+            say(console, f"training a detector: step {step} of {steps}, loss {loss:.3f}, {clock(left)} left")
+
+    return show
 
 
 def _closing(result: _Result) -> Group:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from factory.run_state import RUNNING, RunState
 from factory.storage import Storage
-from factory.tally import clock, pace, shares
+from factory.tally import Figures, amounts, clock, pace, shares
 from factory.watching import AT_WORK, COMPLETE, SILENT, Sight, look
 from flawforge.printing import counts, print_json
 
@@ -102,17 +102,25 @@ def _who(sight: Sight) -> Iterator[str]:
 def _speed(sight: Sight, run: RunState) -> Iterator[str]:
     figures = run.figures
     if figures.images_per_second is None or figures.last_published is None:
-        yield f"starting, no shard of this run yet, {clock(sight.age(run.began))}"
+        state = "no shard of this run yet" if figures.in_flight else "starting, no shard of this run yet"
+        yield f"{state}, {clock(sight.age(run.began))}"
+        yield from _in_flight(figures)
         return
     left = "?" if figures.seconds_left is None else clock(figures.seconds_left)
     yield (
         f"{pace(figures.images_per_second)} images/s ({pace(figures.images_per_second_of_run or 0)} over the run), "
         f"{left} left, last shard {clock(sight.age(figures.last_published))} ago"
     )
+    yield from _in_flight(figures)
     if figures.busy:
         yield "busy: " + shares(figures.busy)
     if figures.cost is not None:
         yield f"{figures.cost:.2f} {figures.cost_unit} per accepted sample"
+
+
+def _in_flight(figures: Figures) -> Iterator[str]:
+    if figures.in_flight:
+        yield "in progress: " + amounts(figures.in_flight)
 
 
 def _run(run: RunState) -> dict[str, Any]:

@@ -52,6 +52,17 @@ def test_before_the_first_shard_it_says_that_it_starts(now: list[float]):
     assert tally.figures().images_per_second is None
 
 
+def test_progress_within_shards_is_shown_before_the_first_one(now: list[float]):
+    tally = Tally(THERE)
+    now[0] += 42
+    tally.in_flight({"load": 1280, "invert": 16})
+    assert tally.figures().words() == (
+        "30 accepted (75%); no shard yet, 0:42; in progress: load 1,280, invert 16; rejects: unchanged 10"
+    )
+    tally.in_flight({})
+    assert "starting, no shard yet" in tally.figures().words()
+
+
 def test_counts_go_on_from_earlier_runs(now: list[float]):
     tally = Tally(THERE)
     now[0] += 4
@@ -194,6 +205,17 @@ def test_lines_come_from_the_start_and_while_no_shard_ends(monkeypatch: pytest.M
         assert len(lines) >= 3
         expected = "40/100 done: 30 accepted (75%); starting, no shard yet, 0:00; rejects: unchanged 10"
         assert set(lines) == {expected}
+
+
+def test_a_line_comes_at_once_when_a_step_finishes_its_first_items():
+    text = io.StringIO()
+    with LineMonitor(Console(file=text, width=40)) as view:
+        tally = Tally(THERE)
+        view.show(tally)
+        tally.in_flight({"load": 8})
+        assert lines_of(view, text, 1)[0].endswith("in progress: load 8; rejects: unchanged 10")
+        tally.in_flight({"load": 8, "select": 8})  # the next line of the clock is due in half a minute
+        assert "in progress: load 8, select 8" in lines_of(view, text, 2)[1]
 
 
 def test_an_end_before_any_count_says_nothing_more():

@@ -41,6 +41,14 @@ def told(url: str, **options: object) -> list[str]:
     return text.getvalue().splitlines()
 
 
+def test_progress_within_shards(output: Storage):
+    run_state = state(total_of(output))
+    write_state(
+        output, replace(run_state, figures=replace(run_state.figures, in_flight={"load": 2, "invert": 1}))
+    )
+    assert told(output.url)[7] == "in progress: load 2, invert 1"
+
+
 def test_words_of_a_run_at_work(output: Storage):
     lines = told(output.url)
     assert lines[:5] == [

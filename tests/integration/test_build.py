@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from factory.manifest import done_shards
 from factory.recipe import parse_recipe
 from factory.shards.check import Verdict, verify
 from factory.storage import Storage
+from factory.tally import Tally
 from tests.browser import chromium, visit
 from tests.integration.conftest import SMALL, content_of
 
@@ -60,6 +62,23 @@ def test_tar_headers_are_normalised(built):
                     "",
                     0o644,
                 )
+
+
+def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("factory.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
+    seen: list[tuple[int, Mapping[str, int]]] = []
+
+    class Recorder(Tally):
+        def in_flight(self, counts: Mapping[str, int]) -> None:
+            seen.append((self.done, dict(counts)))
+            super().in_flight(counts)
+
+    monkeypatch.setattr("factory.build.Tally", Recorder)
+    build(small(), str(tmp_path / "out"))
+    before = [counts for done, counts in seen if done == 0]
+    assert any(counts.get("load", 0) >= 5 for counts in before)
+    assert any(0 < counts.get("invert", 0) <= 20 for counts in before)
+    assert seen[-1] == (20, {})
 
 
 def test_larger_pools_and_another_order_give_the_same_bytes(built, tmp_path, small):

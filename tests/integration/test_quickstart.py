@@ -17,6 +17,10 @@ def test_quickstart_then_status_verify_gallery_and_build_again(tmp_path: Path):
     done = flawforge("quickstart", "--items", "12", "--steps", "4", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "= 12 planned; every item and every shard accounted for" in done.stdout
+    # Off a terminal: counts before the first shard, and nothing of Ray's or transformers' own.
+    assert "0/12 done: 0 accepted (-); no shard yet" in done.stdout and "in progress: load 12" in done.stdout
+    assert "training a detector: step 4 of 4, loss" in done.stdout
+    assert done.stderr == ""
     out = tmp_path / "out" / "quickstart"
     assert (out / "gallery.html").exists() and (out / "README.md").exists()
     state = json.loads(flawforge("status", str(out), "--json", folder=tmp_path).stdout)
