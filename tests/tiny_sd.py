@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,22 +11,58 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
+from diffusers.models.embeddings import Timesteps
+from torch import Tensor, nn
 
 from actors.schedule import Schedule
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
+class DoublePrecisionTimesteps(nn.Module):
+    """The sinusoidal time embedding of diffusers, computed in float64.
+
+    `diffusers.models.embeddings.get_timestep_embedding` computes in float32 whatever the precision of the network. Its
+    values depend on the CPU (MKL) and on the batch size, and limit float64 comparisons to about 1e-6.
+    """
+
+    def __init__(self, single: Timesteps) -> None:
+        super().__init__()
+        self.single = single
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """float64 [B, channels] of timesteps [B]."""
+        half = self.single.num_channels // 2
+        assert self.single.num_channels == 2 * half
+        exponents = torch.arange(half, dtype=torch.float64) / (half - self.single.downscale_freq_shift)
+        angles = self.single.scale * timesteps[:, None].double() * torch.exp(-math.log(10_000) * exponents)
+        waves = (angles.cos(), angles.sin()) if self.single.flip_sin_to_cos else (angles.sin(), angles.cos())
+        return torch.cat(waves, dim=-1)
+
+
+@cache
+def published_unet() -> UNet2DConditionModel:
+    """The float64 network with diffusers' own float32 time embedding, as the published program ran it."""
+    net = UNet2DConditionModel.from_pretrained(GOLDEN / "tiny_sd" / "unet").double().eval()
+    return net.requires_grad_(False)
+
+
 @cache
 def unet(dtype: torch.dtype = torch.float64) -> UNet2DConditionModel:
+    """The network with a float64 time embedding."""
     net = UNet2DConditionModel.from_pretrained(GOLDEN / "tiny_sd" / "unet").to(dtype).eval()
+    net.time_proj = DoublePrecisionTimesteps(net.time_proj)
     return net.requires_grad_(False)
 
 
 def denoise(latents: Tensor, timestep: int, prompts: Tensor) -> Tensor:
-    """The net's noise as a plain function, in float64."""
+    """The noise that `unet` predicts, in float64."""
     return unet()(latents, timestep, prompts, return_dict=False)[0]
+
+
+def denoise_as_published(latents: Tensor, timestep: int, prompts: Tensor) -> Tensor:
+    """The noise that `published_unet` predicts, in float64."""
+    return published_unet()(latents, timestep, prompts, return_dict=False)[0]
 
 
 @cache

@@ -24,6 +24,22 @@ execution:
   corrupt: {cpus: 0.5}
 """
 
+WITHOUT_UNET = """
+name: without-unet
+source: {kind: tinytown, size: 64, limit: 20, first_seed: 7000}
+regions: {kind: source}
+corruption: {method: noise, target: image, batch_size: 4}
+verify: {least_inside: 0, most_outside: 1}
+output: {samples_per_shard: 2}
+execution:
+  load: {cpus: 0.25}
+  select: {cpus: 0.25}
+  corrupt: {cpus: 0.5}
+  write: {cpus: 0.25}
+"""
+"""For tests of order, resume and kills. Noise is drawn as ever, but into the image latent: no UNet is evaluated. Every
+item is accepted."""
+
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import signal
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -22,17 +19,15 @@ from factory.build import build
 from factory.recipe import parse_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
+from tests.commands import kill, start, start_held_back
 from tests.factory.care.outputs import by_the_stages
-from tests.integration.conftest import SMALL, content_of
+from tests.integration.conftest import WITHOUT_UNET, content_of
 from tests.object_store import S3, reached_at, seeded
+from tests.patience import seconds, until
 
-RECIPE = (
-    SMALL.replace("limit: 20", "limit: 12")
-    .replace("inversion_steps: 12", "inversion_steps: 4")
-    .replace("attempts: 2", "attempts: 1, on_failure: keep")
-    .replace("samples_per_shard: 5", "samples_per_shard: 2")
-)
-"""The small build with less work in it and more files: every shard has a tar."""
+SHARDS = 6
+RECIPE = WITHOUT_UNET.replace("limit: 20", f"limit: {2 * SHARDS}")
+"""Every shard has a tar, since every item is accepted."""
 
 
 @pytest.fixture(scope="module")
@@ -122,33 +117,45 @@ def check(s3: S3, bucket: str, watch: Watch, undisturbed: dict[str, str]) -> Non
             assert (sidecar[record] or {}).get("sha256") == final.get(path), path
     with reached_at(s3.endpoint):
         verdict = verify(Storage(f"s3://{bucket}/flaws"))
-    assert verdict.sound and verdict.done == verdict.shards == 6 and verdict.accepted == verdict.planned == 12
-
-
-def start(recipe: Path, bucket: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flawforge", "build", str(recipe), "--out", f"s3://{bucket}/flaws"]
-    return subprocess.Popen(command, env=environment, start_new_session=True)
+    assert (
+        verdict.sound
+        and verdict.done == verdict.shards == SHARDS
+        and verdict.accepted == verdict.planned == 2 * SHARDS
+    )
 
 
 def done(s3: S3, bucket: str) -> int:
     return sum(key.startswith("flaws/stats/") for key in s3.objects(bucket))
 
 
+def command(folder: Path, bucket: str) -> tuple[str, ...]:
+    recipe = folder / "small.yaml"
+    recipe.write_text(RECIPE)
+    return ("build", str(recipe), "--out", f"s3://{bucket}/flaws")
+
+
+def until_two_are_done(s3: S3, bucket: str, run: subprocess.Popen[str]) -> None:
+    until(
+        lambda: done(s3, bucket),
+        lambda count: count >= 2,
+        unless=lambda: "the build has ended" if run.poll() is not None else "",
+    )
+
+
 def test_a_killed_build_through_a_faulty_network_has_the_bytes_of_a_disk(
     tmp_path, s3, bucket, proxy, undisturbed
 ):
-    recipe = tmp_path / "small.yaml"
-    recipe.write_text(RECIPE)
+    """The last shard is held back until the kill."""
+    build_it = command(tmp_path, bucket)
     proxy.schedule = seeded(11, 0.15)
     with reached_at(proxy.endpoint) as environment, Watch(s3, bucket) as watch:
-        first = start(recipe, bucket, environment)
-        while done(s3, bucket) < 2:
-            assert first.poll() is None, "the build ended before it could be killed"
-            time.sleep(0.05)
-        os.killpg(first.pid, signal.SIGKILL)  # driver, raylet and all workers
-        first.wait()
-        assert 2 <= done(s3, bucket) < 6, "the kill came after the end"
-        assert start(recipe, bucket, environment).wait() == 0
+        first = start_held_back(tmp_path / "gate", SHARDS - 1, *build_it, environment=environment)
+        until_two_are_done(s3, bucket, first)
+        kill(first)
+        assert 2 <= done(s3, bucket) < SHARDS
+        again = start(*build_it, environment=environment)
+        told, _ = again.communicate(timeout=seconds(600))
+        assert again.returncode == 0, told
     check(s3, bucket, watch, undisturbed)
     print(f"{proxy.requests} requests, {dict(proxy.faults)}, {watch.looks} looks")
     assert proxy.faults.total() > 10 and watch.looks > 10
@@ -156,21 +163,21 @@ def test_a_killed_build_through_a_faulty_network_has_the_bytes_of_a_disk(
 
 @pytest.mark.slow
 def test_an_outage_of_20_seconds_under_many_faults_is_borne_with(tmp_path, s3, bucket, proxy, undisturbed):
+    """The last shard is held back until the outage is over."""
     build(parse_recipe(RECIPE, "small.yaml"), str(tmp_path / "local"))
     ray.shutdown()
     assert content_of(tmp_path / "local") == undisturbed
-    recipe = tmp_path / "small.yaml"
-    recipe.write_text(RECIPE)
+    gate = tmp_path / "gate"
     proxy.schedule = faults = seeded(12, 0.3)
     with reached_at(proxy.endpoint) as environment, Watch(s3, bucket) as watch:
-        run = start(recipe, bucket, environment)
-        while done(s3, bucket) < 2:
-            assert run.poll() is None
-            time.sleep(0.05)
+        run = start_held_back(gate, SHARDS - 1, *command(tmp_path, bucket), environment=environment)
+        until_two_are_done(s3, bucket, run)
         proxy.schedule = lambda method, size: "503"
         time.sleep(20)
-        assert run.poll() is None and done(s3, bucket) < 6
+        assert run.poll() is None and done(s3, bucket) < SHARDS
         proxy.schedule = faults
-        assert run.wait() == 0
+        gate.touch()
+        told, _ = run.communicate(timeout=seconds(600))
+        assert run.returncode == 0, told
     check(s3, bucket, watch, undisturbed)
     print(f"{proxy.requests} requests, {dict(proxy.faults)}, {watch.looks} looks")

@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 from factory.manifest import done_shards
 from factory.recipe import load_recipe
 from factory.storage import Storage
+from tests.commands import kill, start, start_held_back
 from tests.factory.care.outputs import by_the_stages
-from tests.integration.conftest import SMALL, content_of
+from tests.integration.conftest import WITHOUT_UNET, content_of
+from tests.patience import seconds, until
 
-
-def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "flawforge", "build", str(recipe), "--out", str(out)]
-    return subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_for(process: subprocess.Popen[str], out: Path, shards: int) -> None:
-    """Until so many shards are published."""
-    deadline = time.monotonic() + 300
-    while len(done_shards(Storage(str(out)))) < shards:
-        assert process.poll() is None, "the build ended too early"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to driver, raylet and all workers."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+SHARDS = 10
 
 
 def stop(process: subprocess.Popen[str], out: Path) -> None:
     """SIGTERM to the driver, which ends with a sentence, gives the lock back, and leaves no process behind."""
     process.terminate()
-    told, _ = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=seconds(120))
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; what is published stays, and the same command goes on from there" in told
     assert not (out / "lock.json").exists()
-    deadline = time.monotonic() + 60
-    while members(process.pid):
-        assert time.monotonic() < deadline, "processes of the stopped run are left"
-        time.sleep(0.1)
+    until(lambda: members(process.pid), lambda left: not left, within=60)
 
 
 def members(group: int) -> list[int]:
@@ -64,20 +40,28 @@ def members(group: int) -> list[int]:
 
 
 def test_kills_and_a_stop_change_no_byte(tmp_path):
-    recipe = tmp_path / "small.yaml"
-    changed = SMALL.replace("samples_per_shard: 5", "samples_per_shard: 2")
-    recipe.write_text(changed.replace("inversion_steps: 12", "inversion_steps: 6"))
+    """The last shard is held back until all three have come, wherever among the others they hit."""
+    recipe, gate = tmp_path / "small.yaml", tmp_path / "gate"
+    recipe.write_text(WITHOUT_UNET)
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     by_the_stages(undisturbed, load_recipe(recipe))
+    storage = Storage(str(disturbed))
+    command = ("build", str(recipe), "--out", str(disturbed))
 
-    for number, (shards, end) in enumerate([(1, "kill"), (3, "stop"), (6, "kill"), (10, "")]):
-        run = start(recipe, disturbed)
-        if not end:
-            assert "taking over the lock of process" in run.communicate()[0]
-            assert run.returncode == 0
-            break
-        wait_for(run, disturbed, shards)
+    for least, end in ((1, "kill"), (3, "stop"), (6, "kill")):
+        run = start_held_back(gate, SHARDS - 1, *command)
+        until(
+            lambda: done_shards(storage),
+            lambda done, least=least: len(done) >= least,
+            within=300,
+            every=0.02,
+            unless=lambda run=run: "the build has ended" if run.poll() is not None else "",
+        )
         kill(run) if end == "kill" else stop(run, disturbed)
-        assert number <= len(done_shards(Storage(str(disturbed)))) < 10, "it came after the end"
+        assert least <= len(done_shards(storage)) < SHARDS
+
+    run = start(*command)
+    told, _ = run.communicate(timeout=seconds(300))
+    assert run.returncode == 0 and "taking over the lock of process" in told, told
     assert content_of(disturbed) == content_of(undisturbed)
     assert not (disturbed / "lock.json").exists()

@@ -3,59 +3,53 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.faults import MODELS, RECIPE
-from factory.build import build
+from factory.build import Mode, build
 from factory.manifest import read_sidecars
 from factory.recipe import parse_recipe
 from factory.run_state import write_state
 from factory.storage import Storage
 from factory.watching import look
+from tests.commands import kill, run, start, start_held_back
 from tests.factory.care.outputs import by_hand, sample
 from tests.factory.test_watching import holder, put, state, total_of
-from tests.integration.conftest import SMALL, content_of
+from tests.integration.conftest import SMALL, WITHOUT_UNET, content_of
 from tests.object_store import S3, FaultyProxy, reached_at
+from tests.patience import seconds, until
 
-FAST = [f"{name}={value}" for name, value in MODELS["fast"].items()]
-SOME_REJECTS = "verify.least_inside=0.6"
+SHARDS = 12
+SOME_REJECTS = ("corruption.method=blur", "verify.least_inside=0.6")
+
+SMALLER = parse_recipe(SMALL, "small.yaml", ["source.limit=2", "output.samples_per_shard=2"])
 
 _SAMPLE = re.compile(r"ray_(flawforge_\w+)\{(.*)\} (\S+)")
 _LABEL = re.compile(r'(stage|outcome|reason)="([^"]*)"')
 
 
-def flawforge(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "flawforge", *arguments]
-
-
 def status(out: Path) -> dict[str, Any]:
-    """As another process sees it."""
-    done = subprocess.run(
-        flawforge("status", str(out), "--json"), capture_output=True, text=True, check=True, timeout=120
-    )
+    """As another process sees it, which knows nothing but the files."""
+    done = run("status", str(out), "--json")
+    assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
     return seen
 
 
-def until(look: Callable[[], Any], right: Callable[[Any], bool], seconds: float = 240) -> Any:
-    """What `look` gives as soon as it is right."""
-    deadline = time.monotonic() + seconds
-    while not right(seen := look()):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.2)
-    return seen
+@dataclass(frozen=True)
+class Evaluated:
+    """A build with UNet evaluations: its output, their metric before it, and how many there are."""
+
+    out: Path
+    before: float
+    rows: int
 
 
 def log_of(out: Path, number: int) -> list[dict[str, Any]]:
@@ -64,56 +58,51 @@ def log_of(out: Path, number: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    command = flawforge("build", str(recipe), "--out", str(out))
-    return subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
 def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
+    """Its last shard is held back, so that it is at work until it is stopped."""
     recipe, out = tmp_path / "small.yaml", tmp_path / "out"
-    recipe.write_text(
-        SMALL.replace("limit: 20", "limit: 24").replace("samples_per_shard: 5", "samples_per_shard: 2")
-    )
-    run = start(recipe, out)
+    recipe.write_text(WITHOUT_UNET.replace("limit: 20", f"limit: {2 * SHARDS}"))
+    command = ("build", str(recipe), "--out", str(out))
+    first = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
     try:
-        until(lambda: list(out.glob("stats/*.json")), lambda names: len(names) >= 3)
-        seen = until(lambda: status(out), lambda seen: seen["run"]["cost"] is not None, 60)
-        assert run.poll() is None, "the run ended before it was seen"
-        assert (seen["state"], seen["shards"], seen["planned"]) == ("at work", 12, 24)
-        assert seen["lock"]["pid"] == seen["run"]["pid"] == run.pid
-        assert seen["seconds_since_heartbeat"] < 45
+        until(
+            lambda: list(out.glob("stats/*.json")),
+            lambda names: len(names) >= 3,
+            unless=lambda: "the run has ended" if first.poll() is not None else "",
+        )
+        seen = until(lambda: status(out), lambda seen: seen["run"]["cost"] is not None, within=60)
+        assert (seen["state"], seen["shards"], seen["planned"]) == ("at work", SHARDS, 2 * SHARDS)
+        assert seen["lock"]["pid"] == seen["run"]["pid"] == first.pid
         assert 0 < seen["run"]["images_per_second"] < 1000
-        assert 0 < seen["run"]["seconds_left"] < 3600
+        assert seen["run"]["seconds_left"] > 0
         assert set(seen["run"]["busy"]) == {"load", "select", "corrupt"}
         assert 0 < seen["run"]["busy"]["corrupt"] <= 1
         assert seen["run"]["cost_unit"] == "worker-seconds" and seen["run"]["cost"] > 0
         known = seen["done"] - seen["behind"]
         assert seen["accepted"] + seen["rejected"] == 2 * known == 2 * seen["run"]["made_shards"]
-        run.terminate()
-        run.communicate(timeout=120)
+        first.terminate()
+        first.communicate(timeout=seconds(120))
     finally:
-        if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
+        if first.poll() is None:
+            kill(first)
     seen = status(out)
     made = seen["done"]
     assert (seen["state"], seen["lock"], seen["behind"]) == ("not complete", None, 0)
     assert (seen["run"]["phase"], seen["run"]["why"]) == ("stopped", "SIGTERM")
-    first = log_of(out, 0)
-    assert [line["event"] for line in first[:2]] == ["begun", "resources"]
-    assert (first[0]["shards_missing"], first[0]["shards_planned"], first[0]["recipe"]) == (12, 12, "small")
-    assert (first[-1]["event"], first[-1]["by"]) == ("stopped", "SIGTERM")
-    assert first[1]["CPU"] >= 1
+    events = log_of(out, 0)
+    assert [line["event"] for line in events[:2]] == ["begun", "resources"]
+    about = (events[0]["shards_missing"], events[0]["shards_planned"], events[0]["recipe"])
+    assert about == (SHARDS, SHARDS, "without-unet")
+    assert (events[-1]["event"], events[-1]["by"]) == ("stopped", "SIGTERM")
+    assert events[1]["CPU"] >= 1
 
-    again = start(recipe, out)
-    told, _ = again.communicate(timeout=300)
+    again = start(*command)
+    told, _ = again.communicate(timeout=seconds(300))
     assert again.returncode == 0, told
     second = log_of(out, 1)
-    assert (second[0]["shards_missing"], second[-1]["event"]) == (12 - made, "finished")
-    published = [line for line in [*first, *second] if line["event"] == "published"]
-    assert {line["shard"] for line in published} <= set(range(12)) and len(published) <= 12
+    assert (second[0]["shards_missing"], second[-1]["event"]) == (SHARDS - made, "finished")
+    published = [line for line in [*events, *second] if line["event"] == "published"]
+    assert {line["shard"] for line in published} <= set(range(SHARDS)) and len(published) <= SHARDS
     sidecars = read_sidecars(Storage(str(out)))
     for line in published:
         sidecar = sidecars[line["shard"]]
@@ -124,7 +113,7 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
     assert (seen["state"], seen["complete"]) == ("complete", True)
     assert {key: seen[key] for key in totals} == totals
     assert (second[-1]["accepted"], second[-1]["rejected"]) == (totals["accepted"], totals["rejected"])
-    verified = subprocess.run(flawforge("verify", str(out)), capture_output=True, text=True, timeout=240)
+    verified = run("verify", str(out))
     assert verified.returncode == 0 and "0 problems" in verified.stdout, verified.stdout
     assert re.search(r"accepted \(\d+%\)", told)
 
@@ -151,7 +140,7 @@ def scrape(url: str) -> Counter[tuple[str, ...]]:
     """Sums over workers, by name and labels of ours."""
     found: Counter[tuple[str, ...]] = Counter()
     try:
-        text = urllib.request.urlopen(url, timeout=20).read().decode()
+        text = urllib.request.urlopen(url, timeout=seconds(20)).read().decode()
     except OSError:  # the agent has not started yet
         return found
     for line in text.splitlines():
@@ -162,24 +151,27 @@ def scrape(url: str) -> Counter[tuple[str, ...]]:
 
 def test_the_metrics_say_what_the_sidecars_say(tmp_path: Path, metrics_url: str):
     out = tmp_path / "out"
-    recipe = parse_recipe(RECIPE, "faults.yaml", [*FAST, SOME_REJECTS, "source.limit=36"])
-    total = build(recipe, str(out))
+    changes = [*SOME_REJECTS, "source.limit=36", "output.samples_per_shard=3", "execution.corrupt.largest=2"]
+    total = build(parse_recipe(WITHOUT_UNET, "without-unet.yaml", changes), str(out))
     sidecars = read_sidecars(Storage(str(out))).values()
-    assert len(sidecars) == 12 and total.accepted and total.rejected
+    assert len(sidecars) == SHARDS and total.accepted and total.rejected
     files = [*out.glob("shards/*.tar"), *out.glob("index/*.parquet")]
     expected: dict[tuple[str, ...], float] = {
-        ("flawforge_shards_total",): 12,
+        ("flawforge_shards_total",): SHARDS,
         ("flawforge_bytes_total",): sum(file.stat().st_size for file in files),
         ("flawforge_images_total", "write", "accepted"): total.accepted,
         ("flawforge_images_total", "write", "rejected"): total.rejected,
         ("flawforge_images_total", "load", "passed"): 36,
         **{("flawforge_rejects_total", reason): count for reason, count in total.reasons.items()},
-        **{("flawforge_shard_seconds_count", stage): 12 for stage in ("load", "select", "corrupt", "write")},
+        **{
+            ("flawforge_shard_seconds_count", stage): SHARDS
+            for stage in ("load", "select", "corrupt", "write")
+        },
     }
     seen = until(
         lambda: scrape(metrics_url),
         lambda seen: all(seen[key] >= value for key, value in expected.items()),
-        60,
+        within=60,
     )
     assert {key: seen[key] for key in expected} == expected
     rejected_in = {
@@ -188,29 +180,45 @@ def test_the_metrics_say_what_the_sidecars_say(tmp_path: Path, metrics_url: str)
     assert sum(rejected_in.values()) == total.rejected
     assert seen["flawforge_images_total", "corrupt", "passed"] == total.accepted
     assert seen["flawforge_unet_rows_total",] == total.unet_rows == 0
-    for stage, seconds in total.seconds.items():
+    for stage, took in total.seconds.items():
         # Sidecars round to milliseconds. The histogram's sum is no such figure: Ray hands on buckets, not values.
-        assert seen["flawforge_stage_seconds_total", stage] == pytest.approx(seconds, abs=12 * 0.0006)
+        assert seen["flawforge_stage_seconds_total", stage] == pytest.approx(took, abs=SHARDS * 0.0006)
 
 
-def test_unet_evaluations_are_counted(tmp_path: Path, metrics_url: str):
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, metrics_url: str) -> Evaluated:
     before = scrape(metrics_url)["flawforge_unet_rows_total",]
-    recipe = parse_recipe(SMALL, "small.yaml", ["source.limit=4", "output.samples_per_shard=2"])
-    total = build(recipe, str(tmp_path / "out"))
-    assert total.unet_rows > 0
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    return Evaluated(out, before, build(SMALLER, str(out)).unet_rows)
+
+
+def test_unet_evaluations_are_counted(metrics_url: str, evaluated: Evaluated):
+    assert evaluated.rows > 0
     seen = until(
         lambda: scrape(metrics_url)["flawforge_unet_rows_total",],
-        lambda seen: seen >= before + total.unet_rows,
-        60,
+        lambda seen: seen >= evaluated.before + evaluated.rows,
+        within=60,
     )
-    assert seen == before + total.unet_rows
+    assert seen == evaluated.before + evaluated.rows
+
+
+def test_overwriting_clears_the_runs_of_before(metrics_url: str, evaluated: Evaluated):
+    """After `test_unet_evaluations_are_counted`, whose counts it adds to."""
+    out = evaluated.out
+    content = content_of(out)
+    (before,) = out.glob("runs/*.jsonl")
+    build(SMALLER, str(out))  # nothing is left to do
+    assert len(list(out.glob("runs/*.jsonl"))) == 2
+    build(SMALLER, str(out), mode=Mode.OVERWRITE)
+    (after,) = out.glob("runs/*.jsonl")
+    assert after.name != before.name and content_of(out) == content
 
 
 def test_ray_shows_what_the_dashboard_asks_for(metrics_url: str):
     """Of the metrics that need no GPU and no Ray Data: those of Ray Data end with their run."""
     dashboard = (Path(__file__).parents[2] / "deploy" / "grafana.json").read_text()
     wanted = set(re.findall(r"\bray_\w+", dashboard))
-    text = urllib.request.urlopen(metrics_url, timeout=20).read().decode()
+    text = urllib.request.urlopen(metrics_url, timeout=seconds(20)).read().decode()
     shown = set(re.findall(r"^(ray_\w+)\{", text, re.MULTILINE))
     missing = {name for name in wanted - shown if not name.startswith("ray_data_")}
     assert missing <= {"ray_node_gpus_utilization"}
@@ -241,18 +249,3 @@ def test_a_look_into_a_bucket_takes_as_many_requests_for_many_shards_as_for_few(
     many = requests_of_a_look(s3, proxy, bucket, tmp_path / "many", 30)
     print(f"{few} requests for 2 shards, {many} for 30")
     assert many == few <= 16
-
-
-def test_overwriting_clears_the_runs_of_before(tmp_path: Path, metrics_url: str):
-    from factory.build import Mode
-
-    out = tmp_path / "out"
-    recipe = parse_recipe(RECIPE, "faults.yaml", [*FAST, "source.limit=3"])
-    build(recipe, str(out))
-    content = content_of(out)
-    (before,) = out.glob("runs/*.jsonl")
-    build(recipe, str(out))  # nothing is left to do
-    assert len(list(out.glob("runs/*.jsonl"))) == 2
-    build(recipe, str(out), mode=Mode.OVERWRITE)
-    (after,) = out.glob("runs/*.jsonl")
-    assert after.name != before.name and content_of(out) == content

@@ -1,0 +1,69 @@
+"""A diffusion model without networks, for tests of what is done with one."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actors.diffusion import DiffusionModel, Prompts
+from tests import tiny_sd
+
+
+class ExactModel(DiffusionModel):
+    """Every cell of a latent is computed alone, by single additions and multiplications, which every CPU rounds alike.
+
+    So a row comes out the same to the last bit whatever the batch around it; with real networks that depends on the
+    kernels of the host.
+
+    Attributes:
+        calls: the number of rows of every call of `denoise`.
+    """
+
+    cell, smallest_step, latent_channels = 8, 16, 4
+
+    def __init__(self) -> None:
+        self.name, self.device = "exact", torch.device("cpu")
+        self.scheduler = tiny_sd.scheduler()
+        self.calls: list[int] = []
+
+    def encode(self, images: NDArray[np.uint8]) -> Tensor:
+        """Means over 8 x 8 pixels of red, green, blue, and the difference of the first two."""
+        batch, height, width, _ = images.shape
+        blocks = images.reshape(batch, height // 8, 8, width // 8, 8, 3).sum((2, 4), dtype=np.int32)
+        means = torch.from_numpy(blocks).permute(0, 3, 1, 2).float() / (64 * 127.5) - 1
+        return torch.cat([means, means[:, :1] - means[:, 1:2]], 1)
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Every cell as 8 x 8 pixels of one colour."""
+        colours = (latents[:, :3] + 0.25 * latents[:, 3:]).clamp(-1, 1).add(1).mul(127.5).round()
+        small = colours.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return small.repeat(8, axis=1).repeat(8, axis=2)
+
+    def embed(self, prompts: list[str], size: tuple[int, int] | None = None) -> Prompts:
+        """One number per prompt, 0 for the empty one, else 0.5 to 1."""
+        values = [0.5 + zlib.crc32(one.encode()) / 2**33 if one else 0.0 for one in prompts]
+        return Prompts(torch.tensor(values).reshape(-1, 1, 1))
+
+    def denoise(
+        self,
+        latents: Tensor,
+        timestep: int,
+        prompt_embeds: Tensor,
+        added_cond_kwargs: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        self.calls.append(len(latents))
+        linear = (0.3 + timestep / 1000) * latents + prompt_embeds.reshape(-1, 1, 1, 1)
+        return linear - 0.5 * latents * latents
+
+
+class Full(ExactModel):
+    """A model for which there is no memory."""
+
+    def denoise(self, *given: Any, **more: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
