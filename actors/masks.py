@@ -199,7 +199,8 @@ def _strips_of(image: Image.Image) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
 
 
 def _check_grey(pixels: NDArray[np.uint8], form: str, tolerance: int) -> None:
-    lowest, highest = pixels[..., :3].min(axis=2), pixels[..., :3].max(axis=2)
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     coloured = highest - lowest > tolerance
     if coloured.any():
         found = tuple(int(level) for level in pixels[coloured][0][:3])
