@@ -69,6 +69,7 @@ class Loaded:
         orientation: 1 to 8 as the file's EXIF states it; None without a valid tag.
         reduction: factor by which the sides of `image` should still be reduced, see `load_image`.
         bits: per sample in the file.
+        lossy: whether its compression changes levels: JPEG, and WebP unless it is lossless.
     """
 
     image: Image.Image
@@ -76,11 +77,7 @@ class Loaded:
     orientation: int | None
     reduction: int
     bits: int
-
-    @property
-    def is_jpeg(self) -> bool:
-        """Whether it is a JPEG, whose levels are not exact."""
-        return self.image.format in JPEG
+    lossy: bool
 
 
 class _TooMuchTextError(Exception):
@@ -167,7 +164,7 @@ def _load(data: bytes, largest_pixels: int, needed: int | None) -> Loaded:
     with decoding():
         image.load()
     bits = data[24] if image.format == "PNG" else 8
-    return Loaded(image, size, _orientation(image), reduction, bits)
+    return Loaded(image, size, _orientation(image), reduction, bits, _is_lossy(image, data))
 
 
 def _reduction(size: tuple[int, int], needed: int | None) -> int:
@@ -227,6 +224,12 @@ def _coefficients(data: bytes) -> float:
 def _end(data: bytes, marker: re.Match[bytes]) -> int:
     """Where the segment of a JPEG's marker ends."""
     return marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2], "big"))
+
+
+def _is_lossy(image: Image.Image, data: bytes) -> bool:
+    if image.format != "WEBP":
+        return image.format in JPEG
+    return data[12:16] == b"VP8 " or (data[12:16] == b"VP8X" and b"VP8L" not in data)
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -33,6 +33,9 @@ MOST_GREY = 0.25
 MOST_GREY_PER_WHITE = 4
 """Grey pixels for each white one; a heat map has far more, a mask of thin lines about as many."""
 
+_MOST_SECONDS = 0.01
+"""Share of the 3 x 3 squares of one level that a PNG which was a JPEG has at a second level near an end."""
+
 _INSIDE = 128
 _MOST_SHOWN = 6
 _LOSSY_TOLERANCE = 2
@@ -123,11 +126,11 @@ def decode_mask(
         if why.reason in _OWN_REASONS:
             raise
         raise Reject(f"mask_{why.reason}", f"the mask: {why.detail}") from None
-    is_jpeg = loaded.is_jpeg
-    if is_jpeg and reading.ignore_index is not None:
-        raise _bad("a JPEG, which holds no exact levels, so that ignore_index has no meaning; use PNG")
+    lossy = loaded.lossy
+    if lossy and reading.ignore_index is not None:
+        raise _bad(f"{stored.form}, whose compression keeps no exact levels for ignore_index; use PNG")
     del loaded
-    mask = _read(stored, reading.ignore_index if stored.binary else None, is_jpeg)
+    mask = _read(stored, reading.ignore_index if stored.binary else None, lossy)
     if turn in TURNS:
         parts = (mask.inside, mask.ignored)
         turned = [None if part is None else _turned(part, TURNS[turn]) for part in parts]
@@ -186,7 +189,7 @@ def _stored(loaded: Loaded, reading: MaskReading) -> _Stored:
     levels = np.empty((image.height, image.width), np.uint16 if top > 255 else np.uint8)
     for rows, pixels in _strips_of(image):
         if image.mode.startswith("RGB"):
-            _check_grey(pixels, form, 0 if image.format == "PNG" else _LOSSY_TOLERANCE)
+            _check_grey(pixels, form, _LOSSY_TOLERANCE if loaded.lossy else 0)
         levels[rows] = pixels if pixels.ndim == 2 else pixels[..., 0]
         if image.mode == "L" and bits < 8:  # Pillow spreads them over 0 to 255
             levels[rows] //= 255 // top
@@ -229,7 +232,7 @@ def _alpha(image: Image.Image, bits: int) -> NDArray[np.uint8]:
     return alpha
 
 
-def _read(stored: _Stored, ignore_index: int | None, is_jpeg: bool) -> Mask:
+def _read(stored: _Stored, ignore_index: int | None, lossy: bool) -> Mask:
     levels, top = stored.levels, stored.top
     histogram = _histogram(levels)
     ignored = None
@@ -239,15 +242,17 @@ def _read(stored: _Stored, ignore_index: int | None, is_jpeg: bool) -> Mask:
     found = set(np.flatnonzero(histogram).tolist())
     if found <= {0}:
         return Mask(np.zeros(levels.shape, np.bool_), ignored)
-    if found <= {0, 1} and stored.binary and not is_jpeg:
+    if found <= {0, 1} and stored.binary and not lossy:
         return _mask(levels == 1, ignored)
     for high in {top, min(top, 255)} - {1}:
         if found <= {0, high}:
             return _mask(levels == high, ignored)
     unit = _unit(found, top)
     if unit is not None:
-        scaled = histogram[: 256 * unit : unit]
-        if _has_soft_edges(scaled, is_jpeg) and not _has_grey_area(levels, unit, ignore_index):
+        areas = _areas(levels)
+        if ignore_index is not None:
+            areas[ignore_index : ignore_index + 1] = 0
+        if _has_soft_edges(histogram[: 256 * unit : unit], areas[: 256 * unit : unit], lossy):
             return _mask(levels >= _INSIDE * unit, ignored)
     raise _bad(
         f"{stored.form} with the levels {_shown(histogram)}; a mask has 0 and 1, or 0 and {max(top, 1)}, where grey "
@@ -269,6 +274,20 @@ def _histogram(levels: Levels) -> NDArray[np.int64]:
     return total
 
 
+def _areas(levels: Levels) -> NDArray[np.int64]:
+    """How many 3 x 3 squares of one level there are, by level. An area has some; an edge has none."""
+    height, width = levels.shape
+    bins = np.iinfo(levels.dtype).max + 1
+    total = np.zeros(bins, np.int64)
+    for first, end in strips(width, max(0, height - 2)):
+        part = levels[first : end + 2]
+        row = (part[:, :-2] == part[:, 1:-1]) & (part[:, 1:-1] == part[:, 2:])
+        below = part[:-1, 1:-1] == part[1:, 1:-1]
+        equal = row[:-2] & row[1:-1] & row[2:] & below[:-1] & below[1:]
+        total += np.bincount(part[1:-1, 1:-1][equal], minlength=bins)
+    return total
+
+
 def _unit(found: set[int], top: int) -> int | None:
     """What one of 256 levels counts in the file: 16 bits hold 8 as they are, or times 257; None if they do not."""
     if top in (255, 65535) and max(found) <= 255:
@@ -276,35 +295,26 @@ def _unit(found: set[int], top: int) -> int | None:
     return 257 if top == 65535 and all(level % 257 == 0 for level in found) else None
 
 
-def _has_soft_edges(counts: NDArray[np.int64], is_jpeg: bool) -> bool:
-    """Whether the histogram is that of a mask with soft edges, and not of class numbers, a heat map or a photo.
+def _has_soft_edges(counts: NDArray[np.int64], areas: NDArray[np.int64], lossy: bool) -> bool:
+    """Whether a mask has two levels and soft edges, and does not hold class numbers, a heat map or a photo.
 
     Args:
-        counts: int64 [256].
-        is_jpeg: JPEG leaves any few levels near the ends. Elsewhere a single level between them is a class of its
-            own, and so are low levels without high ones: 0, 1, 2 and an ignored 255.
+        counts: int64 [256], pixels by level.
+        areas: int64 [256], see `_areas`.
+        lossy: JPEG leaves any levels near the ends. Elsewhere a single level between them is a class of its own,
+            and so are low levels without high ones, as in 0, 1, 2 and 255, and second areas near an end.
     """
     dark, grey, white = counts[: DARK + 1], counts[DARK + 1 : WHITE].sum(), counts[WHITE:]
-    if not dark.any() or not white.any():
+    if not dark.any() or not white.any() or areas[DARK + 1 : WHITE].any():
         return False
     if grey > MOST_GREY * counts.sum() or grey > MOST_GREY_PER_WHITE * white.sum():
         return False
-    return is_jpeg or bool(np.count_nonzero(counts[1:255]) > 1 and (white[:-1].any() or not dark[1:].any()))
-
-
-def _has_grey_area(levels: Levels, unit: int, ignore_index: int | None) -> bool:
-    """Whether 3 x 3 pixels somewhere have one level between the ends, which an edge does not."""
-    height, width = levels.shape
-    for first, end in strips(width, max(0, height - 2)):
-        part = levels[first : end + 2]
-        grey = (part > DARK * unit) & (part < WHITE * unit)
-        if ignore_index is not None:
-            grey &= part != ignore_index
-        row = grey[:, :-2] & (part[:, :-2] == part[:, 1:-1]) & (part[:, 1:-1] == part[:, 2:])
-        below = part[:-1] == part[1:]
-        if (row[:-2] & row[1:-1] & row[2:] & below[:-1, 1:-1] & below[1:, 1:-1]).any():
-            return True
-    return False
+    if lossy:
+        return True
+    seconds = areas.sum() - areas[: DARK + 1].max() - areas[WHITE:].max()
+    if np.count_nonzero(counts[1:255]) < 2 or seconds > _MOST_SECONDS * areas.sum():
+        return False
+    return bool(white[:-1].any() or not dark[1:].any())
 
 
 def _shown(histogram: NDArray[np.int64]) -> str:

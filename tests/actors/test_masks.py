@@ -186,8 +186,9 @@ def test_an_ignored_index_that_no_pixel_has_changes_nothing():
     mask = read(as_png(ONES), MaskReading(ignore_index=255))
     assert (mask.inside == DISC).all() and mask.ignored is None
     assert (read(as_png(ONES), MaskReading(ignore_index=60_000)).inside == DISC).all()
-    reason, detail = refused(saved(Image.fromarray(GREY), "JPEG"), MaskReading(ignore_index=255))
-    assert reason == "bad_mask" and "JPEG" in detail and "exact" in detail
+    for kind in ("JPEG", "WEBP"):
+        reason, detail = refused(saved(Image.fromarray(GREY), kind), MaskReading(ignore_index=255))
+        assert reason == "bad_mask" and kind in detail and "exact" in detail
 
 
 HOLE = as_png(np.dstack([PHOTO, 255 - GREY]))
