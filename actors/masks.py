@@ -302,7 +302,7 @@ def _has_soft_edges(counts: NDArray[np.int64], areas: NDArray[np.int64], lossy: 
         counts: int64 [256], pixels by level.
         areas: int64 [256], see `_areas`.
         lossy: JPEG leaves any levels near the ends. Elsewhere a single level between them is a class of its own,
-            and so are low levels without high ones, as in 0, 1, 2 and 255, and second areas near an end.
+            and so are many low levels without high ones, as in 0, 1, 2 and 255, and second areas near an end.
     """
     dark, grey, white = counts[: DARK + 1], counts[DARK + 1 : WHITE].sum(), counts[WHITE:]
     if not dark.any() or not white.any() or areas[DARK + 1 : WHITE].any():
@@ -314,7 +314,7 @@ def _has_soft_edges(counts: NDArray[np.int64], areas: NDArray[np.int64], lossy: 
     seconds = areas.sum() - areas[: DARK + 1].max() - areas[WHITE:].max()
     if np.count_nonzero(counts[1:255]) < 2 or seconds > _MOST_SECONDS * areas.sum():
         return False
-    return bool(white[:-1].any() or not dark[1:].any())
+    return bool(white[:-1].any() or dark[1:].sum() <= grey)
 
 
 def _shown(histogram: NDArray[np.int64]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 import struct
 import zlib
+from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from actors.image_selector import ImageSelector
 from actors.images import decode, encode_image, read_mask
 from actors.masks import Mask, MaskReading, decode_mask
 from tests.actors.test_images import TURNED, chunk, png, saved
+from tests.mutations import masks
 
 SIDE = 64
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
@@ -346,3 +350,23 @@ def test_text_that_is_too_long_does_not_hide_the_orientation():
     bomb = chunk(b"zTXt", b"prompt\0\0" + zlib.compress(bytes(2_000_000)))
     assert decode(stored[:33] + bomb + stored[33:]).orientation == 6
     assert decode(stored[:-12] + bomb + stored[-12:]).orientation == 6, "also behind the pixels"
+
+
+@pytest.mark.parametrize("form", masks.FORMS)
+def test_what_tools_write_is_read_as_it_is_meant_or_refused(form: Callable[[random.Random], masks.Meant]):
+    ends = Counter[str]()
+    for seed in range(150):
+        made = form(random.Random(f"{form.__name__} {seed}"))
+        size = made.inside.shape[::-1]
+        try:
+            found = decode_mask(made.data, made.reading, size=size)  # type: ignore[arg-type]
+        except Reject as why:
+            assert why.reason in made.ends, (seed, why.detail)
+            ends[why.reason] += 1
+            continue
+        assert "accepted" in made.ends, (seed, made)
+        assert masks.agree(found.inside, made.inside, made.soft), seed
+        assert (found.ignored is None) == (made.ignored is None)
+        assert found.ignored is None or (found.ignored == made.ignored).all()
+        ends["accepted"] += 1
+    assert sum(ends.values()) == 150
