@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from actors.batch import Sample
 from actors.errors import Reject
-from actors.images import decode_image, encode_image, encode_mask, fit
+from actors.images import decode, encode_image, encode_mask, fit
+from actors.masks import MaskReading, decode_mask
 
 STAGE = "select_image"
 
@@ -19,23 +21,34 @@ class ImageSelector:
         smallest_side: of the image as it comes, in pixels.
         largest_aspect: longer side over shorter side.
         largest_pixels: images with more are not decoded.
+        masks: how the source's masks are meant.
     """
 
-    def __init__(self, *, size: int, smallest_side: int, largest_aspect: float, largest_pixels: int) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        smallest_side: int,
+        largest_aspect: float,
+        largest_pixels: int,
+        masks: MaskReading | None = None,
+    ) -> None:
         self.size = size
         self.smallest_side = smallest_side
         self.largest_aspect = largest_aspect
         self.largest_pixels = largest_pixels
+        self.masks = masks or MaskReading()
 
     def __call__(self, sample: Sample, image: bytes, mask: bytes | None) -> Sample:
         """Fills `sample.image`, and `sample.mask` where the source gives one, or rejects the sample."""
         try:
-            picture = decode_image(image, largest_pixels=self.largest_pixels)
-            width, height = picture.size
-            self._check(width, height)
+            decoded = decode(image, largest_pixels=self.largest_pixels, needed=self.size)
+            self._check(*decoded.size)
+            picture, size, orientation = fit(decoded.image, self.size), decoded.size, decoded.orientation
+            del decoded  # a large image is not held while its mask is decoded
             if mask is not None:
-                sample.mask = self._mask(mask, width, height)
-            sample.image = encode_image(fit(picture, self.size))
+                sample.mask = self._mask(mask, size, orientation)
+            sample.image = encode_image(picture)
         except Reject as why:
             sample.reject(STAGE, why)
         return sample
@@ -53,15 +66,9 @@ class ImageSelector:
                 f"{width} x {height} pixels; the longer side may be {self.largest_aspect:g} times the shorter",
             )
 
-    def _mask(self, data: bytes, width: int, height: int) -> bytes:
-        try:
-            mask = decode_image(data, largest_pixels=self.largest_pixels)
-        except Reject as why:
-            raise Reject(f"mask_{why.reason}", f"the mask: {why.detail}") from None
-        if mask.size != (width, height):
-            raise Reject(
-                "mask_size", f"the mask is {mask.width} x {mask.height} pixels, the image {width} x {height}"
-            )
-        levels = np.asarray(fit(mask, self.size, smooth=False).convert("L"))
-        # Some tools write masks as 0 and 1 instead of 0 and 255.
-        return encode_mask(levels >= (1 if levels.max() == 1 else 128))
+    def _mask(self, data: bytes, size: tuple[int, int], orientation: int) -> bytes:
+        mask = decode_mask(
+            data, self.masks, size=size, orientation=orientation, largest_pixels=self.largest_pixels
+        )
+        # What is ignored is never inside, so that it is no region.
+        return encode_mask(np.asarray(fit(Image.fromarray(mask.inside), self.size, smooth=False)))

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import io
-import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from actors.errors import Reject
+from actors.image_file import LARGE, LARGEST_PIXELS, TURNS, Loaded, check_memory, decoding, load_image
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-LARGEST_PIXELS = 64_000_000
-MOST_SCANS = 100
-"""Of a JPEG. Progressive ones have about 10, each goes over all pixels, and one of 20 bytes may take a second."""
+STRIP = 1 << 22
+"""Pixels that are converted at a time, so that no second copy of a large image is made."""
 
-_BEGINNING = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP", re.DOTALL)
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
-"""Of a JPEG, followed by a length; not those that stand alone, nor an escaped 255 in the pixels."""
 
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings a picture upright, by its EXIF orientation (EXIF 2.3, tag 0x0112)."""
+@dataclass(frozen=True)
+class Decoded:
+    """An image from outside.
+
+    Attributes:
+        image: upright 8-bit RGB without metadata; smaller than `size` if it was reduced.
+        size: width and height of the upright image in its file.
+        orientation: 1 to 8, as the file's EXIF states it; 1 without a valid tag.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    orientation: int
 
 
 def decode_image(data: bytes, *, largest_pixels: int = LARGEST_PIXELS) -> Image.Image:
-    """Decodes an image from outside to upright 8-bit RGB, without metadata.
+    """Decodes an image from outside to upright 8-bit RGB, without metadata; see `decode`."""
+    return decode(data, largest_pixels=largest_pixels).image
+
+
+def decode(data: bytes, *, largest_pixels: int = LARGEST_PIXELS, needed: int | None = None) -> Decoded:
+    """Decodes an image from outside.
 
     EXIF rotation is applied, transparency is laid over white, CMYK, grey, palette and 16-bit are converted.
     Colour profiles are not applied.
@@ -42,35 +45,24 @@ def decode_image(data: bytes, *, largest_pixels: int = LARGEST_PIXELS) -> Image.
     Args:
         data: an encoded PNG, JPEG or WebP file.
         largest_pixels: width times height above which the file is not decoded.
+        needed: side of the square that is made of it. An image of more than `LARGE` pixels is then reduced while
+            it is decoded and converted, which takes less memory; None never reduces.
 
     Raises:
-        Reject: `empty`, `not_an_image`, `too_many_pixels`, `too_many_scans`, `animated` or `damaged`.
+        Reject: see `actors.image_file.load_image`; `too_many_pixels` also where decoding takes more than
+            `MOST_MEMORY` bytes.
         MemoryError: the machine's fault, not the item's.
     """
-    image = _open(data, largest_pixels)
-    width, height = image.size
-    if width * height > largest_pixels:
-        raise Reject(
-            "too_many_pixels",
-            f"{width} x {height} is {width * height:,} pixels; at most {largest_pixels:,} are decoded",
-        )
-    frames = getattr(image, "n_frames", 1)
-    is_photo = image.format == "MPO"  # a phone's JPEG; its further frames are depth or brightness maps
-    if frames > 1 and not is_photo:
-        raise Reject("animated", f"the file holds {frames} frames; a single picture is wanted")
-    if image.format in ("JPEG", "MPO"):
-        _check_scans(data)
-    try:
-        image.load()
-        picture = _to_rgb(_upright(image))
-    except MemoryError:
-        raise
-    except (
-        Exception
-    ) as error:  # a truncated or damaged body: OSError, SyntaxError, zlib.error, struct.error, ...
-        raise Reject("damaged", f"the image cannot be decoded: {_told(error)}") from None
-    picture.info = {}
-    return picture
+    loaded = load_image(data, largest_pixels=largest_pixels, needed=needed)
+    size, orientation = loaded.size, loaded.orientation or 1
+    with decoding():
+        image = _to_rgb(loaded)
+    del loaded
+    if orientation in TURNS:
+        check_memory(image, 4)
+        image = image.transpose(TURNS[orientation])
+    image.info = {}
+    return Decoded(image, size if orientation < 5 else size[::-1], orientation)
 
 
 def fit(image: Image.Image, size: int, *, smooth: bool = True) -> Image.Image:
@@ -79,8 +71,11 @@ def fit(image: Image.Image, size: int, *, smooth: bool = True) -> Image.Image:
         return image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((size, size), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)
+    box = (left, top, left + side, top + side)
+    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    if image.width * image.height > LARGE:
+        return image.resize((size, size), method, box=box)  # a crop would be a second large image
+    return image.crop(box).resize((size, size), method)
 
 
 def encode_image(image: Image.Image | NDArray[np.uint8]) -> bytes:
@@ -105,51 +100,27 @@ def read_mask(data: bytes) -> NDArray[np.bool_]:
         return np.asarray(image.convert("L")) >= 128
 
 
-def _open(data: bytes, largest_pixels: int) -> Image.Image:
-    """Reads the header only. Warnings are left alone: their filters are the whole process's."""
-    if not data:
-        raise Reject("empty", "the file has no bytes")
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        if _BEGINNING.match(data):
-            raise Reject("damaged", "it begins as an image does, but its header cannot be read") from None
-        raise Reject("not_an_image", f"not a PNG, JPEG or WebP file: it begins with {data[:12]!r}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        found = re.search(r"\d+", str(error))  # Pillow says the product only, and no attribute holds it
-        pixels = f"{int(found[0]):,}" if found else "far too many"
-        detail = f"the header promises {pixels} pixels; at most {largest_pixels:,} are decoded"
-        raise Reject("too_many_pixels", detail) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's header parsers raise many kinds on damaged files.
-        raise Reject("damaged", f"the image header cannot be read: {_told(error)}") from None
+def strips(width: int, height: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """First row and end of strips of about `STRIP` pixels, each but the last a multiple of rows high."""
+    rows = max(1, STRIP // width // multiple) * multiple
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
 
 
-def _check_scans(data: bytes) -> None:
-    """Counts the scans of a JPEG's first picture; what lies in other segments, such as a thumbnail, is left out."""
-    place = scans = 0
-    while (found := _MARKER.search(data, place)) and found[1] != b"\xd9":
-        scans += found[1] == b"\xda"
-        if scans > MOST_SCANS:
-            detail = f"the JPEG has more than {MOST_SCANS} scans; decoding would take for ever"
-            raise Reject("too_many_scans", detail)
-        place = found.start() + 2 + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+def _to_rgb(loaded: Loaded) -> Image.Image:
+    """RGB, reduced as far as the decoder did not; strip by strip, so that there is no second large image."""
+    image, factor = loaded.image, loaded.reduction
+    if image.mode == "RGB" and "transparency" not in image.info and factor == 1:
+        return image
+    check_memory(image, 4 / factor**2)
+    rgb = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    for top, end in strips(*image.size, factor):
+        strip = _strip_to_rgb(image.crop((0, top, image.width, end)))
+        rgb.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
+    return rgb
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says. EXIF is often damaged where the picture is sound, and then says nothing."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except MemoryError:
-        raise
-    except Exception:
-        orientation = 1
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _strip_to_rgb(image: Image.Image) -> Image.Image:
     transparent = image.info.get("transparency")
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.uint32)
@@ -169,7 +140,3 @@ def _png(image: Image.Image) -> bytes:
     bare.info = {}  # or Pillow writes it again: the colour profile of a CMYK photo into an RGB file
     bare.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _told(error: Exception) -> str:
-    return str(error) or type(error).__name__

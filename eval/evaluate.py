@@ -47,7 +47,9 @@ class Evaluation:
     without_region: float
 
 
-def evaluate(truth: Masks, scores: Scores, threshold: float, *, seed: int = 0) -> Evaluation:
+def evaluate(
+    truth: Masks, scores: Scores, threshold: float, *, seed: int = 0, ignored: Masks | None = None
+) -> Evaluation:
     """All measures at a threshold, which must have been chosen on other images than these.
 
     Args:
@@ -55,21 +57,23 @@ def evaluate(truth: Masks, scores: Scores, threshold: float, *, seed: int = 0) -
         scores: 0 to 1, [N, H, W].
         threshold: a pixel is predicted where its score is at least this.
         seed: of the bootstrap.
+        ignored: bool [N, H, W]; these pixels count nowhere. None counts all.
 
     Raises:
         EvaluationError: shapes that differ, no images, scores that are not numbers from 0 to 1.
     """
     _check(truth, scores)
-    predicted = scores >= threshold
-    table = metrics.counts(truth, predicted)
+    counted = np.ones(truth.shape, np.bool_) if ignored is None else ~ignored
+    predicted = (scores >= threshold) & counted
+    table = metrics.counts(truth & counted, predicted)
     return Evaluation(
         iou_fg=metrics.iou_fg(table, seed=seed),
-        miou_2class=metrics.miou_2class(table, truth[0].size, seed=seed),
+        miou_2class=metrics.miou_2class(table, np.count_nonzero(counted, axis=(1, 2)), seed=seed),
         iou_per_image=metrics.iou_per_image(table, seed=seed),
         f1=metrics.f1(table, seed=seed),
         precision=metrics.precision(table, seed=seed),
         recall=metrics.recall(table, seed=seed),
-        average_precision=metrics.average_precision(truth, scores),
+        average_precision=metrics.average_precision(truth[counted], scores[counted]),
         threshold=threshold,
         images=len(truth),
         without_region=float(1 - predicted.any(axis=(1, 2)).mean()),
@@ -110,6 +114,7 @@ def random_iou(
     draws: int = DRAWS,
     swap: bool = True,
     shift: bool = True,
+    ignored: Masks | None = None,
 ) -> Interval:
     """IoU_fg of the same regions chosen blindly: what a prediction must beat to know anything of its image.
 
@@ -122,6 +127,7 @@ def random_iou(
         draws: their number.
         swap: False keeps each prediction at its own image, and so how much is predicted where.
         shift: False keeps each prediction at its own place, and so a habit such as choosing the centre.
+        ignored: bool [N, H, W]; these pixels count nowhere, whatever is moved there. None counts all.
 
     Returns:
         Mean over the draws, and the range that holds 95 % of them.
@@ -129,19 +135,22 @@ def random_iou(
     Raises:
         EvaluationError: shapes that differ, or no images.
     """
-    hits, extra, missed = metrics.counts(truth, predicted).sum(axis=0).tolist()
-    both_areas = 2 * hits + extra + missed
+    metrics.counts(truth, predicted)  # checks the shapes
+    counted = np.ones(truth.shape, np.bool_) if ignored is None else ~ignored
+    true = truth & counted
+    true_area = int(np.count_nonzero(true))
     rng = np.random.default_rng(seed)
     images, height, width = truth.shape
     values = []
     for _ in range(draws):
         order = _other_images(rng, images) if swap else np.arange(images)
         moves = rng.integers(0, (height, width), (images, 2)) if shift else np.zeros((images, 2), np.int64)
-        hits = sum(
-            int(np.count_nonzero(mask & np.roll(predicted[other], (int(down), int(across)), axis=(0, 1))))
-            for mask, other, (down, across) in zip(truth, order, moves, strict=True)
-        )
-        union = both_areas - hits
+        hits = area = 0
+        for number, (other, (down, across)) in enumerate(zip(order, moves, strict=True)):
+            moved = np.roll(predicted[other], (int(down), int(across)), axis=(0, 1)) & counted[number]
+            hits += int(np.count_nonzero(true[number] & moved))
+            area += int(np.count_nonzero(moved))
+        union = true_area + area - hits
         values.append(hits / union if union else 1.0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])

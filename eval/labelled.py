@@ -10,15 +10,17 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from actors.errors import EvaluationError, Reject
-from actors.images import decode_image
+from actors.images import decode
+from actors.masks import Mask, MaskReading, decode_mask
 from factory.sources.listing import Wanted, extension_reason, find
 from factory.sources.store import LARGEST_FILE, open_store
 from factory.sources.tar_members import Member, members
 
 IMAGE, MASK, CAPTION = "image.png", "mask.png", "json"
+IGNORED = 255
+"""The class number that training leaves out, as transformers' segmentation models do."""
 
 _TARS = Wanted("tars", lambda name: None if name.lower().endswith(".tar") else extension_reason(name))
 
@@ -32,15 +34,27 @@ class Labelled:
         captions: empty where a sample has none.
         images: uint8 [N, H, W, 3], RGB.
         masks: bool [N, H, W], true where an artifact is; all false where the set is unlabelled.
+        ignored: bool [N, H, W], true where nothing is known, and never where `masks` is; None if no pixel is.
     """
 
     keys: list[str]
     captions: list[str]
     images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    ignored: NDArray[np.bool_] | None = None
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """uint8 [N, H, W] for training: 1 for an artifact, 0 for none, 255 where a pixel is ignored."""
+        labels = self.masks.astype(np.uint8)
+        if self.ignored is not None:
+            labels[self.ignored] = IGNORED
+        return labels
 
 
-def read_labelled(urls: Sequence[str], *, unlabelled: bool = False) -> Labelled:
+def read_labelled(
+    urls: Sequence[str], *, unlabelled: bool = False, reading: MaskReading | None = None
+) -> Labelled:
     """Reads all samples with an `image.png`, a `mask.png` and, if they like, a `json` with a `caption`.
 
     Nothing is unpacked. Names, sizes and pictures come from outside and are checked as a factory's sources are.
@@ -48,6 +62,7 @@ def read_labelled(urls: Sequence[str], *, unlabelled: bool = False) -> Labelled:
     Args:
         urls: fsspec URLs or paths of tars, folders or globs; brace ranges are written out.
         unlabelled: masks may be missing; they are then empty.
+        reading: how the masks are meant.
 
     Raises:
         EvaluationError: a sample without image or mask, or with one that cannot be read; a mask of another size
@@ -57,9 +72,9 @@ def read_labelled(urls: Sequence[str], *, unlabelled: bool = False) -> Labelled:
     keys: list[str] = []
     captions: list[str] = []
     images: list[NDArray[np.uint8]] = []
-    masks: list[NDArray[np.bool_]] = []
+    masks: list[Mask] = []
     for where, key, files in _samples(urls):
-        image, mask = _pictures(files, where, unlabelled)
+        image, mask = _pictures(files, where, unlabelled, reading or MaskReading())
         if images and image.shape != images[0].shape:
             raise EvaluationError(
                 f"{where}: the image is {_size(image)} pixels, those before it {_size(images[0])}; "
@@ -71,7 +86,15 @@ def read_labelled(urls: Sequence[str], *, unlabelled: bool = False) -> Labelled:
         masks.append(mask)
     if not keys:
         raise EvaluationError(f"{', '.join(urls) or 'no URL'}: no sample with {IMAGE} was found")
-    return Labelled(keys, captions, np.stack(images), np.stack(masks))
+    return Labelled(
+        keys, captions, np.stack(images), np.stack([mask.inside for mask in masks]), _ignored(masks)
+    )
+
+
+def _ignored(masks: Sequence[Mask]) -> NDArray[np.bool_] | None:
+    if all(mask.ignored is None for mask in masks):
+        return None
+    return np.stack([np.zeros_like(mask.inside) if mask.ignored is None else mask.ignored for mask in masks])
 
 
 def _samples(urls: Sequence[str]) -> Iterator[tuple[str, str, dict[str, bytes]]]:
@@ -107,29 +130,22 @@ def _read(stream: IO[bytes], member: Member, where: str) -> bytes:
 
 
 def _pictures(
-    files: Mapping[str, bytes], where: str, unlabelled: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    files: Mapping[str, bytes], where: str, unlabelled: bool, reading: MaskReading
+) -> tuple[NDArray[np.uint8], Mask]:
     if IMAGE not in files:
         raise EvaluationError(f"{where}: {IMAGE} is missing")
-    image = np.asarray(_decoded(files[IMAGE], f"{where}: {IMAGE}"))
-    if MASK not in files:
-        if unlabelled:
-            return image, np.zeros(image.shape[:2], np.bool_)
+    if MASK not in files and not unlabelled:
         raise EvaluationError(f"{where}: {MASK} is missing; without it there is no truth to compare with")
-    levels = np.asarray(_decoded(files[MASK], f"{where}: {MASK}").convert("L"))
-    if levels.shape != image.shape[:2]:
-        raise EvaluationError(
-            f"{where}: the mask is {_size(levels)} pixels, the image {_size(image)}; they must be equal"
-        )
-    # Some tools write masks as 0 and 1 instead of 0 and 255.
-    return image, levels >= (1 if levels.max() == 1 else 128)
-
-
-def _decoded(data: bytes, where: str) -> Image.Image:
+    part = IMAGE
     try:
-        return decode_image(data)
+        decoded = decode(files[IMAGE])
+        image = np.asarray(decoded.image)
+        if MASK not in files:
+            return image, Mask(np.zeros(image.shape[:2], np.bool_))
+        part = MASK
+        return image, decode_mask(files[MASK], reading, size=decoded.size, orientation=decoded.orientation)
     except Reject as why:
-        raise EvaluationError(f"{where}: {why.detail}") from why
+        raise EvaluationError(f"{where}: {part}: {why.detail}") from why
 
 
 def _caption(data: bytes | None, where: str) -> str:

@@ -71,18 +71,22 @@ def iou_per_image(table: Counts, *, seed: int = 0, resamples: int = RESAMPLES) -
     return _bootstrap(each, lambda sums: sums[:, 0] / len(each), seed, resamples)
 
 
-def miou_2class(table: Counts, pixels: int, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def miou_2class(
+    table: Counts, pixels: int | NDArray[np.int64], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Mean of the pooled IoUs of artifact and background.
 
     Args:
-        pixels: height times width of an image, all images having the same.
+        pixels: that count in an image: height times width, or int64 [N] where some are ignored.
     """
+    whole = np.column_stack([table, np.broadcast_to(pixels, len(table))])
 
     def measure(sums: Values) -> Values:
-        background = pixels * len(table) - sums.sum(axis=1)
-        return (_iou(sums) + _iou(np.column_stack([background, sums[:, 1:]]))) / 2
+        counted = sums[:, :3]
+        background = sums[:, 3] - counted.sum(axis=1)
+        return (_iou(counted) + _iou(np.column_stack([background, counted[:, 1:]]))) / 2
 
-    return _bootstrap(table, measure, seed, resamples)
+    return _bootstrap(whole, measure, seed, resamples)
 
 
 def f1(table: Counts, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:

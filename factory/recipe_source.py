@@ -18,6 +18,10 @@ Scalar = bool | int | float | str
 _FILES = ("images", "webdataset", "parquet")
 _EXTENSION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _EXTENSION_WORDS = "an extension without its leading dot, such as png or image.png"
+IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "jpe", "jfif", "apng", "mpo")
+"""Of the formats that can be decoded, see `actors.image_file.FORMATS`; also as the last part of a longer extension."""
+
+_IMAGE_WORDS = f"ends in one of {', '.join(IMAGE_EXTENSIONS)}, which are the formats that can be decoded"
 
 
 def _bound(value: Any) -> Any:
@@ -78,10 +82,35 @@ class Fields(Section):
             raise not_allowed(f"a list of one or more, each {_EXTENSION_WORDS}", key="image")
         if self.mask is not None and not _EXTENSION.fullmatch(self.mask):
             raise not_allowed(f"{_EXTENSION_WORDS}, or null", key="mask")
+        if not all(map(_is_of_images, self.image)):
+            raise not_allowed(f"a list of extensions, each of which {_IMAGE_WORDS}", key="image")
+        if self.mask is not None and not _is_of_images(self.mask):
+            raise not_allowed(f"an extension that {_IMAGE_WORDS}, or null", key="mask")
         member, colon, name = (self.caption or "").partition(":")
         right = member == "json" and name if colon else _EXTENSION.fullmatch(member)
         if self.caption is not None and not right:
             raise not_allowed("EXT such as txt, json:FIELD such as json:prompt, or null", key="caption")
+
+
+class Masks(Section):
+    """How the masks of a source are meant, where their files do not tell."""
+
+    ignore_index: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="level or palette index that is neither inside nor outside, such as 255",
+    )
+    alpha: Literal["refuse", "opaque", "transparent", "ignore"] = Field(
+        default="refuse",
+        description="where the region is in a mask with transparency; ignore: transparency does not count; refuse: "
+        "such an item is rejected",
+    )
+    orientation: Literal["stored", "displayed"] | None = Field(
+        default=None,
+        description="what a mask without an EXIF orientation fits, where its image has one: the image as it is stored, "
+        "or as it is displayed; null: what the sizes tell, or else the item is rejected",
+    )
 
 
 class Filter(Section):
@@ -129,6 +158,7 @@ class Source(Section):
     )
     urls: list[str] = Field(default=[], description="fsspec URLs or paths; globs, brace ranges")
     fields: Fields = Field(default=Fields(), description="which parts of an item are what")
+    masks: Masks = Field(default=Masks(), description="how the masks are meant")
     filters: list[Filter] = Field(
         default=[], description="conditions on columns or JSON fields; all must hold"
     )
@@ -155,11 +185,11 @@ class Source(Section):
             raise not_allowed(f"a list of one or more URLs or paths, since source.kind is {kind}")
         return value
 
-    @field_validator("fields", "filters", "first_seed", "parts")
+    @field_validator("fields", "masks", "filters", "first_seed", "parts")
     @classmethod
     def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
         """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
-        owners = _FILES if info.field_name in ("fields", "filters") else ("tinytown",)
+        owners = _FILES if info.field_name in ("fields", "masks", "filters") else ("tinytown",)
         kind = info.data.get("kind", owners[0])
         if kind not in owners and value != cls.model_fields[str(info.field_name)].default:
             raise not_allowed(f"nothing but the default, unless source.kind is {_either(owners)}")
@@ -167,7 +197,14 @@ class Source(Section):
             raise not_allowed(f"a list of {', '.join(get_args(Part))}, each at most once")
         if info.field_name == "fields":
             value.check(kind)
+        fields = info.data.get("fields")
+        if info.field_name == "masks" and value != Masks() and fields is not None and fields.mask is None:
+            raise not_allowed("nothing but the default, unless source.fields.mask names a mask")
         return value
+
+
+def _is_of_images(extension: str) -> bool:
+    return extension.lower().rpartition(".")[2] in IMAGE_EXTENSIONS
 
 
 def _all_named(names: Sequence[str]) -> bool:

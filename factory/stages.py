@@ -14,6 +14,7 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
+from actors.masks import MaskReading
 from factory.attempts import Attempts
 from factory.identity import devices_of
 from factory.in_flight import ItemCounter
@@ -171,6 +172,7 @@ def image_selector(recipe: Recipe) -> ImageSelector:
         smallest_side=recipe.selection.smallest_side,
         largest_aspect=recipe.selection.largest_aspect,
         largest_pixels=recipe.selection.largest_pixels,
+        masks=MaskReading(**recipe.source.masks.model_dump()),
     )
 
 

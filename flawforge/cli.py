@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -233,6 +233,22 @@ def evaluate(
         float | None,
         typer.Option(min=0, max=1, help="score from which a pixel is predicted; default: see the report"),
     ] = None,
+    ignore_index: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="level of --data's masks that counts nowhere, such as 255"),
+    ] = None,
+    alpha: Annotated[
+        Literal["refuse", "opaque", "transparent", "ignore"],
+        typer.Option(
+            help="where --data's masks with transparency are true: opaque, transparent, or ignore it"
+        ),
+    ] = "refuse",
+    mask_orientation: Annotated[
+        Literal["stored", "displayed"] | None,
+        typer.Option(
+            help="what --data's masks fit, where their images have an EXIF orientation: stored or displayed"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a segmenter against true masks, with intervals over images."""
@@ -240,10 +256,16 @@ def evaluate(
         raise typer.BadParameter("give --split or --data, not both", param_hint="--split")
     if split not in ("", "labelled", "validation", "sealed"):
         raise typer.BadParameter("allowed: labelled, validation, sealed", param_hint="--split")
+    from actors.masks import MaskReading
     from flawforge.evaluation import run, table
 
+    reading = MaskReading(ignore_index, alpha, mask_orientation)
+    if reading != MaskReading() and not data:
+        raise typer.BadParameter("the masks of a split need no settings; give --data", param_hint="--data")
     screen = Console(stderr=True) if as_json else console
-    report = run(checkpoint, split=split or "validation", urls=data or [], threshold=threshold)
+    report = run(
+        checkpoint, split=split or "validation", urls=data or [], threshold=threshold, reading=reading
+    )
     for note in report.notes:
         say(screen, note)
     if as_json:

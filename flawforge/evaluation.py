@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from actors.masks import MaskReading
 from eval.evaluate import Evaluation, best_threshold, evaluate, random_iou
 from eval.labelled import Labelled, read_labelled
 from eval.metrics import RESAMPLES, Interval
@@ -69,6 +70,7 @@ def run(
     urls: Sequence[str] = (),
     threshold: float | None = None,
     root: Path | None = None,
+    reading: MaskReading | None = None,
 ) -> Report:
     """Scores the images of a split, or of tars, in batches, and compares them with the true masks.
 
@@ -81,12 +83,16 @@ def run(
         urls: tars with `image.png` and `mask.png`.
         threshold: score from which a pixel is predicted.
         root: folder of the splits; None takes the shipped ones.
+        reading: how the masks of `urls` are meant.
 
     Raises:
         EvaluationError: data that cannot be evaluated.
         ModelError: a checkpoint that cannot be loaded.
     """
-    truth = read_labelled(urls) if urls else open_split(split, sealed_allowed=split == "sealed", root=root)
+    if urls:
+        truth = read_labelled(urls, reading=reading)
+    else:
+        truth = open_split(split, sealed_allowed=split == "sealed", root=root)
     data = " ".join(urls) if urls else f"{split} of {splits_version(root)}"
 
     from actors.models import fingerprint
@@ -106,9 +112,9 @@ def run(
         model=fingerprint(checkpoint),
         data=data,
         threshold_from=source,
-        evaluation=evaluate(truth.masks, scores, chosen),
-        at_random=random_iou(truth.masks, scores >= chosen),
-        notes=tuple(_notes("" if urls else split, chosen, source)),
+        evaluation=evaluate(truth.masks, scores, chosen, ignored=truth.ignored),
+        at_random=random_iou(truth.masks, scores >= chosen, ignored=truth.ignored),
+        notes=(*_notes("" if urls else split, chosen, source), *_ignored(truth)),
     )
 
 
@@ -150,6 +156,12 @@ def _notes(split: str, threshold: float, source: str) -> list[str]:
     else:
         notes.append(f"threshold {threshold:g}: as given")
     return notes
+
+
+def _ignored(truth: Labelled) -> list[str]:
+    if truth.ignored is None:
+        return []
+    return [f"{truth.ignored.mean():.1%} of the pixels are ignored, as their masks state"]
 
 
 def _percent(figure: Interval) -> tuple[str, str]:

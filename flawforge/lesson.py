@@ -54,7 +54,7 @@ def learn(shards: list[str], folder: Path, steps: int, show: Callable[[int, floa
     data = read_labelled(shards)
     net = two_classes(load(START), seed=SEED)
     settings = FineTuning(iterations=steps, learning_rate=3e-4, seed=SEED)
-    fine_tune(net, data.images, data.masks, settings, report=show)
+    fine_tune(net, data.images, data.labels, settings, report=show)
     save(net, folder)
     truth = open_split("validation")
     scores = [Segmenter(name, batch_size=20)(truth.images) for name in (str(folder), SELECTOR)]

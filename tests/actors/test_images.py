@@ -262,13 +262,26 @@ PIXEL = (1, 1, 8, 2, bytes([0, 9, 8, 7]))
     ("extra", "ends"),
     [
         (chunk(b"tEXt", b"prompt\0" + b"a" * 5_000_000), None),
-        (chunk(b"tEXt", b"prompt\0" + b"a" * 70_000_000), "damaged"),
-        (chunk(b"zTXt", b"prompt\0\0" + zlib.compress(bytes(50_000_000))), "damaged"),
-        (chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(50_000_000))), "damaged"),
+        (chunk(b"tEXt", b"prompt\0" + b"a" * 70_000_000), None),
+        (chunk(b"zTXt", b"prompt\0\0" + zlib.compress(bytes(50_000_000))), None),
+        (chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(50_000_000))), None),
+        (chunk(b"iTXt", b"prompt\0\1\0en\0prompt\0" + zlib.compress(bytes(2_000_000))), None),
+        (chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2_000_000))), "too_much_text"),
+        (chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2_000_000))), "too_much_text"),
         (chunk(b"iCCP", b"profile\0\0not zlib"), None),
         (chunk(b"eXIf", b"garbage"), None),
     ],
-    ids=["text", "huge_text", "text_bomb", "profile_bomb", "broken_profile", "broken_exif"],
+    ids=[
+        "text",
+        "huge_text",
+        "text_bomb",
+        "profile_bomb",
+        "international",
+        "raw_exif",
+        "xmp",
+        "broken_profile",
+        "broken_exif",
+    ],
 )
 def test_chunks_beside_the_pixels(extra: bytes, ends: str | None) -> None:
     if ends is None:

@@ -83,7 +83,7 @@ def test_unlabelled_sets_have_empty_masks(tmp_path: Path):
         ("b.mask.png", encode_mask(MASKS[1][:7]), "the mask is 10 x 7 pixels, the image 10 x 8"),
         ("b.image.png", encode_image(IMAGES[1][:, :9]), "the image is 9 x 8 pixels, those before it 10 x 8"),
         ("b.image.png", b"no picture", "image.png: not a PNG, JPEG or WebP file"),
-        ("b.mask.png", encode_mask(MASKS[1])[:60], "mask.png: the image cannot be decoded"),
+        ("b.mask.png", encode_mask(MASKS[1])[:60], "mask.png: the mask: the image cannot be decoded"),
         ("b.json", b"{", "json is not JSON"),
     ],
 )

@@ -29,6 +29,7 @@ from tests.mutations import TOTAL, inputs
 from tests.mutations.build import FOLDER, TARS, recipe_text
 from tests.mutations.folders import CANARY_PICTURE
 from tests.mutations.inputs import KNOWN, Input, Item, Oddity, Quarters, Tar
+from tests.mutations.masks import agree
 from tests.mutations.pictures import mask_png, plain
 from tests.mutations.tar_blocks import END, member
 
@@ -184,15 +185,15 @@ def check_output(out: Path, expected: Expected, outcomes: dict[str, Counter[str]
     verdict = verify(storage)
     assert verdict.problems == () and verdict.sound
     seen, wrong = set[tuple[str, str]](), list[str]()
-    pictures = {}
+    files = {}
     for number in done_shards(storage):
         if (out / f"shards/{number:06d}.tar").exists():
             with tarfile.open(out / f"shards/{number:06d}.tar") as tar:
                 for entry in tar:
-                    if entry.name.endswith(".original.png"):
+                    if entry.name.endswith((".original.png", ".mask.png")):
                         stream = tar.extractfile(entry)
                         assert stream is not None
-                        pictures[entry.name.partition(".")[0]] = stream.read()
+                        files[entry.name] = stream.read()
     for name, stem, row in rows_of(storage):
         item = expected.items.get((name, stem))
         if item is None and kind == TARS and name != "packed.tar":
@@ -210,7 +211,10 @@ def check_output(out: Path, expected: Expected, outcomes: dict[str, Counter[str]
                 wrong.append(f"{item.kind}: {end}: no sentence for a person: {str(row['detail'])[:200]}")
         else:
             try:
-                check_looks(pictures[str(row["key"])], item.quarters)
+                check_looks(files[f"{row['key']}.original.png"], item.quarters)
+                if item.inside is not None:
+                    mask = np.asarray(Image.open(io.BytesIO(files[f"{row['key']}.mask.png"])))
+                    assert agree(mask, item.inside, item.soft), "another mask than was meant"
                 assert item.caption is None or row["caption"] == item.caption
             except AssertionError as error:
                 wrong.append(f"{item.kind}: {name!r} {stem!r}: {error}")

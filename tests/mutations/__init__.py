@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.mutations import beside, folders, looks, pictures, tars  # noqa: F401  # they enter their kinds
+from tests.mutations import beside, folders, looks, masks, pictures, tars  # noqa: F401  # they enter their kinds
 from tests.mutations.inputs import KINDS, Input
 
 TOTAL = sum(kind.count for kind in KINDS)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 ACCEPTED = frozenset({"accepted"})
 DAMAGED = frozenset({"damaged"})
 NO_IMAGE = frozenset({"empty", "not_an_image", "damaged"})
@@ -17,11 +20,16 @@ PICTURE_ENDS = frozenset(
 """What may become of an image with chance bits in it; its mask keeps the size that it had."""
 
 MASK_ENDS = frozenset(
-    {f"mask_{reason}" for reason in ("not_an_image", "damaged", "too_many_pixels", "animated")}
+    {
+        f"mask_{reason}"
+        for reason in ("not_an_image", "damaged", "too_many_pixels", "animated", "too_many_scans")
+    }
+    | {"bad_mask"}
 )
 REGION_ENDS = frozenset({"no_mask", "no_region", "region_too_small", "region_too_large"})
 CAPTION_ENDS = frozenset({"bad_caption"})
 KNOWN = PICTURE_ENDS | MASK_ENDS | REGION_ENDS | CAPTION_ENDS | {"mask_size", "mask_empty", "too_many_bytes"}
+KNOWN |= {"orientation_unclear", "too_much_text"}
 """Every way in which an item may end. What is not an item is counted by the listing instead."""
 
 Colour = tuple[int, int, int]
@@ -41,6 +49,8 @@ class Item:
         caption: what it must be if the item is accepted; None where the generator does not say.
         route: `folder` or `tar`, where only one will do.
         stem: its name without extensions; empty for a number.
+        inside: bool [64, 64], what its mask must be if it is accepted; None where the generator does not say.
+        soft: the mask may differ from `inside` beside its edges.
     """
 
     kind: str
@@ -50,6 +60,8 @@ class Item:
     caption: str | None = None
     route: str = ""
     stem: str = ""
+    inside: NDArray[np.bool_] | None = field(default=None, compare=False)
+    soft: bool = False
 
 
 @dataclass(frozen=True)

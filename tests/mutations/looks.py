@@ -54,9 +54,10 @@ def _turned(number: int, rng: random.Random) -> Item:
     form, orientation = FORMATS[number // 8], number % 8 + 1
     size = (WIDTH, HEIGHT) if orientation < 5 else (HEIGHT, WIDTH)
     data = saved(picture(), form, exif=exif_of(orientation))
-    return item(
-        "image: turned by its EXIF", data, form=form, size=size, quarters=UPRIGHT[orientation](QUARTERS)
-    )
+    # The mask has no orientation; where the turn keeps the size, nobody knows which way it lies.
+    ends = frozenset({"orientation_unclear"}) if orientation in (2, 3, 4) else ACCEPTED
+    quarters = UPRIGHT[orientation](QUARTERS)
+    return item("image: turned by its EXIF", data, ends, form=form, size=size, quarters=quarters)
 
 
 @kind("image: broken EXIF", 48)
@@ -85,9 +86,10 @@ def _exif(number: int, rng: random.Random) -> Item:
 def _exif_flipped(number: int, rng: random.Random) -> Item:
     form = FORMATS[number % 3]
     exif = flipped(exif_of(6), rng, 6, 1 << 20)
-    # Any of the eight ways to turn may come of it, and a mask fits four of them.
+    # Any of the eight ways to turn may come of it: the mask fits the stored image, and is unclear for three.
     data = saved(picture(), form, exif=exif)
-    return item("image: chance bits in its EXIF", data, ACCEPTED | {"mask_size"}, form=form)
+    ends = ACCEPTED | {"orientation_unclear"}
+    return item("image: chance bits in its EXIF", data, ends, form=form)
 
 
 @kind("image: huge EXIF, or a thumbnail in it", 6)

@@ -130,7 +130,7 @@ def _header(number: int, rng: random.Random) -> Item:
     )
 
 
-@kind("image: bits of the body flipped", 309)
+@kind("image: bits of the body flipped", 149)
 def _body(number: int, rng: random.Random) -> Item:
     form = FORMATS[number % 3]
     data = flipped(plain(form, progressive=form == "JPEG" and number % 2 == 0), rng, 64, 1 << 30)
@@ -226,7 +226,7 @@ def _text_bomb(number: int, rng: random.Random) -> Item:
         chunk(b"iCCP", b"profile\0\0" + nothing),
         many,
     ][number // 3]
-    return item("image: a bomb of text or profile", with_chunks(extra), DAMAGED)
+    return item("image: a bomb of text or profile", with_chunks(extra), quarters=QUARTERS)
 
 
 @kind("image: very many small chunks", 3)
