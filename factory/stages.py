@@ -14,8 +14,9 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
+from factory.admission import Admission, pinned
 from factory.attempts import Attempts
-from factory.identity import devices_of
+from factory.identity import Identity, devices_of
 from factory.metrics import Meter
 from factory.plan import read_plan
 from factory.recipe import Recipe
@@ -35,14 +36,16 @@ class Load:
 
     name = "load"
 
-    def __init__(self, recipe: Recipe, url: str) -> None:
+    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
         storage = Storage(url)
+        self.admit = Admission(recipe, identity, storage, self.name)
         self.plan = read_plan(storage)
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
         self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
         self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        self.admit()
         began = time.monotonic()
         number = table["shard"][0].as_py()
         samples = self.attempts(number, self.plan.shard(number))
@@ -64,17 +67,23 @@ class _Work(ABC):
     """
 
     name: str
+    roles: tuple[str, ...]
 
-    def __init__(self, recipe: Recipe, url: str) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
+        storage = Storage(url)
+        self.admit = Admission(recipe, identity, storage, self.name, self.roles)
+        self.recipe = pinned(recipe, identity)
         self.work: Work | None = None
-        self.attempts = Attempts(Storage(url), self.name, self._work, self._set_aside)
+        self.attempts = Attempts(storage, self.name, self._work, self._set_aside)
         self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        hardware = self.admit()
         if self.work is None:
             self.work = self.make()
         shard = from_table(table)
+        if hardware:
+            shard.hardware[self.name] = hardware
         rejected, rows = _rejected(shard.samples), _unet_rows(shard.samples)
         began = time.monotonic()
         shard.samples = self.attempts(shard.number, shard.samples)
@@ -101,6 +110,7 @@ class SelectRegions(_Work):
     """Fills the masks."""
 
     name = "select"
+    roles = ("detector", "regions")
 
     def make(self) -> Work:
         return region_selector(self.recipe)
@@ -110,6 +120,7 @@ class Corrupt(_Work):
     """Makes and checks the artifacts."""
 
     name = "corrupt"
+    roles = ("corruption",)
 
     def make(self) -> Work:
         return corruptor(self.recipe)
@@ -120,14 +131,16 @@ class Write:
 
     name = "write"
 
-    def __init__(self, recipe: Recipe, url: str, digest: str) -> None:
+    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
         self.storage = Storage(url)
+        self.admit = Admission(recipe, identity, self.storage, self.name)
         self.plan = read_plan(self.storage)
-        self.how = provenance(recipe, digest)
+        self.how = provenance(recipe, identity.digest)
         self.original = recipe.output.original
         self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        self.admit()
         began = time.monotonic()
         shard = from_table(table)
         planned = self.plan.size(shard.number)
