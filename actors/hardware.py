@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _CPU_INFO, _DRIVER = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/version")
-_ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimd", "sve")
+_ISA = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+)
 """CPU flags by which MKL and oneDNN choose their kernels. A hypervisor may hide them, whatever the model's name."""
 
 SETTINGS = (

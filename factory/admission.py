@@ -141,8 +141,8 @@ def check_hardware(storage: Storage, stage: str, mine: Mapping[str, str]) -> Non
         raise WorkerError(
             f"execution.hardware is same, and the worker on {platform.node()} (stage {stage}) has other hardware than "
             f"{where}:\n  first:  {describe(first)}\n  worker: {describe(mine)}\n"
-            "To go on: run on machines of the first kind, or set execution.hardware to any; floats may then differ from "
-            "shard to shard in the last bits."
+            "To go on: run on machines of the first kind, or set execution.hardware to any; floats then differ in "
+            "their last bits from one kind to the other."
         )
 
 

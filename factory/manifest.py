@@ -60,7 +60,10 @@ class Progress:
     def mixtures(self) -> list[str]:
         """A line for each stage whose shards were made on several hardware classes, with counts."""
         return [
-            f"{stage}: " + "; ".join(f"{count:,} shards on {kind}" for kind, count in kinds.items())
+            f"{stage}: "
+            + "; ".join(
+                f"{count:,} of {sum(kinds.values()):,} shards on {kind}" for kind, count in kinds.items()
+            )
             for stage, kinds in self.hardware.items()
             if len(kinds) > 1
         ]

@@ -136,7 +136,9 @@ def _pipeline(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int])
     """The figure of the paper, read from top to bottom."""
     stages = _stages(recipe)
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
-    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url, identity), **_resources(stages["load"]))
+    loaded = shards.map_batches(
+        Load, fn_constructor_args=(recipe, url, identity), **_resources(stages["load"])
+    )
     regions = loaded.map_batches(
         SelectRegions, fn_constructor_args=(recipe, url, identity), **_resources(stages["select"])
     )

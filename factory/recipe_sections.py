@@ -153,5 +153,5 @@ class Execution(Section):
     )
     hardware: Literal["any", "same"] = Field(
         default="any",
-        description="same: workers of another hardware class than the first shard's are refused; any: a mix is reported",
+        description="same: refuse workers of another hardware class than the first shard's; any: report a mix",
     )

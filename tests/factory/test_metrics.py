@@ -11,8 +11,8 @@ import pytest
 
 from actors.batch import Sample
 from factory import metrics
-from factory.metrics import METRICS, Meter
 from factory.identity import Identity
+from factory.metrics import METRICS, Meter
 from factory.recipe import parse_recipe
 from factory.schema import ShardOfSamples, from_table, to_table
 from factory.shards.records import FileRecord, Sidecar

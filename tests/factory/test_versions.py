@@ -16,8 +16,8 @@ from factory.care.inspect import inspect
 from factory.care.merge import merge
 from factory.care.replay import replay
 from factory.care.retry import retry_rejects
-from factory.plan import NoItemsError, read_plan
 from factory.identity import Identity
+from factory.plan import NoItemsError, read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.shards.check import read_index, verify
 from factory.shards.tar import samples
