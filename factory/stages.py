@@ -193,6 +193,7 @@ def region_selector(recipe: Recipe) -> Work:
         threshold=regions.threshold,
         smallest_area=regions.smallest_area,
         largest_area=regions.largest_area,
+        batch_size=regions.batch_size,
     )
     if selection.detector is None or selection.largest_artifact_area is None:
         return select
@@ -200,6 +201,7 @@ def region_selector(recipe: Recipe) -> Work:
         scores=segmenter(recipe, "detector", selection.detector, selection.detector_revision),
         threshold=selection.detector_threshold,
         largest_area=selection.largest_artifact_area,
+        batch_size=regions.batch_size,
     )
     return lambda samples: select(leave_out(samples))
 
@@ -232,6 +234,7 @@ def corruptor(recipe: Recipe) -> Work:
         device=devices_of(recipe)["corruption"],
         channels_last=settings.channels_last,
         compiled=settings.compiled,
+        vae_batch_size=settings.vae_batch_size,
     )
     model.check_size(recipe.source.size)
     limits = Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin)

@@ -350,5 +350,5 @@ def test_no_memory_ends_in_advice(batch_size: int, advice: str):
     full = Full(str(Path(__file__).parents[1] / "golden" / "tiny_sd"), device="cpu")
     with pytest.raises(ModelError) as caught:
         run(full, samples(1), batch_size=batch_size)
-    told = f"out of memory with corruption.batch_size {batch_size} at 64 x 64 pixels on cpu: "
+    told = f"out of memory while inverting (UNet) with corruption.batch_size {batch_size} at 64 x 64 pixels on cpu: "
     assert str(caught.value) == told + advice
