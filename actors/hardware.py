@@ -52,7 +52,7 @@ def hardware_class(device: str) -> dict[str, str]:
     model, flags = _cpu()
     isa = [torch.backends.cpu.get_cpu_capability(), *(flag for flag in _ISA if flag in flags)]
     found = {"cpu": model, "isa": " ".join(isa)}
-    names = SETTINGS
+    names = [*SETTINGS]
     if device == "cuda":
         names += GPU_SETTINGS
         major, minor = torch.cuda.get_device_capability()
@@ -60,7 +60,7 @@ def hardware_class(device: str) -> dict[str, str]:
             "gpu": torch.cuda.get_device_name(),
             "compute_capability": f"{major}.{minor}",
             "cuda": str(torch.version.cuda),
-            "cudnn": str(torch.backends.cudnn.version()),
+            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
             "driver": _driver(),
         }
     return found | {name: os.environ[name] for name in names if os.environ.get(name)}

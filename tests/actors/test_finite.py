@@ -75,18 +75,18 @@ def five() -> list[Sample]:
 
 
 def run(model: DiffusionModel, items: list[Sample], **changes: Any) -> list[Sample]:
-    return Corruptor(model, replace(SETTINGS, **changes))(items)
+    return Corruptor(model, replace(SETTINGS, **{"inversion_steps": 2, **changes}))(items)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 @pytest.mark.parametrize(
     ("where", "changes", "detail"),
     [
         ("encode", {}, "the latents after encoding"),
         ("encode", {"target": "image"}, "the latents after encoding"),
-        ("unet", {}, "the latents after inversion to k = 6"),
-        ("unet", {"inversion": ReNoise()}, "the latents after inversion to k = 6"),
-        ("decode", {}, "the pixels decoded after resampling from k = 6"),
+        ("unet", {}, "the latents after inversion to k = 2"),
+        ("unet", {"inversion": ReNoise()}, "the latents after inversion to k = 2"),
+        ("decode", {}, "the pixels decoded after resampling from k = 2"),
         ("decode", {"baseline": "autoencoder"}, "the pixels decoded after encoding"),
         ("decode", {"target": "image"}, "the pixels decoded after encoding"),
     ],
@@ -110,8 +110,8 @@ def test_one_row_is_rejected_and_the_others_have_the_same_bytes(model, value, wh
     "changes",
     [
         {"guidance_scale": 3.0, "use_caption": True},
-        {"inversion": ReNoise("published"), "inversion_steps": 2},
-        {"deeper": (8, 10), "limits": UNCHANGED, "attempts": 2},
+        {"inversion": ReNoise("published")},
+        {"deeper": (3, 4), "limits": UNCHANGED, "attempts": 2},
         {"keep_failures": True, "limits": UNCHANGED},
     ],
 )
@@ -157,7 +157,7 @@ def test_a_retry_that_is_not_finite_rejects_the_item(model):
 
     (found,) = run(Later(str(TINY), device="cpu"), samples(1), limits=UNCHANGED, attempts=3)
     assert (found.reason, found.metrics, found.corrupted) == ("not_finite", {}, None)
-    assert len(calls) == 3  # baseline and first draw, the second draw, and the control
+    assert found.unet_rows == 2 * 2 + 2 + 2 * 2  # inversion, round trip, two of three draws
 
 
 def test_a_model_that_gives_nothing_but_nan_stops_the_run(model):

@@ -281,6 +281,26 @@ def test_another_cpu_model_and_hidden_flags_are_other_classes(tmp_path, monkeypa
     assert hardware.hardware_class("cpu")["cpu"]
 
 
+def test_a_gpu_has_a_class_of_its_own(tmp_path, monkeypatch):
+    """On any machine: what torch and NVIDIA's driver would answer is given."""
+    driver = tmp_path / "version"
+    driver.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs)\nGCC version: 12.3\n"
+    )
+    monkeypatch.setattr(hardware, "_DRIVER", driver)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    found = hardware.hardware_class("cuda")
+    assert (found["gpu"], found["compute_capability"], found["driver"]) == ("NVIDIA H200", "9.0", "550.54.15")
+    assert found["NVIDIA_TF32_OVERRIDE"] == "0" and {"cuda", "cudnn", "cpu", "isa"} <= found.keys()
+    assert "NVIDIA_TF32_OVERRIDE" not in hardware.hardware_class("cpu")
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n")
+    assert hardware.hardware_class("cuda")["driver"] == "535.104.05"
+    driver.unlink()
+    assert hardware.hardware_class("cuda")["driver"] == "unknown"
+
+
 def test_one_kind_of_hardware_is_no_news(build_on, tmp_path):
     out = build_on(tmp_path / "out", lambda number: None)
     storage = Storage(str(out))
