@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from actors.batch import Sample
 from actors.errors import Reject
-from actors.images import read_image
+from actors.scoring import Scores, scored
 
 STAGE = "select"
 
@@ -18,29 +15,31 @@ class ArtifactFilter:
     """Looks at the clean images. Works on any number of samples; rejected ones pass through.
 
     Args:
-        scores: gives the artifact's probability, float32 [N, H, W], for uint8 images [N, H, W, 3].
+        scores: the artifact's probability; see `actors.scoring`.
         threshold: probability from which a pixel is an artifact.
         largest_area: share of the image that such pixels may cover.
+        batch_size: images that are decoded and scored together.
     """
 
     def __init__(
         self,
         *,
-        scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+        scores: Scores,
         threshold: float,
         largest_area: float,
+        batch_size: int = 8,
     ) -> None:
         self.scores = scores
         self.threshold = threshold
         self.largest_area = largest_area
+        self.batch_size = batch_size
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         """Rejects with the reason `artifacts_already` what is above the largest area."""
         alive = [sample for sample in samples if not sample.rejected]
-        if alive:
-            images = np.stack([read_image(_present(sample.image)) for sample in alive])
-            for sample, score in zip(alive, self.scores(images), strict=True):
-                self._check(sample, float((score >= self.threshold).mean()))
+        found = scored(alive, self.scores, batch_size=self.batch_size, stage=STAGE, network="detector")
+        for sample, score in found:
+            self._check(sample, float((score >= self.threshold).mean()))
         return list(samples)
 
     def _check(self, sample: Sample, area: float) -> None:
@@ -49,8 +48,3 @@ class ArtifactFilter:
                 f"the detector sees artifacts on {area:.2%} of the image; at most {self.largest_area:.2%}"
             )
             sample.reject(STAGE, Reject("artifacts_already", detail))
-
-
-def _present(data: bytes | None) -> bytes:
-    assert data is not None
-    return data

@@ -18,8 +18,10 @@ from torch import Tensor
 from actors.batch import Sample
 from actors.corruption import CHANCE, draw_noise, latent_mask
 from actors.corruptor_settings import Settings
-from actors.diffusion import DiffusionModel, Prompts
+from actors.diffusion import Decoded, DiffusionModel, Prompts
 from actors.draws import Draw, Ladder, Row, deal
+from actors.finite import REASON as NOT_FINITE
+from actors.finite import check_model, control_image, finite_rows, not_finite
 from actors.images import encode_image, encode_mask, read_image, read_mask
 from actors.memory import memory_errors_explained
 from actors.passage import Inverted, Passage
@@ -30,6 +32,8 @@ from actors.verifier import Limits, difference, judge, measure
 __all__ = ["STAGE", "Corruptor", "Settings", "limits_in_pixels"]
 
 STAGE = "verify"
+NUMBERS_STAGE = "corrupt"
+"""The stage of a reject whose numbers are not finite: it never came to be verified."""
 
 THREADS = 4
 """They decode, judge and encode; at 512 pixels that is about 50 ms of CPU time per draw."""
@@ -40,11 +44,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class _Case:
-    """A sample at work: its row of an inversion, and baselines uint8 [H, W, 3] by k."""
+    """A sample at work: its row of an inversion, and baselines uint8 [H, W, 3] by k.
+
+    `finite` says of z_0 and of the latents of the first k whether they are: bool [2] on the model's device, so that
+    inversion need not wait for it.
+    """
 
     sample: Sample
     inverted: Inverted
     baselines: dict[int, NDArray[np.uint8]]
+    finite: Tensor
 
 
 class Corruptor:
@@ -91,18 +100,40 @@ class Corruptor:
 
         Raises:
             ValueError: pictures of different sizes.
-            ModelError: a size that the model does not take; no memory for a batch, which is never made smaller.
+            ModelError: a size that the model does not take; no memory for a batch, which is never made smaller; a model
+                that gives NaN for whatever it is given (a single such image is rejected as `not_finite`).
         """
         alive = [sample for sample in samples if not sample.rejected]
         if alive:
             height, width = _one_size(alive)
             self.model.check_size(height, width)
-            with memory_errors_explained(self.settings.batch_size, height, width, self.model.device):
-                cases = list(self._inverted(alive))
-                pending = dict.fromkeys(range(len(cases)), self._ladder.first)
-                while pending:
-                    pending = self._round(cases, pending)
+            self._corrupt(alive, height, width)
+            check_model(
+                alive,
+                partial(self._control_is_finite, height, width),
+                f"{self.model.name} overflows; set corruption.dtype to bfloat16 or float32, or take other weights",
+            )
         return list(samples)
+
+    def _corrupt(self, samples: Sequence[Sample], height: int, width: int) -> None:
+        rows, size = self.settings.batch_size, (height, width)
+        setting = "corruption.batch_size"
+        with memory_errors_explained("corrupting", self.model.device, setting=setting, rows=rows, size=size):
+            cases = list(self._inverted(samples))
+            _reject_not_finite(cases, self._ladder.first.steps)
+            alive = [place for place, case in enumerate(cases) if not case.sample.rejected]
+            pending = dict.fromkeys(alive, self._ladder.first)
+            while pending:
+                pending = self._round(cases, pending)
+
+    def _control_is_finite(self, height: int, width: int) -> bool:
+        """Whether the model stays finite on a plain image."""
+        mask = np.zeros((height, width), bool)
+        mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
+        image = encode_image(control_image(height, width))
+        control = Sample("control", "", image=image, mask=encode_mask(mask))
+        self._corrupt([control], height, width)
+        return control.reason != NOT_FINITE
 
     def _inverted(self, samples: Sequence[Sample]) -> Iterator[_Case]:
         """Encodes and inverts, batch by batch."""
@@ -116,11 +147,16 @@ class Corruptor:
                 prompts=self._captions(group, images.shape[1:3]) if settings.use_caption else None,
                 seeds=self._inversion_seeds(group) if settings.inversion.regularised else None,
             )
-            pictures = self.model.decode(inverted.clean) if settings.without_passage else None
+            decoded = self.model.decode_rows(inverted.clean) if settings.without_passage else None
+            first = self._ladder.first.steps
+            finite = torch.stack([finite_rows(inverted.at[steps]) for steps in (0, first)], 1)
             for row, sample in enumerate(group):
                 sample.unet_rows += int(inverted.unet_rows[row])
-                baselines = {} if pictures is None else dict.fromkeys(self._ladder.steps, pictures[row])
-                yield _Case(sample, inverted[row : row + 1], baselines)
+                case = _Case(sample, inverted[row : row + 1], {}, finite[row])
+                if decoded is not None:
+                    case.baselines.update(dict.fromkeys(self._ladder.steps, decoded.images[row]))
+                    _check_row(sample, decoded, row, "encoding")
+                yield case
             self.count("invert", len(group))
 
     def _round(self, cases: Sequence[_Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
@@ -131,19 +167,24 @@ class Corruptor:
         noises = self._ahead(partial(self._noise, cases), (rows for _, rows in batches))
         verdicts: dict[int, Future[Draw | None]] = {}
         for (steps, rows), noise in zip(batches, noises, strict=True):
-            for row, picture in zip(rows, self._pictures(cases, rows, steps, noise), strict=False):
-                case = cases[row.place]
+            decoded = self._decoded_rows(cases, rows, steps, noise)
+            for place, row in enumerate(rows):
+                case, picture = cases[row.place], decoded.images[place]
                 case.sample.unet_rows += self.passage.resampling_rows(steps)
-                if row.draw is None:
+                if case.sample.rejected:
+                    continue  # its baseline, just before it, is not finite
+                if not _check_row(case.sample, decoded, place, f"resampling from k = {steps}"):
+                    case.baselines.clear()
+                elif row.draw is None:
                     case.baselines[steps] = picture
                 else:
                     verdicts[row.place] = self._threads.submit(self._settle, case, row.draw, picture)
         found = {place: verdict.result() for place, verdict in verdicts.items()}
         return {place: draw for place, draw in found.items() if draw is not None}
 
-    def _pictures(
+    def _decoded_rows(
         self, cases: Sequence[_Case], rows: Sequence[Row], steps: int, noise: Tensor
-    ) -> NDArray[np.uint8]:
+    ) -> Decoded:
         """Draws and passages of one batch, uint8 [batch_size, H, W, 3]."""
         padded = _padded(rows, self.settings.batch_size)
         inverted = Inverted.cat([cases[row.place].inverted.only(steps) for row in padded])
@@ -155,7 +196,7 @@ class Corruptor:
             noise,
             level=steps or self.settings.inversion_steps,
         )
-        return self.passage.resampled(latents, inverted.prompts, steps)
+        return self.model.decode_rows(self.passage.cleaned(latents, inverted.prompts, steps))
 
     def _settle(self, case: _Case, draw: Draw, picture: NDArray[np.uint8]) -> Draw | None:
         """Judges a draw on a thread. Returns the one that follows, or finishes the sample."""
@@ -221,6 +262,29 @@ class Corruptor:
                 yield current.result()
         if following is not None:
             yield following.result()
+
+
+def _reject_not_finite(cases: Sequence[_Case], steps: int) -> None:
+    """Rejects what is not finite before anything is drawn, with one copy from the device."""
+    for case, (encoded, inverted) in zip(
+        cases, torch.stack([case.finite for case in cases]).tolist(), strict=True
+    ):
+        if not encoded:
+            case.sample.reject(NUMBERS_STAGE, not_finite("the latents after encoding"))
+        elif not inverted:
+            case.sample.reject(NUMBERS_STAGE, not_finite(f"the latents after inversion to k = {steps}"))
+        if case.sample.rejected:
+            case.baselines.clear()
+
+
+def _check_row(sample: Sample, decoded: Decoded, row: int, step: str) -> bool:
+    """Whether a decoded row is finite; its sample is rejected where it is not."""
+    if decoded.finite[row] and decoded.latents_finite[row]:
+        return True
+    what = "pixels decoded" if decoded.latents_finite[row] else "latents"
+    sample.reject(NUMBERS_STAGE, not_finite(f"the {what} after {step}"))
+    sample.metrics = {}  # of an earlier draw
+    return False
 
 
 def limits_in_pixels(limits: Limits, model: DiffusionModel) -> Limits:

@@ -27,6 +27,10 @@ class BuildError(FlawforgeError):
     """A run stopped before its plan was done."""
 
 
+class WorkerError(FlawforgeError):
+    """A worker has other weights, code, package versions or hardware than its run allows; trying again is no help."""
+
+
 class EvaluationError(FlawforgeError):
     """Data or scores cannot be evaluated."""
 

@@ -9,15 +9,26 @@ import torch
 
 from actors.errors import ModelError
 
+_MORE = "take a smaller source.size, a corruption.dtype of half precision, or a device with more memory"
+
 
 @contextmanager
-def memory_errors_explained(batch_size: int, height: int, width: int, device: torch.device) -> Iterator[None]:
-    """Turns torch's word that memory is out into advice for the recipe.
+def memory_errors_explained(
+    part: str,
+    device: torch.device | None = None,
+    *,
+    setting: str = "",
+    rows: int = 1,
+    size: tuple[int, int] | None = None,
+) -> Iterator[None]:
+    """Turns torch's out-of-memory errors into advice for the recipe. Contexts nest; the innermost one names the part.
 
     Args:
-        batch_size: images in one step of the corruption.
-        height, width: of the images, in pixels.
-        device: where the batch did not fit.
+        part: of the work that is done here, such as `decoding latents (autoencoder)`.
+        device: where the batch did not fit, if it is known.
+        setting: of the recipe, which bounds the rows of a batch of this part, if one does.
+        rows: its value.
+        size: (height, width) of the images in pixels, if there are any.
 
     Raises:
         ModelError: instead of `torch.OutOfMemoryError`, and of what CUDA's libraries say when they get no memory.
@@ -27,15 +38,10 @@ def memory_errors_explained(batch_size: int, height: int, width: int, device: to
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
             raise
-        advice = (
-            "take a smaller source.size, a corruption.dtype of half precision, or a device with more memory"
-        )
-        if batch_size > 1:
-            half = batch_size // 2
-            advice = (
-                f"set corruption.batch_size to {half} or less (it is part of the digest: floats depend on it)"
-            )
-        raise ModelError(
-            f"out of memory with corruption.batch_size {batch_size} at {width} x {height} pixels on {device.type}: "
-            + advice
-        ) from error
+        where = f" with {setting} {rows}" if setting else ""
+        where += f" at {size[1]} x {size[0]} pixels" if size else ""
+        where += f" on {device.type}" if device is not None else ""
+        advice = _MORE
+        if setting and rows > 1:
+            advice = f"set {setting} to {rows // 2} or less (it is part of the digest: floats depend on it)"
+        raise ModelError(f"out of memory while {part}{where}: {advice}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from actors.corruption import corrupt
 from actors.diffusion import DiffusionModel, Prompts
 from actors.inversion import ReNoise, invert, resample
+from actors.memory import memory_errors_explained
 from actors.schedule import Schedule
 
 
@@ -128,16 +130,17 @@ class Passage:
         at, unet_rows = {0: clean}, torch.zeros(len(clean), dtype=torch.int64)
         wanted = sorted({k for k in steps if k})
         if wanted:
-            found = invert(
-                self.model.denoise,
-                self.model.scheduler,
-                clean,
-                inversion_steps=wanted[-1],
-                method=self.inversion,
-                seeds=seeds,
-                keep_trajectory=len(wanted) > 1,
-                **self._conditions(clean, prompts),
-            )
+            with self._memory("inverting (UNet)", clean):
+                found = invert(
+                    self.model.denoise,
+                    self.model.scheduler,
+                    clean,
+                    inversion_steps=wanted[-1],
+                    method=self.inversion,
+                    seeds=seeds,
+                    keep_trajectory=len(wanted) > 1,
+                    **self._conditions(clean, prompts),
+                )
             unet_rows = found.unet_rows
             if found.trajectory is None:
                 at[wanted[-1]] = found.latents
@@ -192,17 +195,24 @@ class Passage:
         """Image latents [B, C, h, w] of latents of a k: `resampled` without the autoencoder."""
         if not steps:
             return latents
-        return resample(
-            self.model.denoise,
-            self.model.scheduler,
-            latents,
-            inversion_steps=steps,
-            **self._conditions(latents, prompts),
-        )
+        with self._memory("resampling (UNet)", latents):
+            return resample(
+                self.model.denoise,
+                self.model.scheduler,
+                latents,
+                inversion_steps=steps,
+                **self._conditions(latents, prompts),
+            )
 
     def resampling_rows(self, steps: int) -> int:
         """UNet evaluations per sample of resampling from k = `steps`."""
         return steps * (2 if self.guidance_scale > 1 else 1)
+
+    def _memory(self, part: str, latents: Tensor) -> AbstractContextManager[None]:
+        height, width = (side * self.model.cell for side in latents.shape[2:])
+        return memory_errors_explained(
+            part, self.model.device, setting="corruption.batch_size", rows=len(latents), size=(height, width)
+        )
 
     def _conditions(self, latents: Tensor, prompts: Prompts) -> dict[str, Any]:
         """What `invert` and `resample` are told alike."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from actors.batch import Sample
 from actors.errors import Reject
-from actors.images import encode_mask, read_image, read_mask
+from actors.images import encode_mask, read_mask
+from actors.scoring import Scores, scored
 
 STAGE = "select_region"
 
@@ -18,31 +16,36 @@ class RegionSelector:
     """Fills `mask`, or rejects. Works on any number of samples; rejected ones pass through.
 
     Args:
-        scores: gives float32 [N, H, W] for uint8 images [N, H, W, 3]; None takes the source's masks.
+        scores: see `actors.scoring`; None takes the source's masks.
         threshold: score from which a pixel is inside.
         smallest_area, largest_area: share of the image that the region may have.
+        batch_size: images that are decoded and scored together.
     """
 
     def __init__(
         self,
         *,
-        scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
+        scores: Scores | None,
         threshold: float,
         smallest_area: float,
         largest_area: float,
+        batch_size: int = 8,
     ) -> None:
         self.scores = scores
         self.threshold = threshold
         self.smallest_area = smallest_area
         self.largest_area = largest_area
+        self.batch_size = batch_size
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         alive = [sample for sample in samples if not sample.rejected]
-        if self.scores is not None and alive:
-            images = np.stack([read_image(_present(sample.image)) for sample in alive])
-            for sample, score in zip(alive, self.scores(images), strict=True):
+        if self.scores is not None:
+            found = scored(alive, self.scores, batch_size=self.batch_size, stage=STAGE, network="segmenter")
+            for sample, score in found:
                 sample.mask = encode_mask(score >= self.threshold)
         for sample in alive:
+            if sample.rejected:
+                continue
             try:
                 self._check(sample)
             except Reject as why:
@@ -66,8 +69,3 @@ class RegionSelector:
             raise Reject(
                 "region_too_large", f"the region has {area:.2%} of the image; at most {self.largest_area:.2%}"
             )
-
-
-def _present(data: bytes | None) -> bytes:
-    assert data is not None
-    return data

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 from actors.errors import BuildError, OutputError
+from factory.admission import FOLDER as HARDWARE
 from factory.attempts import FOLDER as ATTEMPTS
 from factory.card import PATH as CARD
 from factory.care.parts import RECIPE, recipe_path
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 OURS = (
     ATTEMPTS,
     RUNS,
+    HARDWARE,
     "stats",
     MANIFEST,
     CARD,
@@ -235,7 +237,7 @@ def _missing(
         )
         try:
             with heeded(), watching(storage.url, record.tally.in_flight) as published:
-                for number in run_shards(recipe, storage.url, identity.digest, order(missing)):
+                for number in run_shards(recipe, storage.url, identity, order(missing)):
                     published(number)
                     yield number
         except BuildError as error:

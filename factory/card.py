@@ -42,7 +42,7 @@ samples = webdataset.WebDataset(sorted(glob.glob("shards/*.tar")), shardshuffle=
 ```
 
 Every planned item has a row in `index/`, the rejected ones with stage, reason and a sentence. Schema version
-{schema}; {digest}; weights: {models}. {licence}
+{schema}; {digest}; weights: {models}. {hardware}{licence}
 """
 _ONE = """\
 Clean images from `{source}` were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
@@ -139,6 +139,7 @@ def _write(
         schema=SCHEMA_VERSION,
         digest=digest,
         models=", ".join(f"{role} `{pin}`" for role, pin in sorted(identity.models.items())),
+        hardware="".join(f"Made on several classes of hardware, {line}. " for line in total.mixtures),
         licence=_OURS if ours else _THEIRS,
     )
     front = yaml.safe_dump(_front_matter(name, total.accepted, original=original, ours=ours), sort_keys=False)

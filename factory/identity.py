@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,8 @@ class Identity:
     @classmethod
     def of(cls, recipe: Recipe) -> Identity:
         """Raises ModelError when weights that the recipe names are not here."""
-        models = {"corruption": fingerprint(recipe.corruption.model, recipe.corruption.revision)}
-        if recipe.regions.checkpoint is not None:
-            models["regions"] = fingerprint(recipe.regions.checkpoint, recipe.regions.revision)
-        if recipe.selection.detector is not None:
-            models["detector"] = fingerprint(recipe.selection.detector, recipe.selection.detector_revision)
-        versions = {"flawforge": _our_version(), **{name: version(name) for name in PACKAGES}}
-        return cls(content(recipe), models, versions, devices_of(recipe))
+        models = {role: fingerprint(*weights) for role, weights in weights_of(recipe).items()}
+        return cls(content(recipe), models, versions_here(), devices_of(recipe))
 
     @property
     def document(self) -> dict[str, Any]:
@@ -62,6 +57,21 @@ class Identity:
     @property
     def digest(self) -> str:
         return digest(self.document)
+
+
+def weights_of(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+    """The models that the recipe names, by role: name, and revision of a hub id."""
+    found = {"corruption": (recipe.corruption.model, recipe.corruption.revision)}
+    if recipe.regions.checkpoint is not None:
+        found["regions"] = (recipe.regions.checkpoint, recipe.regions.revision)
+    if recipe.selection.detector is not None:
+        found["detector"] = (recipe.selection.detector, recipe.selection.detector_revision)
+    return found
+
+
+def versions_here() -> dict[str, str]:
+    """The versions of our code and of `PACKAGES` in this process's environment."""
+    return {"flawforge": _our_version(), **{name: _installed(name) for name in PACKAGES}}
 
 
 def devices_of(recipe: Recipe) -> dict[str, str]:
@@ -137,4 +147,11 @@ def _our_version() -> str:
     total = hashlib.sha256()
     for path in sorted(path for folder in _OUR_CODE for path in (_ROOT / folder).rglob("*.py")):
         total.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode() + path.read_bytes())
-    return f"{version('flawforge')}+{total.hexdigest()[:12]}"
+    return f"{_installed('flawforge')}+{total.hexdigest()[:12]}"
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from actors.hardware import describe
 from factory.identity import Identity
 from factory.plan import Plan, shard_name
 from factory.schema import SCHEMA_VERSION
@@ -34,6 +35,7 @@ class Progress:
         skipped: what the source passed over while it was listed, by reason; no items, and not planned.
         unet_rows: UNet evaluations spent.
         seconds: wall time by stage, summed over shards.
+        hardware: by stage, how many shards were made on each hardware class; see `actors.hardware`.
     """
 
     planned: int
@@ -47,11 +49,24 @@ class Progress:
     skipped: Mapping[str, int]
     unet_rows: int
     seconds: Mapping[str, float]
+    hardware: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every planned shard is published."""
         return self.done == self.shards
+
+    @property
+    def mixtures(self) -> list[str]:
+        """A line for each stage whose shards were made on several hardware classes, with counts."""
+        return [
+            f"{stage}: "
+            + "; ".join(
+                f"{count:,} of {sum(kinds.values()):,} shards on {kind}" for kind, count in kinds.items()
+            )
+            for stage, kinds in self.hardware.items()
+            if len(kinds) > 1
+        ]
 
 
 def done_shards(storage: Storage) -> set[int]:
@@ -80,7 +95,22 @@ def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
         skipped=dict(plan.skipped),
         unet_rows=sum(sidecar.unet_rows for sidecar in sidecars.values()),
         seconds=dict(seconds),
+        hardware=count_hardware({}, sidecars.values()),
     )
+
+
+def count_hardware(
+    before: Mapping[str, Mapping[str, int]], sidecars: Iterable[Sidecar]
+) -> dict[str, dict[str, int]]:
+    """Adds the shards of sidecars to the counts in `Progress.hardware`, the most frequent class first."""
+    found = defaultdict(Counter[str], {stage: Counter(kinds) for stage, kinds in before.items()})
+    for sidecar in sidecars:
+        for stage, kind in sidecar.hardware.items():
+            found[stage][describe(kind)] += 1
+    return {
+        stage: dict(sorted(kinds.items(), key=lambda one: (-one[1], one[0])))
+        for stage, kinds in sorted(found.items())
+    }
 
 
 def read_sidecars(storage: Storage) -> dict[int, Sidecar]:
@@ -110,6 +140,7 @@ def manifest(
             "reasons": dict(sorted(total.reasons.items())),
             "unet_rows": total.unet_rows,
         },
+        **({"hardware": total.hardware} if total.hardware else {}),
         "skipped_while_listing": dict(plan.skipped),
         "shards": [
             {

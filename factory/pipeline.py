@@ -19,6 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 
 from actors.errors import BuildError, FlawforgeError
+from factory.identity import Identity
 from factory.recipe import Recipe, Stage
 from factory.stages import Corrupt, Load, SelectRegions, Write
 
@@ -131,7 +132,7 @@ def _bundles(stages: Mapping[str, Stage]) -> list[dict[str, float]]:
     ]
 
 
-def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[int]:
+def run_shards(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Iterator[int]:
     """Makes shards, in roughly the given order, and yields the number of each when it is published.
 
     Raises:
@@ -142,7 +143,7 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
     with warnings.catch_warnings():
         # Until 2.64 Ray has no other place for the bounds on restarts; the version is pinned below that.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        written = _pipeline(recipe, url, digest, todo)
+        written = _pipeline(recipe, url, identity, todo)
     try:
         # Without any prefetch: otherwise a shard is told only when the next one is there.
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
@@ -160,14 +161,16 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
         raise BuildError(f"a stage failed: {type(error).__name__}: {error}") from error
 
 
-def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Dataset:
+def _pipeline(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Dataset:
     """The figure of the paper, read from top to bottom."""
     pools = {name: _resources(stage, len(todo)) for name, stage in _stages(recipe).items()}
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
-    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url), **pools["load"])
-    regions = loaded.map_batches(SelectRegions, fn_constructor_args=(recipe, url), **pools["select"])
-    corrupted = regions.map_batches(Corrupt, fn_constructor_args=(recipe, url), **pools["corrupt"])
-    return corrupted.map_batches(Write, fn_constructor_args=(recipe, url, digest), **pools["write"])
+    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url, identity), **pools["load"])
+    regions = loaded.map_batches(
+        SelectRegions, fn_constructor_args=(recipe, url, identity), **pools["select"]
+    )
+    corrupted = regions.map_batches(Corrupt, fn_constructor_args=(recipe, url, identity), **pools["corrupt"])
+    return corrupted.map_batches(Write, fn_constructor_args=(recipe, url, identity), **pools["write"])
 
 
 def _stages(recipe: Recipe) -> dict[str, Stage]:

@@ -70,8 +70,17 @@ class Corruption(Section):
     prompt: Literal["caption", "empty"] = Field(default="empty", description="what the model is told")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model")
     channels_last: bool = Field(default=False, description="memory format; faster in half precision on a GPU")
-    compiled: bool = Field(default=False, description="compile the UNet: minutes at the start, then faster")
+    compiled: bool = Field(
+        default=False,
+        description="compile the UNet, without autotuning, so that every worker compiles alike: minutes at the start, "
+        "then faster; on a CPU, bytes also depend on the C++ compiler",
+    )
     batch_size: int = Field(default=16, ge=1, description="images in one step; floats depend on it")
+    vae_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="images that the autoencoder takes at once; null is batch_size; fewer save memory at 1024 pixels",
+    )
     threads: int = Field(default=1, ge=1, description="CPU threads of torch; floats depend on them")
 
     @field_validator("model")
@@ -133,6 +142,13 @@ class Corruption(Section):
     def _something_to_be_guided_to(cls, value: str, info: ValidationInfo) -> str:
         if value == "empty" and info.data.get("guidance_scale", 1) > 1:
             raise not_allowed("caption, since guidance_scale leads away from the empty prompt")
+        return value
+
+    @field_validator("vae_batch_size")
+    @classmethod
+    def _part_of_a_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value > info.data.get("batch_size", value):
+            raise not_allowed(f"null, or at most batch_size ({info.data['batch_size']})")
         return value
 
     @property

@@ -151,3 +151,7 @@ class Execution(Section):
     patience: float = Field(
         default=0, ge=0, description="seconds that a joined cluster may take to grow to the smallest pools"
     )
+    hardware: Literal["any", "same"] = Field(
+        default="any",
+        description="same: refuse workers of another hardware class than the first shard's; any: report a mix",
+    )

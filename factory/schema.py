@@ -25,6 +25,7 @@ SHARD_ROW = pa.schema(
     [
         pa.field("shard", pa.int64()),
         pa.field("seconds", pa.large_string()),
+        pa.field("hardware", pa.large_string()),
         pa.field("samples", pa.list_(_SAMPLE)),
     ]
 )
@@ -38,11 +39,13 @@ class ShardOfSamples:
         number: the shard's number in the plan.
         samples: every planned item, in the plan's order.
         seconds: wall time by stage so far.
+        hardware: class of the machine by stage, of the stages that compute; see `actors.hardware`.
     """
 
     number: int
     samples: list[Sample]
     seconds: dict[str, float] = field(default_factory=dict)
+    hardware: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def to_table(shard: ShardOfSamples) -> pa.Table:
@@ -57,6 +60,7 @@ def to_table(shard: ShardOfSamples) -> pa.Table:
     columns: dict[str, Sequence[object]] = {
         "shard": [shard.number],
         "seconds": [json.dumps(shard.seconds)],
+        "hardware": [json.dumps(shard.hardware)],
         "samples": [rows],
     }
     return pa.table(columns, schema=SHARD_ROW)
@@ -71,4 +75,4 @@ def from_table(table: pa.Table) -> ShardOfSamples:
     assert table.num_rows == 1, f"expected one shard, found {table.num_rows} rows"
     row = table.slice(0, 1).to_pylist()[0]
     samples = [Sample(**{**one, "metrics": json.loads(one["metrics"])}) for one in row["samples"]]
-    return ShardOfSamples(row["shard"], samples, json.loads(row["seconds"]))
+    return ShardOfSamples(row["shard"], samples, json.loads(row["seconds"]), json.loads(row["hardware"]))

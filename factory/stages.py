@@ -15,8 +15,9 @@ from actors.errors import Reject
 from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
 from actors.masks import MaskReading
+from factory.admission import Admission, pinned
 from factory.attempts import Attempts
-from factory.identity import devices_of
+from factory.identity import Identity, devices_of
 from factory.in_flight import ItemCounter
 from factory.metrics import Meter
 from factory.plan import read_plan
@@ -37,8 +38,9 @@ class Load:
 
     name = "load"
 
-    def __init__(self, recipe: Recipe, url: str) -> None:
+    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
         storage = Storage(url)
+        self.admit = Admission(recipe, identity, storage, self.name)
         self.plan = read_plan(storage)
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
         self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
@@ -46,6 +48,7 @@ class Load:
         self.items = ItemCounter(url)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        self.admit()
         began = time.monotonic()
         number = table["shard"][0].as_py()
         with self.items.shard(number):
@@ -69,18 +72,24 @@ class _Work(ABC):
     """
 
     name: str
+    roles: tuple[str, ...]
 
-    def __init__(self, recipe: Recipe, url: str) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
+        storage = Storage(url)
+        self.admit = Admission(recipe, identity, storage, self.name, self.roles)
+        self.recipe = pinned(recipe, identity)
         self.work: Work | None = None
-        self.attempts = Attempts(Storage(url), self.name, self._work, self._set_aside)
+        self.attempts = Attempts(storage, self.name, self._work, self._set_aside)
         self.meter = Meter(self.name)
         self.items = ItemCounter(url)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        hardware = self.admit()
         if self.work is None:
             self.work = self.make()
         shard = from_table(table)
+        if hardware:
+            shard.hardware[self.name] = hardware
         rejected, rows = _rejected(shard.samples), _unet_rows(shard.samples)
         began = time.monotonic()
         with self.items.shard(shard.number):
@@ -108,6 +117,7 @@ class SelectRegions(_Work):
     """Fills the masks."""
 
     name = "select"
+    roles = ("detector", "regions")
 
     def make(self) -> Work:
         return region_selector(self.recipe)
@@ -122,6 +132,7 @@ class Corrupt(_Work):
     """Makes and checks the artifacts."""
 
     name = "corrupt"
+    roles = ("corruption",)
 
     def make(self) -> Work:
         return corruptor(self.recipe, self.items.add)
@@ -132,14 +143,16 @@ class Write:
 
     name = "write"
 
-    def __init__(self, recipe: Recipe, url: str, digest: str) -> None:
+    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
         self.storage = Storage(url)
+        self.admit = Admission(recipe, identity, self.storage, self.name)
         self.plan = read_plan(self.storage)
-        self.how = provenance(recipe, digest)
+        self.how = provenance(recipe, identity.digest)
         self.original = recipe.output.original
         self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        self.admit()
         began = time.monotonic()
         shard = from_table(table)
         planned = self.plan.size(shard.number)
@@ -193,6 +206,7 @@ def region_selector(recipe: Recipe) -> Work:
         threshold=regions.threshold,
         smallest_area=regions.smallest_area,
         largest_area=regions.largest_area,
+        batch_size=regions.batch_size,
     )
     if selection.detector is None or selection.largest_artifact_area is None:
         return select
@@ -200,6 +214,7 @@ def region_selector(recipe: Recipe) -> Work:
         scores=segmenter(recipe, "detector", selection.detector, selection.detector_revision),
         threshold=selection.detector_threshold,
         largest_area=selection.largest_artifact_area,
+        batch_size=regions.batch_size,
     )
     return lambda samples: select(leave_out(samples))
 
@@ -237,6 +252,7 @@ def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, i
         device=devices_of(recipe)["corruption"],
         channels_last=settings.channels_last,
         compiled=settings.compiled,
+        vae_batch_size=settings.vae_batch_size,
     )
     model.check_size(recipe.source.size)
     limits = Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from factory.manifest import Progress
+from factory.manifest import Progress, count_hardware
 from factory.recipe_sections import Execution, Stage
 from factory.shards.records import Sidecar
 
@@ -140,6 +140,7 @@ class Tally:
                 reasons=dict((Counter(total.reasons) + Counter(sidecar.reasons)).most_common()),
                 unet_rows=total.unet_rows + sidecar.unet_rows,
                 seconds=dict(seconds),
+                hardware=count_hardware(total.hardware, [sidecar]),
             )
             self._items += sidecar.planned
             self._accepted += sidecar.accepted

@@ -193,6 +193,8 @@ def verify(
     else:
         for problem in verdict.problems:
             say(console, f"wrong: {problem}")
+        for note in verdict.notes:
+            say(console, f"note: {note}")
         sign = "=" if verdict.accepted + verdict.rejected == verdict.planned else "is not"
         console.print(
             f"accepted {verdict.accepted:,} + rejected {verdict.rejected:,} {sign} planned {verdict.planned:,}; "

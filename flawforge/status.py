@@ -79,6 +79,7 @@ def lines(sight: Sight, url: str) -> list[str]:
     if total.done:
         spent = ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in total.seconds.items())
         told.append(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
+    told += [f"mixed hardware, so bytes depend on the machine: {line}" for line in total.mixtures]
     told += _who(sight)
     if sight.state == AT_WORK and sight.present is not None:
         told += _speed(sight, sight.present)

@@ -23,6 +23,7 @@ from factory.plan import Plan, read_plan, shard_name
 from factory.shards.records import (
     INDEX_SCHEMA,
     FileRecord,
+    Sidecar,
     index_path,
     read_sidecar,
     stats_path,
@@ -62,6 +63,7 @@ class Verdict:
         planned, accepted, rejected: items of the plan, and of the indexes of the published shards.
         shards, done: of the plan, and published.
         problems: empty where all is well.
+        notes: what is no problem and should be known, such as shards from several hardware classes.
     """
 
     planned: int
@@ -70,6 +72,7 @@ class Verdict:
     shards: int
     done: int
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -130,9 +133,12 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
         assert found.number == number, f"shard {found.number} in the place of {number}"
         problems += found.problems
         accepted, rejected = accepted + found.accepted, rejected + found.rejected
+    notes: tuple[str, ...] = ()
     if not problems:
-        problems += _check_manifest(storage, plan, identity)
-    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems))
+        sidecars = read_sidecars(storage)
+        notes = tuple(f"mixed hardware: {line}" for line in progress(plan, sidecars).mixtures)
+        problems += _check_manifest(storage, plan, identity, sidecars)
+    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), notes)
 
 
 def check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) -> ShardVerdict:
@@ -301,12 +307,13 @@ def _check_plans(storage: Storage, plan: Plan) -> Iterator[Problem]:
             yield Problem(version.path, "it is not the plan that was built upon (sha256 differs)")
 
 
-def _check_manifest(storage: Storage, plan: Plan, identity: Identity) -> Iterator[Problem]:
+def _check_manifest(
+    storage: Storage, plan: Plan, identity: Identity, sidecars: Mapping[int, Sidecar]
+) -> Iterator[Problem]:
     if not storage.exists(MANIFEST):
         return  # a run that is not finished has none yet
     try:
         there = json.loads(storage.read(MANIFEST))
-        sidecars = read_sidecars(storage)
         same = there == manifest(plan, identity, sidecars, progress(plan, sidecars), there["name"])
     except (ValueError, KeyError, TypeError):
         same = False

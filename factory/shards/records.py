@@ -75,6 +75,8 @@ class Sidecar(BaseModel):
         unet_rows: UNet evaluations spent.
         tar: None where everything was rejected; readers choke on empty tars.
         seconds: wall time by stage.
+        hardware: class of the machine by stage, of the stages that compute; see `actors.hardware`. Sidecars of
+            earlier versions have none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -91,6 +93,7 @@ class Sidecar(BaseModel):
     tar: FileRecord | None
     index: FileRecord
     seconds: dict[str, float]
+    hardware: dict[str, dict[str, str]] = {}
 
 
 def read_sidecar(storage: Storage, number: int) -> Sidecar:

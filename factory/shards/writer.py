@@ -61,6 +61,7 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         tar=None if tar is None else record_of(tar),
         index=record_of(index),
         seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
+        hardware=shard.hardware,
     )
     if tar is not None:
         _put(storage, shard.number, tar_path(shard.number), tar)

@@ -363,5 +363,5 @@ def test_wrong_settings_are_told_before_any_work(model: ExactModel, changes: dic
 def test_no_memory_ends_in_advice(batch_size: int, advice: str):
     with pytest.raises(ModelError) as caught:
         run(Full(), samples(1), batch_size=batch_size)
-    told = f"out of memory with corruption.batch_size {batch_size} at 64 x 64 pixels on cpu: "
+    told = f"out of memory while inverting (UNet) with corruption.batch_size {batch_size} at 64 x 64 pixels on cpu: "
     assert str(caught.value) == told + advice

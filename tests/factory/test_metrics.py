@@ -11,6 +11,7 @@ import pytest
 
 from actors.batch import Sample
 from factory import metrics
+from factory.identity import Identity
 from factory.metrics import METRICS, Meter
 from factory.recipe import parse_recipe
 from factory.schema import ShardOfSamples, from_table, to_table
@@ -84,7 +85,8 @@ def test_what_the_writer_counts(ledger: Ledger, tar: FileRecord | None, size: in
 
 def select(tmp_path: Path, samples: list[Sample]) -> list[Sample]:
     """Samples after the stage of that name, which finds every region too small."""
-    stage = SelectRegions(parse_recipe(RECIPE, "metered.yaml"), str(tmp_path))
+    recipe = parse_recipe(RECIPE, "metered.yaml")
+    stage = SelectRegions(recipe, str(tmp_path), Identity.of(recipe))
     table: pa.Table = stage(to_table(ShardOfSamples(0, samples)))
     return from_table(table).samples
 

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from actors.errors import RecipeError
 from factory.recipe import (
     SHIPPED,
     Recipe,
@@ -255,3 +256,21 @@ def test_a_recipe_is_read_without_anything_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.stderr.strip() == "set()"
+
+
+def test_the_autoencoder_s_batch_is_content_and_part_of_a_batch() -> None:
+    plain = small("corruption: {batch_size: 4}\n")
+    fewer = small("corruption: {batch_size: 4, vae_batch_size: 1}\n")
+    assert plain.corruption.vae_batch_size is None
+    assert differences(content(plain), content(fewer)) == ["corruption.vae_batch_size: null -> 1"]
+    with pytest.raises(RecipeError, match=r"vae_batch_size.*null, or at most batch_size \(4\)"):
+        small("corruption: {batch_size: 4, vae_batch_size: 5}\n")
+    with pytest.raises(RecipeError, match="vae_batch_size"):
+        small("corruption: {vae_batch_size: 0}\n")
+
+
+def test_hardware_decides_no_bytes() -> None:
+    same = small("execution: {hardware: same}\n")
+    assert content(same) == content(small()) and small().execution.hardware == "any"
+    with pytest.raises(RecipeError, match=r"execution\.hardware"):
+        small("execution: {hardware: equal}\n")

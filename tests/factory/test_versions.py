@@ -16,6 +16,7 @@ from factory.care.inspect import inspect
 from factory.care.merge import merge
 from factory.care.replay import replay
 from factory.care.retry import retry_rejects
+from factory.identity import Identity
 from factory.plan import NoItemsError, read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.shards.check import read_index, verify
@@ -39,9 +40,9 @@ def cheap(*changes: str) -> Recipe:
     return parse_recipe(CHEAP, "cheap.yaml", changes)
 
 
-def one_after_the_other(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[int]:
+def one_after_the_other(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Iterator[int]:
     """The pipeline's stages in this process. Every other test of builds has them run by Ray."""
-    stages = [Load(recipe, url), SelectRegions(recipe, url), Corrupt(recipe, url), Write(recipe, url, digest)]
+    stages = [stage(recipe, url, identity) for stage in (Load, SelectRegions, Corrupt, Write)]
     for number in todo:
         table = pa.table({"shard": [number]})
         for stage in stages:
