@@ -183,7 +183,7 @@ class WebDatasetSource:
 
 
 def _reference(tar: Found, version: str, stem: str, places: Places) -> Reference:
-    key = key_for(f"{tar.relative.partition('.tar')[0]}/{stem}", f"{tar.root}\0{tar.relative}\0{stem}")
+    key = key_for(f"{tar.name.partition('.tar')[0]}/{stem}", f"{tar.identity}\0{stem}")
     member = json.dumps({"stem": stem, **places}, separators=(",", ":"))
     return Reference(key, tar.url, member, "", version)
 

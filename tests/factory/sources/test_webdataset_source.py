@@ -140,13 +140,6 @@ def test_names_from_outside_make_sound_keys(tmp_path: Path) -> None:
     assert [raw.image.decode() for raw in read(source, listed)] == [*odd, ""]  # type: ignore[union-attr]
 
 
-def test_a_moved_data_set_keeps_its_keys(tmp_path: Path) -> None:
-    write(tmp_path / "here/0.tar", *sample("a"))
-    first = [reference.key for reference in open_source(tmp_path / "here").list()]
-    (tmp_path / "here").rename(tmp_path / "there")
-    assert [reference.key for reference in open_source(tmp_path / "there").list()] == first
-
-
 def test_limit_ends_the_listing_early(tmp_path: Path) -> None:
     write(tmp_path / "0.tar", *sample("a"), *sample("b"))
     (tmp_path / "1.tar").write_bytes(b"damaged")
