@@ -13,6 +13,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
+from factory.recipe_source import Filter
 from factory.sources import store
 from factory.sources.choice import Choice
 from factory.sources.images import ImagesSource
@@ -96,6 +97,69 @@ def test_captions_and_masks_beside_the_images(tmp_path: Path) -> None:
     assert isinstance(third, Reject)
     assert third.reason == "bad_caption"
     assert "c.v2.txt" in third.detail
+
+
+@pytest.mark.parametrize(
+    ("names", "mask", "caption", "ambiguous"),
+    [
+        (["IMG_0.JPG", "IMG_0.TXT", "IMG_0.MASK.PNG"], "MASK.PNG", "TXT", 0),
+        (["IMG_0.JPG", "IMG_0.txt", "IMG_0.mask.PNG"], "mask.PNG", "txt", 0),
+        (["IMG_0.jpeg", "IMG_0.Txt", "IMG_0.Mask.Png"], "Mask.Png", "Txt", 0),
+        (["IMG_0.JPG", "IMG_0.TXT", "IMG_0.txt"], None, "txt", 1),
+        (["IMG_0.JPG", "IMG_0.tXT", "IMG_0.TXt", "IMG_0.TXT"], None, "TXT", 2),
+        (["IMG_0.JPG", "img_0.txt", "IMG_0.x.txt", "Img_0.MASK.PNG"], None, None, 0),
+        (["a.jpg", "a.TXT", "a.txt"], None, "txt", 1),
+        (["ß.JPG", "ß.TXT", "SS.TXT"], None, "TXT", 0),
+        (["İ.JPG", "İ.TXT"], None, "TXT", 0),
+    ],
+)
+def test_files_beside_an_image_in_any_case(
+    tmp_path: Path, names: list[str], mask: str | None, caption: str | None, ambiguous: int
+) -> None:
+    make(tmp_path, *names)
+    stem = names[0].partition(".")[0]
+    source = ImagesSource([f"{tmp_path}/*"], mask="mask.png", caption="txt")
+    listed = list(source.list())
+    assert read(source, listed) == [
+        Raw(
+            f"bytes of {names[0]}".encode(),
+            f"bytes of {stem}.{mask}".encode() if mask else None,
+            f"bytes of {stem}.{caption}" if caption else "",
+        )
+    ]
+    assert source.skipped.pop("ambiguous_case", 0) == ambiguous
+    assert sum(source.skipped.values()) == len(names) - 1
+    if ambiguous:
+        return
+    (tmp_path / names[1]).write_bytes(b"other")
+    if mask or caption:
+        with pytest.raises(SourceError, match="changed since it was planned"):
+            read(source, listed)
+
+
+@pytest.mark.parametrize("extension", ["txt", "TXT", "Txt"])
+def test_files_beside_an_image_that_is_given_alone(tmp_path: Path, extension: str) -> None:
+    make(tmp_path, "a.png", f"a.{extension}")
+    source = ImagesSource([f"{tmp_path}/a.png"], caption="txt")
+    assert read(source, list(source.list())) == [Raw(b"bytes of a.png", None, f"bytes of a.{extension}")]
+
+
+def test_a_recipe_with_capitals(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "a.MASK.PNG", "b.png", "b.mask.png", "c.png", "c.MASK.PNG", "c.mask.png")
+    source = ImagesSource([str(tmp_path)], mask="MASK.PNG")
+    masks = [raw.mask for raw in read(source, list(source.list())) if isinstance(raw, Raw)]
+    assert masks == [b"bytes of a.MASK.PNG", b"bytes of b.mask.png", b"bytes of c.MASK.PNG"]
+    assert source.skipped == {"mask": 4, "ambiguous_case": 1}
+
+
+@pytest.mark.parametrize("name", ["a.JSON", "a.Json", "a.json"])
+def test_filters_look_at_metadata_in_any_case(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "a.png", "b.png")
+    (tmp_path / name).write_text('{"width": 5}')
+    choice = Choice(filters=(Filter(field="width", least=3),))
+    source = ImagesSource([str(tmp_path)], choice=choice)
+    assert [Path(item.url).name for item in source.list()] == ["a.png"]
+    assert source.skipped == {"filter_field_missing": 1, "metadata": 1}
 
 
 def test_order_is_that_of_the_references(tmp_path: Path) -> None:

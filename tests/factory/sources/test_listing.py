@@ -244,3 +244,14 @@ def test_names_that_look_like_chained_urls_are_counted(tmp_path: Path) -> None:
     skipped: Counter[str] = Counter()
     assert names([str(tmp_path)], tmp_path, skipped) == ["a.png", "g:h.png"]
     assert skipped == {"name_with_colons": 2}
+
+
+def test_odd_names_in_a_bucket_lead_back_to_their_files(bucket: str) -> None:
+    store = fsspec.filesystem("memory")
+    odd = ["line\nbreak.png", "a/\u202egnp.png", "a/100%.png", "a#b/?c.png", "sp ace/ .png", "q&a=b;c.png"]
+    for name in odd:
+        store.pipe_file(f"/bucket/{name}", name.encode())
+    skipped: Counter[str] = Counter()
+    found = list(find([bucket], PNG, skipped))
+    assert {store.cat_file(fsspec.core.url_to_fs(one.url)[1]).decode() for one in found} == set(odd)
+    assert not skipped
