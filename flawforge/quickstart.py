@@ -21,7 +21,7 @@ from factory.monitor import monitor
 from factory.recipe import load_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
-from flawforge.printing import say
+from flawforge.printing import cell, say
 
 if TYPE_CHECKING:
     from eval.metrics import Interval
@@ -115,7 +115,7 @@ def _closing(result: _Result) -> Group:
         "  recipes/images.yaml                        for your own pictures: copy it, change it",
     )
     scores = [] if result.lesson is None else [*_scores(result.lesson), Text()]
-    return Group(Text("\n".join(made)), *scores, Text("\n".join(look)))
+    return Group(*map(cell, made), *scores, *map(cell, look))
 
 
 def _scores(lesson: Lesson) -> list[Table | Text]:

@@ -155,7 +155,8 @@ def extension_of(name: str, wanted: Sequence[str]) -> str | None:
 
 def extension_reason(name: str) -> str:
     """The reason to count a file under whose extension is not wanted: the extension."""
-    return name.lower().rpartition(".")[2] if "." in name else "no_extension"
+    _, dot, extension = name.lower().rpartition(".")
+    return extension if dot and extension else "no_extension"
 
 
 class _Search:

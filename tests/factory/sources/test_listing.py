@@ -233,6 +233,17 @@ def test_relative_paths_start_where_one_stands(tmp_path: Path, monkeypatch: pyte
     assert names(["**/*.png"], tmp_path) == ["photos/a.png", "photos/b/c.png"]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a.GIF", "gif"), ("a", "no_extension"), ("a.", "no_extension"), ("a.png.", "no_extension")],
+)
+def test_a_file_without_a_wanted_extension_has_a_reason(tmp_path: Path, name: str, reason: str) -> None:
+    make(tmp_path, "x.png", name)
+    skipped: Counter[str] = Counter()
+    assert names([str(tmp_path)], tmp_path, skipped) == ["x.png"]
+    assert skipped == {reason: 1}
+
+
 def test_the_longest_extension_counts() -> None:
     assert extension_of("A.IMAGE.PNG", ["png", "image.png"]) == "image.png"
     assert extension_of("png", ["png"]) is None
