@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from actors.batch import METRICS
+from actors.errors import OutputError
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.care.parts import identity_of
 from factory.manifest import Progress, progress, read_sidecars
@@ -16,6 +17,7 @@ from factory.plan import read_plan
 from factory.shards.check import read_index
 from factory.shards.previews import NAMES, shrink
 from factory.shards.records import tar_path
+from factory.shards.tar import samples
 from factory.storage import Storage
 
 PATH = "gallery.html"
@@ -103,7 +105,7 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
         chosen = _evenly(with_pictures or rejected, quota)
     if has_tar:
         chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
-        for key, files in _members(storage, number, set(chosen_rows)):
+        for key, files in _samples(storage, number, set(chosen_rows)):
             pictures = {
                 "before": files.get("original.png"),
                 "after": files.get("image.png"),
@@ -130,16 +132,14 @@ def _tile(row: dict[str, Any], pictures: dict[str, bytes | None]) -> Tile:
     )
 
 
-def _members(storage: Storage, number: int, keys: set[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(storage: Storage, number: int, keys: set[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The files of the wanted samples, in the order of the tar, which is read as a stream."""
-    groups: dict[str, dict[str, bytes]] = {}
-    with storage.open(tar_path(number)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-        for member in tar:
-            key, _, extension = member.name.partition(".")
-            content = tar.extractfile(member) if key in keys and member.isreg() else None
-            if content is not None:
-                groups.setdefault(key, {})[extension] = content.read()
-    yield from groups.items()
+    path = tar_path(number)
+    try:
+        with storage.open(path) as stream:
+            yield from samples(stream, keys)
+    except tarfile.TarError as error:
+        raise OutputError(f"{storage.url}: {path} cannot be read as a tar: {error}") from error
 
 
 def _evenly(rows: Sequence[Any], count: int) -> list[Any]:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from actors.images import read_mask
 from eval.outline import outline_path
+from factory.foreign_text import shown_in_html
 
 LARGEST_PIXELATED = 128
 """Pictures up to this width are shown with hard pixels at whole multiples; wider ones are scaled smoothly."""
@@ -153,6 +154,7 @@ class _Shot:
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
+    finalize=shown_in_html,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 import numpy as np
@@ -17,6 +18,7 @@ from actors.masks import Mask, MaskReading, decode_mask
 from factory.sources.listing import Wanted, extension_reason, find
 from factory.sources.store import LARGEST_FILE, open_store
 from factory.sources.tar_members import Member, members
+from factory.tar_samples import grouped, split_name
 
 IMAGE, MASK, CAPTION = "image.png", "mask.png", "json"
 IGNORED = 255
@@ -102,18 +104,16 @@ def _samples(urls: Sequence[str]) -> Iterator[tuple[str, str, dict[str, bytes]]]
     for tar in find(urls, _TARS, Counter()):
         files, path = open_store(tar.url)
         with files.open(path, "rb") as stream:
-            places: dict[str, dict[str, Member]] = {}
-            for member in list(members(stream, tar.url, Counter())):
-                folder, slash, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                of_sample = places.setdefault(f"{folder}{slash}{stem}", {})
-                if extension in of_sample:
-                    raise EvaluationError(f"{tar.url}, {stem}: it has {extension} twice")
-                of_sample[extension] = member
-            for key, parts in places.items():
+            every = list(members(stream, tar.url, Counter()))
+            named = ((*name, member) for member in every if (name := split_name(member.name)))
+            for key, parts in grouped(named, partial(_refuse, tar.url)).items():
                 if IMAGE in parts or MASK in parts:
                     where = f"{tar.url}, {key}"
                     yield where, key, {name: _read(stream, parts[name], where) for name in _wanted(parts)}
+
+
+def _refuse(url: str, reason: str, key: str, extension: str) -> None:
+    raise EvaluationError(f"{url}, {key}: it has {extension} twice ({reason}); pack the tar again")
 
 
 def _wanted(parts: Mapping[str, Member]) -> list[str]:

@@ -29,7 +29,7 @@ from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
 from factory.tally import Tally
-from factory.versions import SCANS, append, begin, is_begun, renamed, unplanned, versions_of
+from factory.versions import CHANGED, SCANS, append, begin, is_begun, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
 
@@ -197,14 +197,16 @@ def _versions(
         raise OutputError(
             f"{storage.url} was planned by a scan, whose rejects would come in now: flawforge scan adds new items to it"
         )
+    items = unplanned(plan, source.list(), recipe.source.fields.model_dump(), source.skipped, tell)
     try:
-        return [*mine, append(storage, recipe, identity, unplanned(plan, source.list()), source.skipped)]
+        return [*mine, append(storage, recipe, identity, items, source.skipped)]
     except NoItemsError:
+        changed = source.skipped[CHANGED]
+        nothing = f"the source has no item that {storage.url} does not have already"
+        nothing += f" ({changed:,} of them {CHANGED})" if changed else ""
         if not mine:
-            raise NoItemsError(f"the source has no item that {storage.url} does not have already") from None
-        tell(
-            f"the source has no item that {storage.url} does not have already; nothing was added to its plan"
-        )
+            raise NoItemsError(nothing) from None
+        tell(f"{nothing}; nothing was added to its plan")
         return mine
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 from actors.batch import METRICS
 from actors.models import TINYTOWN
 from factory.care.parts import Part
+from factory.foreign_text import code, markdown, one_line
 from factory.identity import Identity
 from factory.manifest import Progress
 from factory.recipe import Corruption, Recipe, content
@@ -45,7 +47,7 @@ Every planned item has a row in `index/`, the rejected ones with stage, reason a
 {schema}; {digest}; weights: {models}. {hardware}{licence}
 """
 _ONE = """\
-Clean images from `{source}` were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
+Clean images from {source} were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
 Pixel-level Detection*). A sample is accepted when at least {inside:.0%} of its region and at most {outside:.0%} of the
 rest changed, against the image's own uncorrupted passage through the {baseline}."""
 _SEVERAL = """\
@@ -61,6 +63,7 @@ _THEIRS = (
     "sets `license` above."
 )
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+_MOST_REASONS = 20
 _TYPES = {
     **dict.fromkeys(("schema_version", "inference_steps", "inversion_steps", "seed", "attempts"), "int64"),
     **dict.fromkeys(("key", "source", "caption", "label", "method", "recipe_digest"), "string"),
@@ -74,7 +77,7 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
     """Writes `README.md` anew."""
     alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
     made = _ONE.format(
-        source=", ".join(recipe.source.urls) or recipe.source.kind,
+        source=", ".join(map(code, recipe.source.urls)) or code(recipe.source.kind),
         how=_how(recipe.corruption),
         baseline="autoencoder" if alone else "model",
         inside=recipe.verify.least_inside,
@@ -96,8 +99,8 @@ def write_merged_card(storage: Storage, identity: Identity, total: Progress, par
     """Writes `README.md` of a merged output anew."""
     contents = [part.identity.content for part in parts]
     rows = [
-        f"| {part.name} | {part.shards} | `{_cell(made_of['corruption']['method'])}` with "
-        f"`{_cell(made_of['corruption']['model'])}` | `{_cell(_source(made_of))}` | `{part.identity.digest[:16]}` |"
+        f"| {markdown(part.name)} | {part.shards} | {code(str(made_of['corruption']['method']))} with "
+        f"{code(str(made_of['corruption']['model']))} | {_source(made_of)} | `{part.identity.digest[:16]}` |"
         for part, made_of in zip(parts, contents, strict=True)
     ]
     _write(
@@ -123,10 +126,10 @@ def _write(
     original: bool,
     ours: bool,
 ) -> None:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in total.reasons.items())
-    skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(total.skipped.items()))
+    reasons = ", ".join(f"{markdown(reason)} {count}" for reason, count in total.reasons.items())
+    skipped = _skipped(total.skipped)
     body = _BODY.format(
-        name=name,
+        name=markdown(name),
         accepted=total.accepted,
         rejected=total.rejected,
         planned=total.planned,
@@ -138,8 +141,10 @@ def _write(
         original="| `KEY.original.png` | the clean image |\n" if original else "",
         schema=SCHEMA_VERSION,
         digest=digest,
-        models=", ".join(f"{role} `{pin}`" for role, pin in sorted(identity.models.items())),
-        hardware="".join(f"Made on several classes of hardware, {line}. " for line in total.mixtures),
+        models=", ".join(f"{markdown(role)} {code(pin)}" for role, pin in sorted(identity.models.items())),
+        hardware="".join(
+            f"Made on several classes of hardware, {markdown(line)}. " for line in total.mixtures
+        ),
         licence=_OURS if ours else _THEIRS,
     )
     front = yaml.safe_dump(_front_matter(name, total.accepted, original=original, ours=ours), sort_keys=False)
@@ -154,7 +159,7 @@ def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dic
     pictures = ["image.png", "mask.png", "changed.png", *(["original.png"] if original else [])]
     fields = [{"name": field, "dtype": dtype} for field, dtype in sorted(_TYPES.items())]
     return {
-        "pretty_name": name,
+        "pretty_name": one_line(name),
         "license": "apache-2.0" if ours else "unknown",
         "annotations_creators": ["machine-generated"],
         "task_categories": ["image-segmentation"],
@@ -175,23 +180,27 @@ def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dic
     }
 
 
+def _skipped(counts: Mapping[str, int]) -> str:
+    """Reasons by name; the most frequent ones only, since every extension of the source's files may be one."""
+    most = dict(Counter(counts).most_common(_MOST_REASONS))
+    shown = [f"{count} {markdown(reason)}" for reason, count in sorted(most.items())]
+    rest = sum(counts.values()) - sum(most.values())
+    return ", ".join([*shown, *([f"{rest} for {len(counts) - len(most)} other reasons"] if rest else [])])
+
+
 def _is_ours(made_of: Mapping[str, Any]) -> bool:
     """Whether nothing of others is in the images."""
     return bool(made_of["source"]["kind"] == made_of["corruption"]["model"] == TINYTOWN)
 
 
 def _source(made_of: Mapping[str, Any]) -> str:
-    return ", ".join(made_of["source"]["urls"]) or str(made_of["source"]["kind"])
-
-
-def _cell(text: str) -> str:
-    """Text that cannot end a cell of a table, or the code in it."""
-    return " ".join(text.replace("|", "&#124;").replace("`", "'").split())
+    return ", ".join(map(code, made_of["source"]["urls"])) or code(made_of["source"]["kind"])
 
 
 def _how(corruption: Corruption) -> str:
     """What was done to the clean images."""
-    model, method = f"with `{corruption.model}`", f"inside the region by the method `{corruption.method}`"
+    model = f"with {code(corruption.model)}"
+    method = f"inside the region by the method {code(corruption.method)}"
     if corruption.target == "image":
         return f"encoded {model}, corrupted {method}, and decoded"
     *first, last = map(str, corruption.steps)

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from factory.foreign_text import one_line
 from factory.tally import Tally, clock
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -41,8 +42,8 @@ class LiveMonitor:
         head, *rest = figures.words().split("; ")
         return Group(
             ProgressBar(total=planned, completed=done, width=40),
-            Text(f"{done:,}/{planned:,} done: {head}"),
-            *(Text(f"  {line}") for line in rest),
+            Text(one_line(f"{done:,}/{planned:,} done: {head}")),
+            *(Text(one_line(f"  {line}")) for line in rest),
         )
 
 
@@ -86,7 +87,7 @@ class LineMonitor:
         else:
             figures = self._latest.figures()
             line = f"{self._latest.done:,}/{self._latest.planned:,} done: {figures.words()}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def monitor(console: Console) -> LiveMonitor | LineMonitor:

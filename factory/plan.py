@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -144,12 +145,16 @@ class Plan:
 
     def keys(self, version: Version) -> Iterator[tuple[list[int], list[str]]]:
         """Shard numbers and keys of one version, a row group at a time."""
+        yield from self.columns(version, "shard", "key")
+
+    def columns(self, version: Version, *names: str) -> Iterator[tuple[Any, ...]]:
+        """Values of some columns of one version, a row group at a time."""
         with self.storage.open(version.path) as stream:
             try:
                 file = pq.ParquetFile(stream)
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, columns=["shard", "key"])
-                    yield table["shard"].to_pylist(), table["key"].to_pylist()
+                    table = file.read_row_group(group, columns=list(names))
+                    yield tuple(table[name].to_pylist() for name in names)
             except (pa.ArrowException, OSError, ValueError, KeyError) as error:
                 raise OutputError(f"{self.storage.url}: {version.path} is damaged: {error}") from error
 

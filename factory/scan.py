@@ -114,7 +114,10 @@ def scan(
     source = open_source(recipe.source, recipe.seed)
     with heeded(), Lock(storage, take_over=take_over, tell=tell), tempfile.TemporaryDirectory() as folder:
         versions = version_count(storage) if begun else 0
-        references = unplanned(read_plan(storage), source.list()) if begun else source.list()
+        references = source.list()
+        if begun:
+            fields = recipe.source.fields.model_dump()
+            references = unplanned(read_plan(storage), references, fields, source.skipped, tell)
         looked, judged = Path(folder, "looked.parquet"), Path(folder, "judged.parquet")
         reasons = _look(recipe, references, looked, address, show)
         verdict = _compare(storage, versions, looked, nearness)

@@ -7,25 +7,27 @@ Nothing that is there is touched. The identity is written last: until then the v
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from actors.errors import OutputError
 from factory.care.parts import RECIPE, recipe_path
 from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, claim, read_identity
 from factory.lock import PATH as LOCK
-from factory.plan import PATH, Plan, Version, draw_plan, hash_of, plan_path, read_plan
+from factory.plan import PATH, Plan, Version, draw_plan, plan_path, read_plan
+from factory.planned import Planned, State
 from factory.recipe import Recipe, dump
 from factory.sources.reference import Reference
 from factory.storage import Storage
 
 SCANS = "scans"
 """The folder of what `factory.scan` found, a table for each version that it drew."""
+
+CHANGED = "changed_since_planned"
 
 _AT_ONCE = 4096
 
@@ -101,19 +103,35 @@ def versions_of(storage: Storage, plan: Plan, identity: Identity) -> list[Versio
     ]
 
 
-def unplanned(plan: Plan, references: Iterable[Reference]) -> Iterator[Reference]:
-    """Those of the items whose keys no version has. 8 bytes of every planned key are in memory."""
-    hashes = [
-        np.array([hash_of(key) for key in keys], dtype=np.uint64)
-        for version in plan.versions
-        for _, keys in plan.keys(version)
-    ]
-    known = np.sort(np.concatenate(hashes))
-    stream = iter(references)
+def unplanned(
+    plan: Plan,
+    references: Iterable[Reference],
+    fields: Mapping[str, object],
+    skipped: Counter[str],
+    tell: Callable[[str], None],
+) -> Iterator[Reference]:
+    """Those of the items that no version has; see `factory.planned`.
+
+    Args:
+        fields: `source.fields` of the recipe that lists the items.
+        skipped: counts items that are planned and have changed since, as `changed_since_planned`.
+        tell: called with a sentence about these, at the end.
+    """
+    contents = {one.number: read_identity(plan.storage, one.number)[0].content for one in plan.versions}
+    same = {number: content.get("source", {}).get("fields") == fields for number, content in contents.items()}
+    planned, stream, first = Planned(plan, same), iter(references), ""
     while batch := list(islice(stream, _AT_ONCE)):
-        wanted = np.array([hash_of(item.key) for item in batch], dtype=np.uint64)
-        places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        yield from (item for item, there in zip(batch, known[places] == wanted, strict=True) if not there)
+        for item, state in zip(batch, planned.states(batch), strict=True):
+            if state is State.NEW:
+                yield item
+            elif state is State.CHANGED:
+                skipped[CHANGED] += 1
+                first = first or item.url
+    if first:
+        tell(
+            f"{skipped[CHANGED]:,} items have changed since they were planned, the first in {first}; they are not "
+            "planned again: put the files back as they were, or build a new output from the changed ones"
+        )
 
 
 def renamed(references: Iterable[Reference], version: int) -> Iterator[Reference]:

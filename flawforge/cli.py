@@ -11,10 +11,10 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from actors.errors import FlawforgeError, RecipeError
+from factory.foreign_text import one_line
 from factory.recipe import load_recipe
 from flawforge.care import app as care
 from flawforge.options import (
@@ -26,7 +26,7 @@ from flawforge.options import (
     TakeOverOption,
     UrlArgument,
 )
-from flawforge.printing import counts, harmless, print_json, say
+from flawforge.printing import cell, complain, counts, guard_streams, print_json, say
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
 
@@ -62,15 +62,17 @@ def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = F
     if as_json:
         print_json(asdict(view))
         return
-    console.print(f"[bold]{view.name}[/]: {view.items:,} items in {view.shards:,} shards of {view.per_shard}")
+    head = cell(f"{view.name}: {view.items:,} items in {view.shards:,} shards of {view.per_shard}")
+    head.stylize("bold", 0, len(one_line(view.name)))
+    console.print(head)
     if view.skipped:
-        console.print("passed over while listing: " + counts(view.skipped))
+        say(console, "passed over while listing: " + counts(view.skipped))
     table = Table("stage", "what", "workers", "CPUs", "GPUs")
     for stage in view.stages:
         pool = (
             str(stage.smallest) if stage.smallest == stage.largest else f"{stage.smallest} to {stage.largest}"
         )
-        table.add_row(stage.name, escape(stage.what), pool, f"{stage.cpus:g}", f"{stage.gpus:g}")
+        table.add_row(stage.name, cell(stage.what), pool, f"{stage.cpus:g}", f"{stage.gpus:g}")
     console.print(table)
     console.print(
         f"UNet evaluations per sample: {view.unet_rows} ({view.unet_rows_explained}); "
@@ -111,12 +113,13 @@ def build(
     if as_json:
         print_json({**asdict(total), "out": out})
     else:
-        console.print(
-            f"[bold]{total.accepted:,} samples[/] in {total.done} shards, {total.rejected:,} rejected"
-            + (f" ({counts(total.reasons)})" if total.reasons else "")
+        say(
+            console,
+            f"{total.accepted:,} samples in {total.done} shards, {total.rejected:,} rejected"
+            + (f" ({counts(total.reasons)})" if total.reasons else ""),
         )
         if total.skipped:
-            console.print("passed over while listing the source: " + counts(total.skipped))
+            say(console, "passed over while listing the source: " + counts(total.skipped))
         say(console, f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
     share = total.rejected / total.planned
     if share > loaded.limits.rejects:
@@ -151,7 +154,7 @@ def preview(
             str(trial.inversion_steps),
             f"{trial.threshold:g}",
             f"{trial.accepted} of {report.items}",
-            counts(trial.reasons) or "-",
+            cell(counts(trial.reasons) or "-"),
             f"{trial.seconds_per_item:.2f}",
             f"{trial.hours_for_all:.2f}",
         )
@@ -288,13 +291,14 @@ def doctor(as_json: JsonOption = False) -> None:
         table = Table("", "what", "found", "what to do", box=None, show_header=False)
         for finding in findings:
             mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
-            table.add_row(mark, finding.name, escape(finding.value), "" if finding.ok else finding.advice)
+            table.add_row(mark, finding.name, cell(finding.value), "" if finding.ok else finding.advice)
         console.print(table)
     raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
 
 
 def main() -> NoReturn:
     """Runs a command and exits with its code."""
+    guard_streams()
     # Bars of transformers and huggingface_hub, such as "Loading weights", would break into our own output.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -309,8 +313,7 @@ def main() -> NoReturn:
 
 
 def _complain(error: object, code: int) -> NoReturn:
-    lines = f"flawforge: {error}".split("\n")
-    print(*map(harmless, lines), sep="\n", file=sys.stderr)
+    complain(str(error))
     sys.exit(code)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
 from rich.table import Table
 
 from actors.masks import MaskReading
@@ -18,6 +17,7 @@ from eval.evaluate import Evaluation, best_threshold, evaluate, random_iou
 from eval.labelled import Labelled, read_labelled
 from eval.metrics import RESAMPLES, Interval
 from eval.splits import open_split, splits_version
+from flawforge.printing import cell
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -125,7 +125,7 @@ def table(report: Report) -> Table:
         "measure",
         "%",
         "95 % interval",
-        title=escape(f"{report.checkpoint} on {report.data}"),
+        title=cell(f"{report.checkpoint} on {report.data}"),
         caption=(
             f"{found.images:,} images, {found.without_region:.1%} of them without any predicted region; "
             f"intervals: {RESAMPLES:,} resamples of the images, for the random regions the range of draws"

@@ -96,7 +96,8 @@ def run(recipes: Sequence[Recipe], items: int, page: Path) -> Report:
         for trial in trials
     ]
     notes = ["Every item once per choice. Filter by text, such as k=10."]
-    page.write_text(gallery_page(title=f"{first.name}: preview", figures=figures, tiles=tiles, notes=notes))
+    text = gallery_page(title=f"{first.name}: preview", figures=figures, tiles=tiles, notes=notes)
+    page.write_text(text, encoding="utf-8")
     return Report(len(loaded), tuple(trials), seconds)
 
 

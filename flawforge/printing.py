@@ -1,12 +1,17 @@
-"""How commands print what several of them have to say."""
+"""How commands print, and how text from outside gets to a terminal; see `factory.foreign_text`."""
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
+from rich.text import Text
+
+from factory.foreign_text import lines, one_line
 
 
 def print_json(document: Any) -> None:
@@ -16,14 +21,33 @@ def print_json(document: Any) -> None:
 
 def say(screen: Console, text: str) -> None:
     """Prints a line of words that may hold anything, brackets and ends of lines too."""
-    screen.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+    screen.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def harmless(text: str) -> str:
-    """What would steer a terminal, such as a key from outside may hold, is shown and not sent."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+def cell(text: object) -> Text:
+    """Words that may hold anything, for a table or a title."""
+    return Text(one_line(str(text)))
+
+
+def complain(text: str, stream: TextIO | None = None) -> None:
+    """Prints an error, which may have several lines."""
+    print(lines(f"flawforge: {text}"), file=stream or sys.stderr)
 
 
 def counts(found: Mapping[str, int]) -> str:
-    """`unchanged 1,230, spilled 3`."""
+    """`unchanged 1,230, spilled 3`. Names may be foreign: print it by `say`."""
     return ", ".join(f"{name} {count:,}" for name, count in found.items())
+
+
+def guard_streams() -> None:
+    """Standard streams and log lines of this process show anything, and fail at nothing, in any locale."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_SafeFormatter())
+
+
+class _SafeFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return lines(super().format(record))

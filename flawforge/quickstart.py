@@ -24,7 +24,7 @@ from factory.recipe import load_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
 from factory.tally import clock
-from flawforge.printing import say
+from flawforge.printing import cell, say
 
 if TYPE_CHECKING:
     from eval.metrics import Interval
@@ -137,7 +137,7 @@ def _closing(result: _Result) -> Group:
         "  recipes/images.yaml                        for your own pictures: copy it, change it",
     )
     scores = [] if result.lesson is None else [*_scores(result.lesson), Text()]
-    return Group(Text("\n".join(made)), *scores, Text("\n".join(look)))
+    return Group(*map(cell, made), *scores, *map(cell, look))
 
 
 def _scores(lesson: Lesson) -> list[Table | Text]:

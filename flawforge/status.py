@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from factory.foreign_text import one_line
 from factory.run_state import RUNNING, RunState
 from factory.storage import Storage
 from factory.tally import Figures, amounts, clock, pace, shares
@@ -141,7 +142,7 @@ def _looks(storage: Storage, every: float) -> Iterator[Sight]:
 
 
 def _text(sight: Sight, url: str) -> Text:
-    first, *rest = lines(sight, url)
+    first, *rest = map(one_line, lines(sight, url))
     head = Text(first)
     head.stylize("bold", 0, len(sight.state))
     return Text("\n").join([head, *map(Text, rest)])

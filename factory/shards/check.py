@@ -32,6 +32,7 @@ from factory.shards.records import (
 from factory.shards.tar import Hashing, samples
 from factory.sources.store import read_ahead
 from factory.storage import Storage
+from factory.tar_samples import ScatteredSampleError
 
 THREADS = 8
 """Shards that are checked side by side, one sample of each in memory. Hashing and decoding free Python's lock."""
@@ -223,19 +224,20 @@ def _check_tar(
         source = Hashing(stream)
         try:
             for key, files in samples(source):
-                if key in found:
-                    found[key].append("its files do not lie side by side")
-                elif key in accepted:
+                if key in accepted:
                     found[key] = list(check_sample(key, accepted[key], files, digest))
                 else:
                     found[key] = ["in the tar, but not accepted in the index"]
         except tarfile.TarError as error:
-            unreadable = error
+            unreadable = error  # nothing after it was looked at, so that no other sample is judged
         source.drain()
     if source.bytes != recorded.bytes:
         yield Problem(path, f"{source.bytes} bytes, the sidecar says {recorded.bytes}")
     if source.sha256 != recorded.sha256:
         yield Problem(path, "its sha256 is not that of the sidecar: bytes were changed")
+    if isinstance(unreadable, ScatteredSampleError):
+        yield Problem(f"{path} {unreadable.key}", unreadable.what)
+        return
     if unreadable is not None:
         yield Problem(path, f"cannot be read as a tar: {unreadable}")
         return

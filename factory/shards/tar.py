@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Container, Iterator
 from typing import IO, Protocol
+
+from factory.tar_samples import adjacent
 
 BLOCK = 1 << 16
 """Bytes of one read. `tarfile` copies what is left of a block at every member, so larger ones are slower."""
@@ -46,22 +47,23 @@ class Hashing:
         return self._total.hexdigest()
 
 
-def samples(stream: Readable) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Streams key and content by extension, as webdataset splits names: at the first dot.
+def samples(stream: Readable, wanted: Container[str] | None = None) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Streams key and content by extension of a shard's samples.
 
-    Only files count, and files of one key are one sample while they lie side by side.
+    Args:
+        wanted: keys of the samples to read; None reads all.
 
     Raises:
-        tarfile.TarError: it is no tar, or ends in the middle.
+        tarfile.TarError: it is no tar, ends in the middle, or has a sample that is not in one piece.
     """
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
-        for key, members in groupby(_members(tar), lambda member: member[0]):
-            yield key, {extension: data for _, extension, data in members}
+        yield from adjacent(_members(tar, wanted))
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
+def _members(tar: tarfile.TarFile, wanted: Container[str] | None) -> Iterator[tuple[str, str, bytes]]:
     for member in tar:
-        key, _, extension = member.name.partition(".")
-        stream = tar.extractfile(member) if member.isreg() else None
+        key, _, extension = member.name.partition(".")  # the keys of shards have neither dots nor slashes
+        taken = member.isreg() and (wanted is None or key in wanted)
+        stream = tar.extractfile(member) if taken else None
         if stream is not None:
             yield key, extension, stream.read()

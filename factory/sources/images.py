@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from actors.errors import Reject
@@ -47,6 +48,8 @@ class ImagesSource:
         self._mask = mask
         self._caption = CaptionField.parse(caption)
         self._choice = choice
+        parts = {"caption": self._caption and self._caption.extension, "mask": mask}
+        self._side_files = {part: extension for part, extension in parts.items() if extension}
 
     def list(self) -> Iterator[Reference]:
         """Streams the files; see `Source.list`."""
@@ -64,8 +67,8 @@ class ImagesSource:
             yield Candidate(self._reference(found), partial(self._fields, found))
 
     def _fields(self, found: Found) -> Mapping[str, object] | Reject:
-        info = found.beside(f"{self._stem(found.name)}.{_METADATA}")
-        if info is None or info["type"] != "file":
+        info = self._beside(found, _METADATA)
+        if info is None:
             return {}
         if (info.get("size") or 0) > LARGEST_DOCUMENT:
             return too_large()
@@ -87,26 +90,33 @@ class ImagesSource:
         return extension_reason(name)
 
     def _reference(self, found: Found) -> Reference:
-        version = _version(self._parts(found.info, found.name, found.beside))
-        name = self._stem(found.relative)
-        return Reference(key_for(name, f"{found.root}\0{found.relative}"), found.url, "", "", version)
+        parts = {"image": found.info}
+        for part, extension in self._side_files.items():
+            info = self._beside(found, extension)
+            if info is not None:
+                parts[part] = info
+        member = self._member(found, parts)
+        key = key_for(self._stem(found.name), found.identity)
+        return Reference(key, found.url, member, "", _version(parts))
+
+    def _beside(self, found: Found, extension: str) -> store.Info | None:
+        """What the store says of the file of an image's stem with an extension; more than one are counted."""
+        stem = self._stem(found.name)
+        files = [info for info in found.beside(stem, extension) if _is_file(info)]
+        self.skipped.update(["ambiguous_case"] * (len(files) - 1))
+        return files[0] if files else None
+
+    def _member(self, found: Found, parts: Mapping[str, store.Info]) -> str:
+        """Names of the files beside the image that are spelled otherwise than the recipe would have them."""
+        stem = self._stem(found.name)
+        names = {part: info["name"].rpartition("/")[2] for part, info in parts.items() if part != "image"}
+        odd = {part: name for part, name in names.items() if name != f"{stem}.{self._side_files[part]}"}
+        return json.dumps(odd, separators=(",", ":"), sort_keys=True) if odd else ""
 
     def _stem(self, name: str) -> str:
         extension = extension_of(name, self._extensions)
         assert extension is not None, name
         return name[: -len(extension) - 1]
-
-    def _parts(
-        self, image: store.Info, name: str, beside: Callable[[str], store.Info | None]
-    ) -> dict[str, store.Info]:
-        """What the store says of the image's file and of those beside it, as far as they are there."""
-        extensions = {"caption": self._caption and self._caption.extension, "mask": self._mask}
-        parts = {"image": image}
-        for part, extension in extensions.items():
-            info = beside(f"{self._stem(name)}.{extension}") if extension else None
-            if info is not None and info["type"] == "file":  # whoever reads a pipe waits for ever
-                parts[part] = info
-        return parts
 
     def _read(self, reference: Reference) -> tuple[Reference, Raw | Reject]:
         try:
@@ -120,7 +130,10 @@ class ImagesSource:
         if image is None:
             raise store.missing(files, path)
         folder, _, name = path.rpartition("/")
-        parts = self._parts(image, name, lambda other: store.info_of(files, f"{folder}/{other}"))
+        names = {part: f"{self._stem(name)}.{extension}" for part, extension in self._side_files.items()}
+        names |= json.loads(reference.member or "{}")
+        looked = {part: store.info_of(files, f"{folder}/{other}") for part, other in names.items()}
+        parts = {"image": image} | {part: info for part, info in looked.items() if info and _is_file(info)}
         if _version(parts) != reference.version:
             raise store.changed(reference.url)
         for part, info in parts.items():
@@ -139,6 +152,10 @@ def _version(parts: Mapping[str, store.Info]) -> str:
     """The states of all files of an item, so that a caption cannot change unnoticed either."""
     versions = {part: store.version_of(info) for part, info in parts.items()}
     return " ".join([versions.pop("image"), *(f"{part}={version}" for part, version in versions.items())])
+
+
+def _is_file(info: store.Info) -> bool:
+    return bool(info["type"] == "file")  # whoever reads a pipe waits for ever
 
 
 def _check_size(part: str, info: store.Info) -> None:

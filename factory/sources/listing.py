@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import ELOOP
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import count, product
 from urllib.parse import urlsplit
 
 from actors.errors import SourceError
+from factory.sources.beside import Beside, listed, looked_up
+from factory.sources.places import real_path, target_of
 from factory.sources.store import Info, entries, has_version, info_of, open_store
 
 MOST_URLS = 1_000_000
@@ -20,7 +23,6 @@ MOST_URLS = 1_000_000
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _GLOB = re.compile(r"[*?\[]")
-_NOT_FIXED = re.compile(rf"{_GLOB.pattern}|{_BRACES.pattern}")
 _ALL_BELOW = ("**", "*")
 _OTHER_TYPES = {"directory": "linked_folder", "other": "not_a_file"}
 
@@ -43,20 +45,24 @@ class Found:
     """A wanted file.
 
     Attributes:
-        url: full fsspec URL.
+        url: full fsspec URL, as the source's URL spells the folder.
         name: last part of its path.
-        root: number of the URL that led to it.
-        relative: its path from that URL's fixed folder; it stays the same when a data set is moved.
+        place: URL of its name, the same for every spelling of its folder. Files come sorted by it.
+        identity: URL of the file itself: `place`, or of a link what it leads to.
         info: what the store says of the file.
-        beside: what it says of a file of another name in the same folder, or None.
+        beside: what it says of a file in the same folder, given its stem and extension; see `Beside`.
     """
 
     url: str
     name: str
-    root: int
-    relative: str
+    place: str
+    identity: str
     info: Info
-    beside: Callable[[str], Info | None]
+    beside: Beside
+
+    @property
+    def is_link(self) -> bool:
+        return self.identity != self.place
 
 
 def expand(url: str) -> Iterator[str]:
@@ -86,10 +92,11 @@ def expand(url: str) -> Iterator[str]:
 
 
 def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator[Found]:
-    """Streams the wanted files below several URLs, sorted by URL, each file once.
+    """Streams the wanted files below several URLs, sorted by place, each file once.
 
     No folder is looked into before its turn, so that a limit ends the work early. Hidden files and folders,
-    linked folders and whatever is no regular file are passed over and counted.
+    linked folders and whatever is no regular file are passed over and counted. A file that several URLs lead to is
+    counted as `duplicate` from the second time on, and so is a link to a file that is found itself.
 
     Args:
         skipped: counts what is passed over, by reason.
@@ -99,34 +106,45 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
     """
     order = count()
     searches: list[tuple[str, int, int, Found | None, Iterator[Found]]] = []
+    every: list[_Search] = []
     unfinished, given = Counter[int](), Counter[int]()
     passed = [Counter[str]() for _ in urls]
     for root, url in enumerate(urls):
         for one in expand(url):
-            search = _Search(one, url, root, wanted, passed[root])
-            searches.append((search.least_url, root, next(order), None, search.found()))
+            search = _Search(one, wanted, passed[root])
+            every.append(search)
+            searches.append((search.least_place, root, next(order), None, search.found()))
             unfinished[root] += 1
     heapq.heapify(searches)
-    last = ""
+    last, linked = "", set[int]()
     while searches:
         _, root, number, found, rest = searches[0]
         if found is not None:
             given[root] += 1
-            if found.url == last:
-                skipped["listed_twice"] += 1
+            if found.place == last or (found.is_link and _is_repeated(found.identity, every, linked)):
+                skipped["duplicate"] += 1
             else:
-                last = found.url
                 yield found
+            last = found.place
         before = passed[root].copy()
         following = next(rest, None)
         skipped.update(passed[root] - before)
         if following is not None:
-            heapq.heapreplace(searches, (following.url, root, number, following, rest))
+            heapq.heapreplace(searches, (following.place, root, number, following, rest))
             continue
         heapq.heappop(searches)
         unfinished[root] -= 1
         if not unfinished[root] and not given[root]:
             raise SourceError(_nothing(urls[root], wanted, passed[root]))
+
+
+def _is_repeated(target: str, searches: Sequence[_Search], linked: set[int]) -> bool:
+    """Whether a link leads to a file that is found itself, or that another link has led to."""
+    number = hash(target)
+    if number in linked or any(search.covers(target) for search in searches):
+        return True
+    linked.add(number)
+    return False
 
 
 def extension_of(name: str, wanted: Sequence[str]) -> str | None:
@@ -137,75 +155,102 @@ def extension_of(name: str, wanted: Sequence[str]) -> str | None:
 
 def extension_reason(name: str) -> str:
     """The reason to count a file under whose extension is not wanted: the extension."""
-    return name.lower().rpartition(".")[2] if "." in name else "no_extension"
+    _, dot, extension = name.lower().rpartition(".")
+    return extension if dot and extension else "no_extension"
 
 
 class _Search:
     """The wanted files that one URL without braces stands for: a file, a folder with all below it, or a glob.
 
     Attributes:
-        least_url: no file that will be found has a URL before this one.
+        least_place: no file that will be found has a place before this one.
     """
 
-    def __init__(self, url: str, written: str, root: int, wanted: Wanted, passed: Counter[str]) -> None:
-        self.url, self.root, self.wanted, self.passed = url, root, wanted, passed
+    def __init__(self, url: str, wanted: Wanted, passed: Counter[str]) -> None:
+        if "\0" in url:
+            raise SourceError(f"{url!r}: no file's name holds a NUL character; write the URL without it")
+        self.url, self.wanted, self.passed = url, wanted, passed
         self.files, path = open_store(url)
         self.path = path.rstrip("/") or path
         magic = _GLOB.search(self.path)
         self.folder = self.path[: magic.start()].rpartition("/")[0] if magic else self.path
-        self.parts = tuple(part for part in self.path[len(self.folder) :].split("/") if part)
-        self.least_url = str(self.files.unstrip_protocol(self.folder))
-        pattern = str(self.files._strip_protocol(written))
-        magic = _NOT_FIXED.search(pattern)
-        self.base = pattern[: magic.start()].rpartition("/")[0] if magic else None
+        parts = tuple(part for part in self.path[len(self.folder) :].split("/") if part)
+        ending = _ALL_BELOW if url.endswith("/") else ("*",) if parts[-1:] == ("**",) else ()
+        self.parts = (*parts, *ending) if parts else ()
+        self.least_place = self._url(real_path(self.files, self.folder))
 
     def found(self) -> Iterator[Found]:
-        """Streams the files, sorted by URL."""
+        """Streams the files, sorted by place."""
         info = info_of(self.files, self.path) if "*" not in self.path else None
         if info is not None and info["type"] == "directory":
-            yield from self._below(self.path, (), _ALL_BELOW)
+            yield from self._below(self.path, real_path(self.files, self.path), (), _ALL_BELOW)
         elif info is not None:
             folder, _, name = self.path.rpartition("/")
-            self.base = folder if self.base is None else self.base
-            yield from self._offer(info, name, lambda other: info_of(self.files, f"{folder}/{other}"))
+            beside = looked_up(lambda other: info_of(self.files, f"{folder}/{other}"))
+            yield from self._offer(info, name, real_path(self.files, self.path), beside)
         elif self.parts:
-            ending = _ALL_BELOW if self.url.endswith("/") else ("*",) if self.parts[-1] == "**" else ()
-            yield from self._below(self.folder or "/", (), self.parts + ending)
+            folder = self.folder or "/"
+            yield from self._below(folder, real_path(self.files, folder), (), self.parts)
         else:
             raise SourceError(f"{self.url}: there is no such file or folder")
 
-    def _below(self, folder: str, names: tuple[str, ...], parts: tuple[str, ...]) -> Iterator[Found]:
+    def covers(self, url: str) -> bool:
+        """Whether a file that is no link, given by its identity, is among the files of this search."""
+        if url == self._whole:
+            return True
+        for base, parts in ((self._whole, _ALL_BELOW), (self.least_place, self.parts)):
+            prefix = f"{base.rstrip('/')}/"
+            names = url.removeprefix(prefix).split("/")
+            if url.startswith(prefix) and _matches(names, parts):
+                return not (any(map(_unlisted, names)) or self.wanted.passes_over(names[-1]))
+        return False
+
+    @cached_property
+    def _whole(self) -> str:
+        return self._url(real_path(self.files, self.path))
+
+    def _url(self, path: str) -> str:
+        return str(self.files.unstrip_protocol(path))
+
+    def _below(
+        self, folder: str, real: str, names: tuple[str, ...], parts: tuple[str, ...]
+    ) -> Iterator[Found]:
         found = self._entries(folder)
-
-        def beside(name: str) -> Info | None:
-            return self._resolved(found[name]) if name in found else None
-
+        beside = listed(found, self._resolved)
         for name, entry in sorted(found.items()):
             here = (*names, name.rstrip("/"))
             is_folder = name.endswith("/")
             if not (_may_hold(here, parts) if is_folder else _matches(here, parts)):
                 continue
-            if name.startswith("."):
-                self.passed["hidden"] += 1
-            elif not _is_utf8(name):
-                self.passed["name_not_utf8"] += 1
-            elif "::" in name:  # its URL would be taken for a chain of several
-                self.passed["name_with_colons"] += 1
+            path = entry["name"].rstrip("/")
+            place = path if real == folder else f"{real.rstrip('/')}/{here[-1]}"
+            reason = _unlisted(here[-1])
+            if reason:
+                self.passed[reason] += 1
             elif is_folder:
-                yield from self._below(entry["name"].rstrip("/"), here, parts)
+                yield from self._below(path, place, here, parts)
             else:
-                yield from self._offer(entry, name, beside)
+                yield from self._offer(entry, name, place, beside)
 
     def _entries(self, folder: str) -> dict[str, Info]:
-        """What lies in a folder, by name; folders' names end in `/`, and so sort as their files' URLs."""
+        """What lies in a folder, by name; folders' names end in `/`, and so sort as their files' URLs.
+
+        In a bucket, a name may be empty: `a//b.png` lies in a folder without a name, which no listing can enter.
+        """
         found = {}
         for entry in entries(self.files, folder):
-            path = entry["name"].rstrip("/")
-            if path != folder.rstrip("/"):  # a bucket lists the marker of a folder as a file in it
-                found[_name(path) + "/" * (entry["type"] == "directory")] = entry
+            path, is_folder = str(entry["name"]), entry["type"] == "directory"
+            if path.rstrip("/") != folder.rstrip("/"):
+                found[_name(path.rstrip("/")) + "/" * is_folder] = entry
+            elif is_folder and path.endswith("/"):
+                self.passed["folder_without_name"] += 1
+            elif entry.get(
+                "size"
+            ):  # an empty file of the folder's own name is a bucket's marker of the folder
+                self.passed["name_ends_in_slash"] += 1
         return found
 
-    def _offer(self, entry: Info, name: str, beside: Callable[[str], Info | None]) -> Iterator[Found]:
+    def _offer(self, entry: Info, name: str, place: str, beside: Beside) -> Iterator[Found]:
         info = self._followed(entry)
         if info is None:
             self.passed["broken_link"] += 1
@@ -215,10 +260,9 @@ class _Search:
             self.passed[reason] += 1
             return
         path = str(entry["name"])
-        base = self.path if self.base is None else self.base
-        relative = path[len(base) :].lstrip("/")
-        url = str(self.files.unstrip_protocol(path))
-        yield Found(url, _name(name), self.root, relative, self._resolved(info) or info, beside)
+        identity = target_of(self.files, path) if entry.get("islink") else place
+        info = self._resolved(info) or info
+        yield Found(self._url(path), _name(name), self._url(place), self._url(identity), info, beside)
 
     def _followed(self, entry: Info) -> Info | None:
         """A link's entry as a look-up of its target would give it; None where there is none."""
@@ -256,6 +300,17 @@ def _may_hold(names: Sequence[str], parts: Sequence[str]) -> bool:
 def _name(path: str) -> str:
     """The last part of a path, which on a web server may carry a query."""
     return (urlsplit(path).path if "://" in path else path).rpartition("/")[2]
+
+
+def _unlisted(name: str) -> str | None:
+    """The reason to pass over a file or a folder for its name, whatever is in it; None for any other."""
+    if name.startswith("."):
+        return "hidden"
+    if not _is_utf8(name):
+        return "name_not_utf8"
+    if "::" in name:  # its URL would be taken for a chain of several
+        return "name_with_colons"
+    return "name_with_version" if "?versionId=" in name else None  # and here for a version of another file
 
 
 def _is_utf8(name: str) -> bool:

@@ -141,9 +141,9 @@ class ParquetSource:
 
 
 def _reference(found: Found, version: str, group: int, row: int, number: int) -> Reference:
-    stem = found.relative.rpartition(".")[0]
+    stem = found.name.rpartition(".")[0]
     member = f'{{"group":{group},"row":{row}}}'
-    key = key_for(f"{stem}/{number}", f"{found.root}\0{found.relative}\0{number}")
+    key = key_for(f"{stem}/{number}", f"{found.identity}\0{number}")
     return Reference(key, found.url, member, "", version)
 
 

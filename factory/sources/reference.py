@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from actors.errors import Reject
 
 _LONGEST_NAME = 60
 _OTHER_THAN_KEY = re.compile(r"[^A-Za-z0-9_-]+")
+_SIDE_FILES = re.compile(r" (?:caption|mask)=")
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,32 @@ def key_for(name: str, identity: str) -> str:
     """A key that people recognise and that no two items share.
 
     Args:
-        name: a path without its extension; its last 60 characters are kept, as far as a key may hold them.
-        identity: what tells the item from all others of the source. It must not name the place of the whole
-            data set, so that a moved data set keeps its keys.
+        name: of the item; its last 60 characters are kept, as far as a key may hold them.
+        identity: what tells the item from all others: the URL of its file as `Found.identity` has it, and its place
+            in the file. It must not depend on how the recipe spelled the URL, or where in its list that stands.
     """
     readable = _OTHER_THAN_KEY.sub("_", name)[-_LONGEST_NAME:].strip("_-") or "item"
     digest = sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{readable}-{digest[:16]}"
+
+
+def digest_of(key: str) -> str:
+    """The part of a key that stands for the item's identity."""
+    return key.rpartition("-")[2]
+
+
+def place_in(url: str, member: str) -> str:
+    """Where an item is by the names that a plan has: its URL, and the stem or the row in that file.
+
+    Raises:
+        ValueError: the member is of no source's notation.
+    """
+    named = json.loads(member) if member else {}
+    if not isinstance(named, dict):
+        raise ValueError(f"{member!r} is no member of a source")
+    return "\0".join([url, *(f"{name}={named[name]}" for name in ("stem", "group", "row") if name in named)])
+
+
+def state_of_image(version: str) -> str:
+    """Of an item's version, what is of the file of the image alone."""
+    return _SIDE_FILES.split(version, maxsplit=1)[0]

@@ -1,14 +1,12 @@
-"""WebDataset tars: files that share a name up to its first dot are one sample."""
+"""WebDataset tars: files that share a name up to its first dot are one sample, wherever they are in their tar."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 
 from actors.errors import Reject
 from factory.sources import store
@@ -18,13 +16,13 @@ from factory.sources.filters import LARGEST_DOCUMENT, fields_of
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
 from factory.sources.reference import Raw, Reference, key_for
 from factory.sources.tar_members import Member, members
+from factory.tar_samples import grouped, split_name
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 
 _TARS = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.xz", "tar.zst")
 """Compressed tars are opened too, to be refused by name rather than passed over."""
 
-_NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _METADATA = "metadata"
 _LISTING_BLOCK = 8 << 20
 _DOCUMENTS_AT_ONCE = 16
@@ -103,42 +101,36 @@ class WebDatasetSource:
     def _samples(self, tar: Found) -> Iterator[Candidate]:
         files, path = store.open_store(tar.url)
         version = store.version_of(tar.info)
-        seen: set[str] = set()
         with store.open_file(files, path, tar.info, _LISTING_BLOCK) as stream:
-            named = self._named(members(stream, tar.url, self.skipped))
-            for stem, group in groupby(named, lambda item: item[0]):
-                places = self._places((extension, member) for _, extension, member in group)
-                if stem in seen:
-                    self.skipped["duplicate_key"] += 1
-                elif "image" not in places:
-                    self.skipped["no_image"] += 1
-                else:
-                    yield self._candidate(tar, version, stem, places)
-                seen.add(stem)
+            samples = grouped(self._named(members(stream, tar.url, self.skipped)), self._count)
+        for stem, places in samples.items():
+            parts = self._parts(places)
+            if "image" in parts:
+                yield self._candidate(tar, version, stem, parts)
+            else:
+                self.skipped["no_image"] += 1
 
-    def _named(self, found: Iterator[Member]) -> Iterator[tuple[str, str, Member]]:
-        """Members with the stem and the extension (small letters) that WebDataset's rule gives them."""
+    def _named(self, found: Iterator[Member]) -> Iterator[tuple[str, str, Place]]:
+        """Places of members, with their keys and extensions."""
         for member in found:
-            match = _NAME.fullmatch(member.name)
-            if match:
-                yield match[1], match[2].lower(), member
+            named = split_name(member.name)
+            if named:
+                yield *named, (member.offset, member.size)
             else:
                 hidden = member.name.rpartition("/")[2].startswith(".")
                 self.skipped["hidden" if hidden else "no_extension"] += 1
 
-    def _places(self, group: Iterable[tuple[str, Member]]) -> Places:
-        """Where the parts of one sample are; of two files with one name, the first counts."""
-        found: dict[str, Member] = {}
-        for extension, member in group:
-            if extension in found:
-                self.skipped["duplicate_member"] += 1
-            found.setdefault(extension, member)
-        places = {}
+    def _count(self, reason: str, *_: str) -> None:
+        self.skipped[reason] += 1
+
+    def _parts(self, places: Mapping[str, Place]) -> Places:
+        """Where the parts of one sample are, given the places of its members by extension."""
+        found = {}
         for part, extensions in self._extensions.items():
-            chosen = next((found[extension] for extension in extensions if extension in found), None)
+            chosen = next((places[extension] for extension in extensions if extension in places), None)
             if chosen:
-                places[part] = (chosen.offset, chosen.size)
-        return places
+                found[part] = chosen
+        return found
 
     def _candidate(self, tar: Found, version: str, stem: str, places: Places) -> Candidate:
         planned = {part: place for part, place in places.items() if part != _METADATA}
@@ -183,7 +175,7 @@ class WebDatasetSource:
 
 
 def _reference(tar: Found, version: str, stem: str, places: Places) -> Reference:
-    key = key_for(f"{tar.relative.partition('.tar')[0]}/{stem}", f"{tar.root}\0{tar.relative}\0{stem}")
+    key = key_for(f"{tar.name.partition('.tar')[0]}/{stem}", f"{tar.identity}\0{stem}")
     member = json.dumps({"stem": stem, **places}, separators=(",", ":"))
     return Reference(key, tar.url, member, "", version)
 

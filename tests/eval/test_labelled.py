@@ -119,3 +119,24 @@ def test_names_from_outside_lead_nowhere(tmp_path: Path):
     url = write(tmp_path / "a.tar", *sample(0, "a"), *outside)
     assert read_labelled([url]).keys == ["a"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_members_of_a_sample_may_lie_apart(tmp_path: Path) -> None:
+    """The same rules as those of a factory's source."""
+    members = [
+        (name.upper().replace("A.", "a.") if name[0] == "a" else name, data) for name, data in sample(0, "a")
+    ]
+    others = [*sample(1, "b"), *sample(2, "c")]
+    url = write(tmp_path / "a.tar", members[2], *others[::2], *members[:2], *others[1::2])
+    found = read_labelled([url])
+    assert (found.keys, found.captions) == (["a", "b", "c"], [f"picture {number}" for number in range(3)])
+    assert np.array_equal(found.masks, MASKS)
+    for again in (sample(0, "b"), [("b.IMAGE.PNG", b"")]):
+        with pytest.raises(
+            EvaluationError, match=r"a\.tar, b: it has image\.png twice|b: it has IMAGE\.PNG twice"
+        ):
+            read_labelled([write(tmp_path / "a.tar", *others, *again)])
+        with pytest.raises(EvaluationError, match=r"(?i)a\.tar, c: it has image\.png twice"):
+            read_labelled(
+                [write(tmp_path / "a.tar", *others, *[(f"c{name[1:]}", data) for name, data in again])]
+            )

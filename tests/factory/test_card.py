@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
+from markdown_it.token import Token
 
 from factory.card import write_card, write_merged_card
 from factory.care.merge import merge
 from factory.care.parts import Part, merged_identity
+from factory.foreign_text import one_line
 from factory.identity import Identity
 from factory.manifest import Progress
 from factory.recipe import content, load_recipe, parse_recipe
 from factory.storage import Storage
 from tests.factory.care.outputs import by_hand, recipe, sample
+from tests.hostile import HOSTILE, tokens, unseen
 
 TOTAL = Progress(
     planned=100, retried=0, accepted=30, rejected=10, unverified=0, shards=10, done=4,
@@ -125,7 +128,7 @@ def test_a_merged_card_names_its_parts(tmp_path: Path):
     rows = [line for line in text.splitlines() if line.startswith(("| one", "| two"))]
     assert rows == [
         f"| one | 5 | `noise` with `tinytown` | `tinytown` | `{parts[0].identity.digest[:16]}` |",
-        f"| two | 5 | `blur &#124; 'x'` with `tinytown` | `tinytown` | `{parts[1].identity.digest[:16]}` |",
+        f"| two | 5 | `` blur \\x7c `x` `` with `tinytown` | `tinytown` | `{parts[1].identity.digest[:16]}` |",
     ]
 
 
@@ -172,3 +175,46 @@ def test_the_front_matter_is_plain_yaml(tmp_path: Path):
     assert front["dataset_info"]["splits"] == [{"name": "train", "num_examples": 30}]
     names = [feature["name"] for feature in front["dataset_info"]["features"]]
     assert names == ["image.png", "mask.png", "changed.png", "original.png", "json", "__key__", "__url__"]
+
+
+HARMFUL = {"html_inline", "html_block", "link_open", "image", "s_open", "blockquote_open", "bullet_list_open"}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_foreign_text_stays_text(tmp_path: Path, text: str):
+    """Extensions of the source's files, reasons, URLs and names of models come from outside."""
+    made_by = recipe("small")
+    source = made_by.source.model_copy(update={"urls": [text, f"s3://bucket/{text}"]})
+    corruption = made_by.corruption.model_copy(update={"model": text, "method": text})
+    made_by = made_by.model_copy(update={"name": text, "source": source, "corruption": corruption})
+    total = replace(TOTAL, skipped={text: 3, "md": 1}, reasons={text: 4})
+    write_card(Storage(str(tmp_path)), made_by, Identity({}, {text: text}, {}, {}), total)
+    _check_hostile(tmp_path, text)
+    made_of = content(made_by)
+    parts = [Part("/x", text, 5, "", Identity(made_of, {"corruption": text}, {}, {})) for _ in range(2)]
+    merged = Identity({"name": text, "parts": []}, {text: text}, {}, {})
+    write_merged_card(Storage(str(tmp_path)), merged, total, parts)
+    rows = [token for token in _check_hostile(tmp_path, text) if token.type == "tr_open"]
+    assert len(rows) == 1 + 2 + 1 + 5, "two tables: parts, and files of a sample"
+
+
+def _check_hostile(folder: Path, text: str) -> list[Token]:
+    plain = (folder / "README.md").read_text()
+    card, front = DatasetCard(plain), yaml.safe_load(plain.split("\n---\n")[0].removeprefix("---\n"))
+    assert front["license"] == "unknown" and front["pretty_name"] == one_line(text)
+    assert front == card.data.to_dict() | {"pretty_name": one_line(text)} and front.keys() <= KEYS
+    assert not unseen(plain.replace("\n", ""))
+    found = list(tokens(card.text))
+    assert not {token.type for token in found} & HARMFUL
+    assert [token.tag for token in found if token.type == "heading_open"] == ["h1"]
+    assert [token.content[:11] for token in found if token.type == "fence"] == ["import glob"]
+    return found
+
+
+def test_the_most_frequent_reasons_only(tmp_path: Path):
+    skipped = {f"ext{number}": number for number in range(1, 1001)}
+    made_by = recipe("small")
+    write_card(Storage(str(tmp_path)), made_by, IDENTITY, replace(TOTAL, skipped=skipped))
+    text = " ".join((tmp_path / "README.md").read_text().split())
+    assert "1000 ext1000, 981 ext981," in text
+    assert f"999 ext999, {sum(range(1, 981))} for 980 other reasons." in text

@@ -85,15 +85,29 @@ def members(*names: str) -> bytes:
 
 
 def test_a_tar_is_read_once_and_hashed_whole():
-    data = members("a.x", "a.y.z", "b.x", "a.x") + b"behind the end"
+    data = members("a.x", "a.y.z", "b.x") + b"behind the end"
     source = Hashing(io.BytesIO(data))
     assert list(samples(source)) == [
         ("a", {"x": b"a.x", "y.z": b"a.y.z"}),
         ("b", {"x": b"b.x"}),
-        ("a", {"x": b"a.x"}),
     ]
     source.drain()
     assert (source.bytes, source.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["a.x", "b.x", "a.y"], "'a': its files do not lie side by side"),
+        (["a.x", "b.x", "a.x"], "'a': its files do not lie side by side"),
+        (["a.x", "b.x", "c.x", "b.y", "b.z"], "'b': its files do not lie side by side"),
+        (["a.x", "a.y", "a.x"], "'a': it has two files x"),
+    ],
+)
+def test_a_sample_that_is_not_in_one_piece(names: list[str], what: str):
+    with pytest.raises(tarfile.TarError, match=what):
+        list(samples(io.BytesIO(members(*names))))
+    assert [key for key, _ in samples(io.BytesIO(members(*names)), {"c"})] == ["c"] * ("c.x" in names)
 
 
 def test_a_tar_that_ends_in_the_middle():

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import SourceError
-from factory.sources.listing import Found, Wanted, expand, extension_of, extension_reason, find
+from factory.sources.listing import Wanted, expand, extension_of, extension_reason, find
 
 PNG = Wanted("PNG files", lambda name: None if name.endswith(".png") else extension_reason(name))
 
@@ -23,8 +23,10 @@ def make(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(name.encode("utf-8", "surrogateescape"))
 
 
-def names(urls: list[str], skipped: Counter[str] | None = None) -> list[str]:
-    return [found.relative for found in find(urls, PNG, Counter() if skipped is None else skipped)]
+def names(urls: list[str], below: Path | str, skipped: Counter[str] | None = None) -> list[str]:
+    """Paths of what is found, from a folder on."""
+    found = find(urls, PNG, Counter() if skipped is None else skipped)
+    return [one.place.removeprefix(f"file://{below}").removeprefix(f"{below}").lstrip("/") for one in found]
 
 
 @pytest.fixture
@@ -69,14 +71,16 @@ def test_a_folder_gives_all_below_it_sorted_as_urls(tmp_path: Path) -> None:
     found = list(find([str(tmp_path)], PNG, skipped))
     urls = [item.url for item in found]
     assert urls == sorted(urls)
-    assert sorted(item.relative for item in found) == sorted(
+    assert sorted(item.url.removeprefix(f"file://{tmp_path}/") for item in found) == sorted(
         ["b.png", "a/z.png", "a-b.png", "a.png", "a0.png", "a/b/c.png", "Z.png", "é ü#?.png"]
     )
     assert urls[0] == f"file://{tmp_path}/Z.png"
     assert skipped == {"txt": 1}
     for item in found:
         files, path = fsspec.core.url_to_fs(item.url)
-        assert files.cat_file(path).decode() == item.relative, "the URL leads back to the file"
+        assert f"file://{tmp_path}/{files.cat_file(path).decode()}" == item.url, (
+            "the URL leads back to the file"
+        )
 
 
 def test_listing_is_the_same_in_a_bucket_and_on_a_disk(tmp_path: Path, bucket: str) -> None:
@@ -86,7 +90,9 @@ def test_listing_is_the_same_in_a_bucket_and_on_a_disk(tmp_path: Path, bucket: s
         fsspec.filesystem("memory").pipe_file(f"/bucket/{name}", b"x")
     for pattern in ("", "/", "/*.png", "/**/*.png", "/a/**", "/*/z.png", "/{a,b}*.png", "/[ab]*", "/a/?.png"):
         on_disk, in_bucket = Counter[str](), Counter[str]()
-        assert names([f"{tmp_path}{pattern}"], on_disk) == names([f"{bucket}{pattern}"], in_bucket)
+        assert names([f"{tmp_path}{pattern}"], tmp_path, on_disk) == names(
+            [f"{bucket}{pattern}"], "memory:///bucket", in_bucket
+        )
         assert on_disk == in_bucket
 
 
@@ -96,7 +102,7 @@ def test_listing_is_the_same_in_a_bucket_and_on_a_disk(tmp_path: Path, bucket: s
         ("*.png", ["a.png", "b.png"]),
         ("*/*.png", ["f/c.png", "g/d.png"]),
         ("**/*.png", ["a.png", "b.png", "f/c.png", "f/h/e.png", "g/d.png"]),
-        ("f/**", ["c.png", "h/e.png"]),
+        ("f/**", ["f/c.png", "f/h/e.png"]),
         ("**/e.png", ["f/h/e.png"]),
         ("[ab].png", ["a.png", "b.png"]),
         ("?/*", ["f/c.png", "g/d.png"]),
@@ -110,15 +116,15 @@ def test_listing_is_the_same_in_a_bucket_and_on_a_disk(tmp_path: Path, bucket: s
 )
 def test_patterns(tmp_path: Path, pattern: str, expected: list[str]) -> None:
     make(tmp_path, "a.png", "b.png", "f/c.png", "g/d.png", "f/h/e.png", "f/c.txt")
-    assert names([f"{tmp_path}/{pattern}"]) == expected
+    assert names([f"{tmp_path}/{pattern}"], tmp_path) == expected
 
 
 def test_names_that_look_like_patterns(tmp_path: Path) -> None:
     make(tmp_path, "set[1]/a.png", "set1/b.png", "why?.png", "{x}.png")
-    assert names([f"{tmp_path}/set[1]"]) == ["set[1]/a.png"]
-    assert names([f"{tmp_path}/why?.png"]) == ["why?.png"]
-    assert names([f"{tmp_path}/{{x}}.png"]) == ["{x}.png"]
-    assert names([f"{tmp_path}/set[1]/*.png"]) == ["set1/b.png"], "a pattern where there is a star"
+    assert names([f"{tmp_path}/set[1]"], tmp_path) == ["set[1]/a.png"]
+    assert names([f"{tmp_path}/why?.png"], tmp_path) == ["why?.png"]
+    assert names([f"{tmp_path}/{{x}}.png"], tmp_path) == ["{x}.png"]
+    assert names([f"{tmp_path}/set[1]/*.png"], tmp_path) == ["set1/b.png"], "a pattern where there is a star"
 
 
 def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
@@ -131,17 +137,19 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     skipped: Counter[str] = Counter()
-    assert names([str(tmp_path)], skipped) == ["a.png", "linked.png"]
+    assert names([str(tmp_path)], tmp_path, skipped) == ["a.png"]
     assert skipped == {
+        "duplicate": 1,
         "hidden": 2, "gif": 1, "no_extension": 1, "txt": 2,
         "broken_link": 2, "linked_folder": 2, "not_a_file": 1,
     }  # fmt: skip
 
 
 def test_a_linked_file_has_the_version_of_what_it_links_to(tmp_path: Path) -> None:
-    make(tmp_path, "a.png")
-    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
-    one, other = find([str(tmp_path)], PNG, Counter())
+    make(tmp_path, "a.png", "here/x.txt")
+    (tmp_path / "here/b.png").symlink_to(tmp_path / "a.png")
+    (one,), (other,) = (find([f"{tmp_path}/{url}"], PNG, Counter()) for url in ("a.png", "here"))
+    assert other.url == f"file://{tmp_path}/here/b.png"
     assert one.info["mtime"] == other.info["mtime"]
     assert one.info["size"] == other.info["size"] == len("a.png")
 
@@ -150,7 +158,7 @@ def test_names_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
     skipped: Counter[str] = Counter()
-    assert names([str(tmp_path)], skipped) == ["a.png"]
+    assert names([str(tmp_path)], tmp_path, skipped) == ["a.png"]
     assert skipped == {"name_not_utf8": 1}
 
 
@@ -158,18 +166,9 @@ def test_urls_are_merged_and_no_file_comes_twice(tmp_path: Path) -> None:
     make(tmp_path, "a/1.png", "a/2.png", "b/1.png", "c/1.png")
     skipped: Counter[str] = Counter()
     urls = [f"{tmp_path}/c", f"{tmp_path}/a/*.png", f"{tmp_path}/**/1.png"]
-    found = [
-        (item.root, Path(item.url).relative_to(f"file:{tmp_path}").as_posix())
-        for item in _find(urls, skipped)
-    ]
-    assert found == [(1, "a/1.png"), (1, "a/2.png"), (2, "b/1.png"), (0, "c/1.png")]
-    assert skipped == {"listed_twice": 2}
-
-
-def _find(urls: list[str], skipped: Counter[str]) -> list[Found]:
-    found = list(find(urls, PNG, skipped))
-    assert [item.url for item in found] == sorted(item.url for item in found)
-    return found
+    found = [item.url.removeprefix(f"file://{tmp_path}/") for item in find(urls, PNG, skipped)]
+    assert found == ["a/1.png", "a/2.png", "b/1.png", "c/1.png"]
+    assert skipped == {"duplicate": 2}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +178,7 @@ def test_a_url_that_leads_to_nothing(tmp_path: Path, url: str) -> None:
     make(tmp_path, "a.png", "texts/a.txt", "000.png", "a.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError) as caught:
-        names([str(tmp_path / "a.png"), f"{tmp_path}/{url}"])
+        names([str(tmp_path / "a.png"), f"{tmp_path}/{url}"], tmp_path)
     assert str(tmp_path) in str(caught.value)
     if url == "{000..002}.png":
         assert "001.png" in str(caught.value), "the first that is missing is named"
@@ -217,21 +216,32 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(LocalFileSystem, "ls", ls)
     with pytest.raises(SourceError, match=r"secret may not be read"):
-        names([str(tmp_path)])
+        names([str(tmp_path)], tmp_path)
 
 
 def test_unknown_and_chained_protocols() -> None:
     for url in ("nosuch://x/y.png", "zip://*::file:///x.zip"):
         with pytest.raises(SourceError, match=url[:6]):
-            names([url])
+            names([url], "")
 
 
 def test_relative_paths_start_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "photos/a.png", "photos/b/c.png")
     monkeypatch.chdir(tmp_path)
     for urls in (["photos"], ["./photos"], ["photos/"], ["photos/**/*.png"]):
-        assert names(urls) == ["a.png", "b/c.png"]
-    assert names(["**/*.png"]) == ["photos/a.png", "photos/b/c.png"]
+        assert names(urls, tmp_path) == ["photos/a.png", "photos/b/c.png"]
+    assert names(["**/*.png"], tmp_path) == ["photos/a.png", "photos/b/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a.GIF", "gif"), ("a", "no_extension"), ("a.", "no_extension"), ("a.png.", "no_extension")],
+)
+def test_a_file_without_a_wanted_extension_has_a_reason(tmp_path: Path, name: str, reason: str) -> None:
+    make(tmp_path, "x.png", name)
+    skipped: Counter[str] = Counter()
+    assert names([str(tmp_path)], tmp_path, skipped) == ["x.png"]
+    assert skipped == {reason: 1}
 
 
 def test_the_longest_extension_counts() -> None:
@@ -243,5 +253,16 @@ def test_the_longest_extension_counts() -> None:
 def test_names_that_look_like_chained_urls_are_counted(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b::c.png", "d::e/f.png", "g:h.png")
     skipped: Counter[str] = Counter()
-    assert names([str(tmp_path)], skipped) == ["a.png", "g:h.png"]
+    assert names([str(tmp_path)], tmp_path, skipped) == ["a.png", "g:h.png"]
     assert skipped == {"name_with_colons": 2}
+
+
+def test_odd_names_in_a_bucket_lead_back_to_their_files(bucket: str) -> None:
+    store = fsspec.filesystem("memory")
+    odd = ["line\nbreak.png", "a/\u202egnp.png", "a/100%.png", "a#b/?c.png", "sp ace/ .png", "q&a=b;c.png"]
+    for name in odd:
+        store.pipe_file(f"/bucket/{name}", name.encode())
+    skipped: Counter[str] = Counter()
+    found = list(find([bucket], PNG, skipped))
+    assert {store.cat_file(fsspec.core.url_to_fs(one.url)[1]).decode() for one in found} == set(odd)
+    assert not skipped

@@ -58,8 +58,8 @@ def test_rows_are_items_with_readable_keys(tmp_path: Path) -> None:
     listed = list(opened.list())
     assert opened.skipped == {"md": 1}
     assert [item.key.rpartition("-")[0] for item in listed] == [
-        *(f"train_part-0_{row}" for row in range(5)),
-        "train_part-1_0",
+        *(f"part-0_{row}" for row in range(5)),
+        "part-1_0",
     ]
     assert [json.loads(item.member) for item in listed[:5]] == [
         {"group": 0, "row": 0},
@@ -77,14 +77,6 @@ def test_rows_are_items_with_readable_keys(tmp_path: Path) -> None:
     ]
     mixed = [listed[5], listed[3], listed[2], listed[0], listed[4]]
     assert [raw.caption for raw in read(opened, mixed) if isinstance(raw, Raw)] == list("fdcae")
-
-
-def test_a_moved_data_set_keeps_its_keys(tmp_path: Path) -> None:
-    write(tmp_path / "a/x.parquet", {"image": images(3)})
-    keys = [item.key for item in source(tmp_path / "a").list()]
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert [item.key for item in source(tmp_path / "b").list()] == keys
-    assert len(set(keys)) == 3
 
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -98,3 +98,38 @@ def test_a_bucket_that_is_not_there(bucket: str) -> None:
     for source in (ImagesSource([f"s3://{bucket}-not"]), ParquetSource([f"s3://{bucket}-not"], image=["a"])):
         with pytest.raises(SourceError, match=f"s3://{bucket}-not.*no such file or folder"):
             list(source.list())
+
+
+def test_keys_that_are_no_paths_of_a_disk(s3: S3, bucket: str) -> None:
+    """Every object is an item whose URL leads back to it, or is counted: itself, or the folder that it is in."""
+    items = [
+        "a/d.png",
+        "p%20 q.png",
+        "h#a.png",
+        "q?b.png",
+        "back\\s.png",
+        "pl+us.png",
+        "tab\t.png",
+        "esc\x1b.png",
+    ]
+    items += ["a b/ü:1.png", "b*[c].png"]
+    counted = {
+        "folder_without_name": ["a//c.png", "t///u.png", "/lead.png", "e//"],
+        "name_ends_in_slash": ["dir.png/"],
+        "hidden": ["x/./y.png", "x/../z.png"],
+        "name_with_version": ["v?versionId=3.png"],
+        "name_with_colons": ["z::y.png"],
+    }
+    for key in (*items, *(key for keys in counted.values() for key in keys)):
+        s3.client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    s3.client.put_object(Bucket=bucket, Key="a/", Body=b"")
+    source = ImagesSource([f"s3://{bucket}"])
+    listed = list(source.list())
+    assert {raw.image.decode() for raw in read(source, listed) if isinstance(raw, Raw)} == set(items)
+    assert len(listed) == len(items)
+    assert source.skipped == {reason: len(keys) for reason, keys in counted.items()}
+    for name in ("a//c.png", "/lead.png"):
+        single = ImagesSource([f"s3://{bucket}/{name}"])
+        assert read(single, list(single.list())) == [Raw(name.encode(), None, "")]
+    with pytest.raises(SourceError, match="1 folder_without_name"):
+        list(ImagesSource([f"s3://{bucket}/t"]).list())

@@ -16,6 +16,7 @@ import webdataset
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
+from factory.recipe_source import Filter
 from factory.sources import store
 from factory.sources import webdataset as module
 from factory.sources.choice import Choice
@@ -124,6 +125,101 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+PARTS = ("jpg", "mask.png", "json")
+
+
+def parts(*names: str) -> list[tuple[str, bytes]]:
+    """Members whose bytes are their names; JSON has its name in a field."""
+    return [
+        (
+            name,
+            f'{{"prompt": "{name}", "width": {name[1]}}}'.encode()
+            if name.endswith("json")
+            else name.encode(),
+        )
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"s{n}.{part}" for some in (("jpg", "mask.png"), ("json",)) for n in range(4) for part in some],
+        [f"s{n}.{part}" for part in PARTS for n in range(4)],
+        [f"s{n}.{part}" for part in PARTS[::-1] for n in range(4)],
+        [f"s{n}.{part}" for part in PARTS for n in (0, 1, 2, 3)[:: -1 if part == "json" else 1]],
+        [
+            "s0.jpg",
+            "s1.json",
+            "s1.mask.png",
+            "s2.jpg",
+            "s3.jpg",
+            "s2.json",
+            "s3.json",
+            "s3.mask.png",
+            "s0.mask.png",
+            "s2.mask.png",
+            "s1.jpg",
+            "s0.json",
+        ],
+    ],
+    ids=["json at the end", "by extension", "reversed", "there and back", "interleaved"],
+)
+def test_members_of_a_sample_may_lie_apart(tmp_path: Path, names: list[str]) -> None:
+    tar = write(tmp_path / "x.tar", *parts(*names))
+    choice = Choice(filters=(Filter(field="width", least=1),))
+    source = open_source(tar, mask="mask.png", caption="json:prompt", choice=choice)
+    found = {raw.image: raw for raw in read(source, list(source.list())) if isinstance(raw, Raw)}
+    assert found == {
+        f"s{n}.jpg".encode(): Raw(f"s{n}.jpg".encode(), f"s{n}.mask.png".encode(), f"s{n}.json")
+        for n in (1, 2, 3)
+    }
+    assert source.skipped == {"filtered": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "skipped", "captions"),
+    [
+        # The second and third of three samples of one key; what comes after them may be of any.
+        (
+            ["a1.jpg", "b2.jpg", "a1.jpg", "b2.json", "a1.jpg", "b2.txt"],
+            {"duplicate_key": 2},
+            ["", "b2.json"],
+        ),
+        (["a1.jpg", "b2.jpg", "a1.jpg", "b2.json", "a1.json"], {"duplicate_key": 2}, ["", "b2.json"]),
+        (["a1.jpg", "a1.json", "b2.jpg", "a1.jpg", "a1.json"], {"duplicate_key": 1}, ["a1.json", ""]),
+        (["a1.jpg", "a1.jpg", "a1.json", "b2.jpg"], {"duplicate_member": 1}, ["a1.json", ""]),
+        (["a1.json", "b2.json", "a1.txt", "b2.jpg"], {"no_image": 1}, ["b2.json"]),
+    ],
+)
+def test_samples_of_one_key(
+    tmp_path: Path, names: list[str], skipped: dict[str, int], captions: list[str]
+) -> None:
+    source = open_source(write(tmp_path / "x.tar", *parts(*names)), caption="json:prompt")
+    raws = read(source, list(source.list()))
+    assert [raw.caption for raw in raws if isinstance(raw, Raw)] == captions
+    assert source.skipped == skipped
+
+
+@pytest.mark.parametrize(
+    ("names", "image", "mask", "ambiguous"),
+    [
+        (["IMG_1.JPG", "IMG_1.MASK.PNG", "IMG_1.JSON"], "IMG_1.JPG", "IMG_1.MASK.PNG", 0),
+        (["IMG_1.jpg", "IMG_1.Mask.Png", "IMG_1.mask.PNG"], "IMG_1.jpg", "IMG_1.Mask.Png", 1),
+        (["IMG_1.mask.PNG", "IMG_1.JPG", "IMG_1.Mask.Png"], "IMG_1.JPG", "IMG_1.Mask.Png", 1),
+        (["IMG_1.JPG", "IMG_1.jpg", "IMG_1.MASK.PNG", "IMG_1.mask.png"], "IMG_1.jpg", "IMG_1.mask.png", 2),
+        (["IMG_1.JPG", "img_1.mask.png"], "IMG_1.JPG", None, 0),
+    ],
+)
+def test_extensions_in_any_case(
+    tmp_path: Path, names: list[str], image: str, mask: str | None, ambiguous: int
+) -> None:
+    source = open_source(write(tmp_path / "x.tar", *((n, n.encode()) for n in names)), mask="mask.png")
+    (raw,) = read(source, list(source.list()))
+    assert raw == Raw(image.encode(), mask and mask.encode(), "")
+    assert source.skipped["ambiguous_case"] == ambiguous
+
+
 def test_names_from_outside_make_sound_keys(tmp_path: Path) -> None:
     odd = ["a b", "ü", "日本", "x" * 300, 'quote"\\', "-", "a_b", "pipe|;$(x)"]
     tar = tmp_path / "odd name (1).tar"
@@ -138,13 +234,6 @@ def test_names_from_outside_make_sound_keys(tmp_path: Path) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", reference.key)
         reference.member.encode()
     assert [raw.image.decode() for raw in read(source, listed)] == [*odd, ""]  # type: ignore[union-attr]
-
-
-def test_a_moved_data_set_keeps_its_keys(tmp_path: Path) -> None:
-    write(tmp_path / "here/0.tar", *sample("a"))
-    first = [reference.key for reference in open_source(tmp_path / "here").list()]
-    (tmp_path / "here").rename(tmp_path / "there")
-    assert [reference.key for reference in open_source(tmp_path / "there").list()] == first
 
 
 def test_limit_ends_the_listing_early(tmp_path: Path) -> None:
