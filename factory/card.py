@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
-
 from actors.batch import METRICS
 from actors.models import TINYTOWN
 from factory.care.parts import Part
 from factory.identity import Identity
 from factory.manifest import Progress
 from factory.recipe import Corruption, Recipe, content
+from factory.recipe_yaml import dump_yaml
 from factory.schema import SCHEMA_VERSION
 from factory.storage import Storage
 
@@ -72,6 +71,16 @@ _TYPES = {
 
 def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Progress) -> None:
     """Writes `README.md` anew."""
+    storage.replace(PATH, card(recipe, identity, total).encode())
+
+
+def write_merged_card(storage: Storage, identity: Identity, total: Progress, parts: Sequence[Part]) -> None:
+    """Writes `README.md` of a merged output anew."""
+    storage.replace(PATH, merged_card(identity, total, parts).encode())
+
+
+def card(recipe: Recipe, identity: Identity, total: Progress) -> str:
+    """The text of `README.md`."""
     alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
     made = _ONE.format(
         source=", ".join(recipe.source.urls) or recipe.source.kind,
@@ -80,8 +89,7 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
         inside=recipe.verify.least_inside,
         outside=recipe.verify.most_outside,
     )
-    _write(
-        storage,
+    return _card(
         recipe.name,
         identity,
         total,
@@ -92,16 +100,15 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
     )
 
 
-def write_merged_card(storage: Storage, identity: Identity, total: Progress, parts: Sequence[Part]) -> None:
-    """Writes `README.md` of a merged output anew."""
+def merged_card(identity: Identity, total: Progress, parts: Sequence[Part]) -> str:
+    """The text of `README.md` of a merged output."""
     contents = [part.identity.content for part in parts]
     rows = [
         f"| {part.name} | {part.shards} | `{_cell(made_of['corruption']['method'])}` with "
         f"`{_cell(made_of['corruption']['model'])}` | `{_cell(_source(made_of))}` | `{part.identity.digest[:16]}` |"
         for part, made_of in zip(parts, contents, strict=True)
     ]
-    _write(
-        storage,
+    return _card(
         str(identity.content["name"]),
         identity,
         total,
@@ -112,8 +119,7 @@ def write_merged_card(storage: Storage, identity: Identity, total: Progress, par
     )
 
 
-def _write(
-    storage: Storage,
+def _card(
     name: str,
     identity: Identity,
     total: Progress,
@@ -122,7 +128,7 @@ def _write(
     digest: str,
     original: bool,
     ours: bool,
-) -> None:
+) -> str:
     reasons = ", ".join(f"{reason} {count}" for reason, count in total.reasons.items())
     skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(total.skipped.items()))
     body = _BODY.format(
@@ -141,8 +147,8 @@ def _write(
         models=", ".join(f"{role} `{pin}`" for role, pin in sorted(identity.models.items())),
         licence=_OURS if ours else _THEIRS,
     )
-    front = yaml.safe_dump(_front_matter(name, total.accepted, original=original, ours=ours), sort_keys=False)
-    storage.replace(PATH, f"---\n{front}---\n\n{body}".encode())
+    front = dump_yaml(_front_matter(name, total.accepted, original=original, ours=ours))
+    return f"---\n{front}---\n\n{body}"
 
 
 def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dict[str, Any]:
