@@ -14,9 +14,9 @@ from eval.gallery_page import Figure, Tile, gallery_page
 from factory.care.parts import identity_of
 from factory.manifest import Progress, progress, read_sidecars
 from factory.plan import read_plan
-from factory.shards.check import read_index
+from factory.shards.check_index import read_index
 from factory.shards.previews import NAMES, shrink
-from factory.shards.records import tar_path
+from factory.shards.records import index_path, tar_path
 from factory.shards.tar import samples
 from factory.storage import Storage
 
@@ -105,19 +105,26 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
         chosen = _evenly(with_pictures or rejected, quota)
     if has_tar:
         chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
-        for key, files in _samples(storage, number, set(chosen_rows)):
+        for key, files in _members(storage, number):
+            if key not in chosen_rows:
+                continue
             pictures = {
                 "before": files.get("original.png"),
                 "after": files.get("image.png"),
                 "mask": files.get("mask.png"),
                 "changed": files.get("changed.png"),
             }
-            yield _tile(chosen_rows[key], pictures)
+            yield _tile(chosen_rows[key], pictures, f"{storage.url}: {tar_path(number)}")
     for row in chosen:
-        yield _tile(row, {name: row[f"preview_{name}"] for name in NAMES})
+        previews = {name: row[f"preview_{name}"] for name in NAMES}
+        yield _tile(row, previews, f"{storage.url}: {index_path(number)}")
 
 
-def _tile(row: dict[str, Any], pictures: dict[str, bytes | None]) -> Tile:
+def _tile(row: dict[str, Any], pictures: dict[str, bytes | None], where: str) -> Tile:
+    try:
+        small = shrink(pictures, LARGEST_SIDE)
+    except ValueError as error:
+        raise OutputError(f"{where} {row['key']}: {error}; run flawforge verify") from error
     metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in METRICS}
     return Tile(
         key=row["key"],
@@ -128,18 +135,18 @@ def _tile(row: dict[str, Any], pictures: dict[str, bytes | None]) -> Tile:
         caption=row["caption"],
         source=row["source"],
         metrics=metrics,
-        **shrink(pictures, LARGEST_SIDE),
+        **small,
     )
 
 
-def _samples(storage: Storage, number: int, keys: set[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The files of the wanted samples, in the order of the tar, which is read as a stream."""
+def _members(storage: Storage, number: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and files of every sample, in the order of the tar, which is read as a stream."""
     path = tar_path(number)
     try:
         with storage.open(path) as stream:
-            yield from samples(stream, keys)
+            yield from samples(stream)
     except tarfile.TarError as error:
-        raise OutputError(f"{storage.url}: {path} cannot be read as a tar: {error}") from error
+        raise OutputError(f"{storage.url}: {path} is not a tar as it is written: {error}") from error
 
 
 def _evenly(rows: Sequence[Any], count: int) -> list[Any]:

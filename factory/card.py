@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
-
 from actors.batch import METRICS
 from actors.models import TINYTOWN
 from factory.care.parts import Part
@@ -15,6 +13,7 @@ from factory.foreign_text import code, markdown, one_line
 from factory.identity import Identity
 from factory.manifest import Progress
 from factory.recipe import Corruption, Recipe, content
+from factory.recipe_yaml import dump_yaml
 from factory.schema import SCHEMA_VERSION
 from factory.storage import Storage
 
@@ -75,6 +74,16 @@ _TYPES = {
 
 def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Progress) -> None:
     """Writes `README.md` anew."""
+    storage.replace(PATH, card(recipe, identity, total).encode())
+
+
+def write_merged_card(storage: Storage, identity: Identity, total: Progress, parts: Sequence[Part]) -> None:
+    """Writes `README.md` of a merged output anew."""
+    storage.replace(PATH, merged_card(identity, total, parts).encode())
+
+
+def card(recipe: Recipe, identity: Identity, total: Progress) -> str:
+    """The text of `README.md`."""
     alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
     made = _ONE.format(
         source=", ".join(map(code, recipe.source.urls)) or code(recipe.source.kind),
@@ -83,8 +92,7 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
         inside=recipe.verify.least_inside,
         outside=recipe.verify.most_outside,
     )
-    _write(
-        storage,
+    return _card(
         recipe.name,
         identity,
         total,
@@ -95,16 +103,15 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
     )
 
 
-def write_merged_card(storage: Storage, identity: Identity, total: Progress, parts: Sequence[Part]) -> None:
-    """Writes `README.md` of a merged output anew."""
+def merged_card(identity: Identity, total: Progress, parts: Sequence[Part]) -> str:
+    """The text of `README.md` of a merged output."""
     contents = [part.identity.content for part in parts]
     rows = [
         f"| {markdown(part.name)} | {part.shards} | {code(str(made_of['corruption']['method']))} with "
         f"{code(str(made_of['corruption']['model']))} | {_source(made_of)} | `{part.identity.digest[:16]}` |"
         for part, made_of in zip(parts, contents, strict=True)
     ]
-    _write(
-        storage,
+    return _card(
         str(identity.content["name"]),
         identity,
         total,
@@ -115,8 +122,7 @@ def write_merged_card(storage: Storage, identity: Identity, total: Progress, par
     )
 
 
-def _write(
-    storage: Storage,
+def _card(
     name: str,
     identity: Identity,
     total: Progress,
@@ -125,7 +131,7 @@ def _write(
     digest: str,
     original: bool,
     ours: bool,
-) -> None:
+) -> str:
     reasons = ", ".join(f"{markdown(reason)} {count}" for reason, count in total.reasons.items())
     skipped = _skipped(total.skipped)
     body = _BODY.format(
@@ -147,8 +153,8 @@ def _write(
         ),
         licence=_OURS if ours else _THEIRS,
     )
-    front = yaml.safe_dump(_front_matter(name, total.accepted, original=original, ours=ours), sort_keys=False)
-    storage.replace(PATH, f"---\n{front}---\n\n{body}".encode())
+    front = dump_yaml(_front_matter(name, total.accepted, original=original, ours=ours))
+    return f"---\n{front}---\n\n{body}"
 
 
 def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dict[str, Any]:

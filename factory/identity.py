@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from actors.errors import OutputError
 from actors.models import fingerprint
 from factory.plan import VERSIONS
@@ -19,8 +21,22 @@ from factory.storage import Storage
 PATH = "identity.json"
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pillow", "numpy", "pyarrow")
 
+LARGEST = 64 << 20
+"""Bytes of an identity; that of a merged output has the recipes of all its parts."""
+
 _ROOT = Path(__file__).parents[1]
 _OUR_CODE = ("actors", "factory", "tinytown")
+
+
+class IdentityDocument(BaseModel):
+    """The types of an identity on disk."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    content: dict[str, Any]
+    models: dict[str, str]
+    versions: dict[str, str]
+    devices: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -89,19 +105,32 @@ def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
         OutputError: there is none, or it is damaged, or does not agree with its own digest.
     """
     path = identity_path(version)
+    data = storage.read(path)
+    if len(data) > LARGEST:
+        raise OutputError(
+            f"{storage.url}: {path} is damaged: {len(data):,} bytes; at most {LARGEST:,} are read"
+        )
     try:
-        document = json.loads(storage.read(path))
-        identity = Identity(**{name: document[name] for name in ("content", "models", "versions", "devices")})
+        document = json.loads(data)
+        made_by = {name: document[name] for name in IdentityDocument.model_fields}
+        identity = Identity(**IdentityDocument.model_validate(made_by).model_dump())
         claimed, plan = str(document["digest"]), str(document["plan_sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+        digest_there = identity.digest
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
-    if identity.digest != claimed:
+    if digest_there != claimed:
         raise OutputError(f"{storage.url}: {path} was changed after it was written; its digest does not fit")
     return identity, plan
 
 
 def identity_path(version: int) -> str:
     return PATH if version == 1 else f"{VERSIONS}/{version:04d}.identity.json"
+
+
+def identity_bytes(identity: Identity, plan_sha256: str) -> bytes:
+    """The file's content, in the one form in which it is written."""
+    document = {**identity.document, "digest": identity.digest, "plan_sha256": plan_sha256}
+    return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int = 1) -> None:
@@ -114,8 +143,7 @@ def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int =
     Raises:
         OutputError: another run has begun there in the meantime.
     """
-    document = {**identity.document, "digest": identity.digest, "plan_sha256": plan_sha256}
-    if not storage.publish(identity_path(version), json.dumps(document, indent=1, sort_keys=True).encode()):
+    if not storage.publish(identity_path(version), identity_bytes(identity, plan_sha256)):
         raise OutputError(
             f"{storage.url}: another run has just begun there; wait for it, or use another folder"
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.hardware import describe
 from factory.identity import Identity
-from factory.plan import Plan, shard_name
+from factory.plan import Plan, number_in, shard_name
 from factory.schema import SCHEMA_VERSION
 from factory.shards.records import Sidecar, read_sidecar, tar_path
 from factory.sources.store import read_ahead
@@ -71,8 +71,8 @@ class Progress:
 
 def done_shards(storage: Storage) -> set[int]:
     """Numbers of the published shards: those that have a sidecar."""
-    names = (name.removesuffix(".json") for name in storage.names("stats") if name.endswith(".json"))
-    return {int(name) for name in names if name.isdecimal()}
+    numbers = (number_in(name, ".json") for name in storage.names("stats"))
+    return {number for number in numbers if number is not None}
 
 
 def progress(plan: Plan, sidecars: Mapping[int, Sidecar]) -> Progress:
@@ -120,11 +120,11 @@ def read_sidecars(storage: Storage) -> dict[int, Sidecar]:
     return dict(zip(numbers, sidecars, strict=True))
 
 
-def manifest(
+def manifest_bytes(
     plan: Plan, identity: Identity, sidecars: Mapping[int, Sidecar], total: Progress, name: str
-) -> dict[str, Any]:
+) -> bytes:
     """The content of `manifest.json`, from nothing but plan, identity and sidecars."""
-    return {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "digest": identity.digest,
@@ -154,12 +154,12 @@ def manifest(
             for number, sidecar in sidecars.items()
         ],
     }
+    return json.dumps(document, indent=1).encode()
 
 
 def write_manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> Progress:
     """Rebuilds `manifest.json` and returns the totals."""
     sidecars = read_sidecars(storage)
     total = progress(plan, sidecars)
-    document = manifest(plan, identity, sidecars, total, name)
-    storage.replace(PATH, json.dumps(document, indent=1).encode())
+    storage.replace(PATH, manifest_bytes(plan, identity, sidecars, total, name))
     return total

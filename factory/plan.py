@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
 
 from actors.errors import OutputError, SourceError
 from factory.sources.reference import Reference
@@ -137,7 +138,7 @@ class Plan:
                 table = file.read_row_group(group).slice(first - begin, size)
             except (pa.ArrowException, OSError, ValueError, IndexError) as error:
                 raise OutputError(f"{self.storage.url}: {version.path} is damaged: {error}") from error
-        if len(table) != size or set(table["shard"].to_pylist()) != {number}:
+        if _has_nulls(table) or len(table) != size or set(table["shard"].to_pylist()) != {number}:
             raise OutputError(
                 f"{self.storage.url}: row group {group} of {version.path} does not hold shard {number} in its place"
             )
@@ -154,6 +155,8 @@ class Plan:
                 file = pq.ParquetFile(stream)
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(names))
+                    if _has_nulls(table):
+                        raise ValueError(f"row group {group} has empty cells")
                     yield tuple(table[name].to_pylist() for name in names)
             except (pa.ArrowException, OSError, ValueError, KeyError) as error:
                 raise OutputError(f"{self.storage.url}: {version.path} is damaged: {error}") from error
@@ -252,7 +255,12 @@ def read_plan(storage: Storage, versions: int | None = None) -> Plan:
         OutputError: there is no plan, or it is damaged.
     """
     count = version_count(storage) if versions is None else versions
-    return Plan(storage, tuple(_read_version(storage, number) for number in range(1, count + 1)))
+    found: list[Version] = []
+    for number in range(1, count + 1):
+        found.append(_read_version(storage, number, found[-1].shards.stop if found else 0))
+    if found[0].retries:
+        raise OutputError(f"{storage.url}: {PATH} is damaged: the first version cannot be one of retries")
+    return Plan(storage, tuple(found))
 
 
 def version_count(storage: Storage) -> int:
@@ -263,28 +271,53 @@ def version_count(storage: Storage) -> int:
     return 1 + len(found)
 
 
-def _read_version(storage: Storage, number: int) -> Version:
+class _Note(BaseModel):
+    """What the file of a plan says of itself."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    runs: list[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]]
+    skipped: dict[str, int]
+    first: int = Field(ge=0)
+    retries: bool
+
+
+def _read_version(storage: Storage, number: int, first: int) -> Version:
     path = plan_path(number)
     with storage.open(path) as stream:
         try:
             meta = pq.ParquetFile(stream).metadata
-            note = json.loads((meta.metadata or {})[_NOTE])
-            runs = tuple((int(size), int(count)) for size, count in note["runs"])
-            version = Version(
-                number, note["first"], meta.num_rows, runs, note["skipped"], note["retries"], meta
-            )
+            note = _Note.model_validate_json((meta.metadata or {})[_NOTE])
+            same = meta.schema.to_arrow_schema().equals(_SCHEMA)
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
-    if not meta.schema.to_arrow_schema().equals(_SCHEMA):
+    version = Version(number, note.first, meta.num_rows, tuple(note.runs), note.skipped, note.retries, meta)
+    if not same:
         raise OutputError(f"{storage.url}: {path} is damaged: its columns are not those of a plan")
-    if sum(size * count for size, count in version.runs) != version.items:
+    if not note.runs or sum(size * count for size, count in version.runs) != version.items:
         raise OutputError(f"{storage.url}: {path} is damaged: its shards and its rows are not as many")
+    if version.first != first:
+        raise OutputError(
+            f"{storage.url}: {path} is damaged: its first shard is {version.first}, not {first}"
+        )
     return version
+
+
+def _has_nulls(table: pa.Table) -> bool:
+    return any(column.null_count for column in table.columns)
 
 
 def shard_name(number: int) -> str:
     """`000042`: shards sort by name."""
     return f"{number:06d}"
+
+
+def number_in(name: str, suffix: str) -> int | None:
+    """The number of the shard whose file has this name; None where no shard has it."""
+    stem = name.removesuffix(suffix)
+    if not name.endswith(suffix) or not (stem.isascii() and stem.isdecimal() and len(stem) < 16):
+        return None
+    return int(stem) if shard_name(int(stem)) == stem else None
 
 
 def hash_of(key: str) -> int:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from factory.recipe_corruption import Corruption, Inversion
@@ -31,8 +30,10 @@ from factory.recipe_sections import (
 )
 from factory.recipe_source import Fields, Filter, Source
 from factory.recipe_text import RecipeText, read_file
+from factory.recipe_yaml import LARGEST_INTEGER, dump_yaml
 
 __all__ = [
+    "CONTENT",
     "SHIPPED",
     "Corruption",
     "Execution",
@@ -60,7 +61,8 @@ SHIPPED = ("quickstart", "images", "sd15")
 
 _SHELF = Path(__file__).parents[1] / "recipes"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
-_CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
+CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
+"""Sections and settings that decide the bytes of the shards."""
 _NOT_SET = object()
 
 
@@ -68,7 +70,9 @@ class Recipe(Section):
     """The whole recipe, every default filled in."""
 
     name: str = Field(description="of the data set: letters, digits, - _ and .")
-    seed: int = Field(default=0, ge=0, description="all random draws follow from it")
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST_INTEGER, description="all random draws follow from it; below 2^63"
+    )
     source: Source = Field(description="clean images")
     selection: Selection = Field(default=Selection(), description="images fit to be worked on")
     regions: Regions = Field(description="where artifacts go")
@@ -146,13 +150,12 @@ def dump(recipe: Recipe) -> str:
 
     Text beyond ASCII is escaped, since PyYAML writes some of it (U+0085) so that it reads back as a space.
     """
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
-    return text
+    return dump_yaml(recipe.model_dump(mode="json"))
 
 
 def content(recipe: Recipe) -> dict[str, Any]:
     """The half that decides the bytes of the shards, as JSON has it: all but name, limits and execution."""
-    return recipe.model_dump(mode="json", include=set(_CONTENT))
+    return recipe.model_dump(mode="json", include=set(CONTENT))
 
 
 def digest(document: Mapping[str, Any]) -> str:

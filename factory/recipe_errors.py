@@ -22,8 +22,13 @@ KeyPath = tuple[str | int, ...]
 COMMAND_LINE = 0
 """The line number of what was not in the file but given with `--set`."""
 
+MOST_LISTED = 100
+"""Mistakes of one kind that are looked at, and lines of a report."""
+
 _CROSS_CHECK = "not_allowed"
 _UNWRITTEN = object()
+_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+"""What is true and false to YAML 1.1."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,10 @@ def report(where: str, mistakes: Sequence[Mistake], line_of: Callable[[KeyPath],
     rows.sort(key=lambda row: row[0])
     width = max(len(place) for _, place, _ in rows)
     count = "1 mistake" if len(rows) == 1 else f"{len(rows)} mistakes"
-    return RecipeError("\n".join([f"{where}: {count}", *(f"  {p:<{width}}  {text}" for _, p, text in rows)]))
+    lines = [f"  {place:<{width}}  {text}" for _, place, text in rows[:MOST_LISTED]]
+    if len(rows) > MOST_LISTED:
+        lines.append(f"  and {len(rows) - MOST_LISTED:,} more")
+    return RecipeError("\n".join([f"{where}: {count}", *lines]))
 
 
 def mistakes_of(error: ValidationError, model: type[BaseModel], written: Any) -> list[Mistake]:
@@ -83,11 +91,13 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], written: Any) ->
         written: the values as they stand in the recipe, without any default.
     """
     details = error.errors(include_url=False)
-    mistakes = []
+    mistakes: list[Mistake] = []
     meant: set[KeyPath] = set()
     for detail in details:
         path = detail["loc"]
         if detail["type"] == "extra_forbidden":
+            if len(mistakes) == MOST_LISTED:
+                break
             keys = list(_section(model, path[:-1]).model_fields)
             near = get_close_matches(str(path[-1]), keys, n=1, cutoff=0.7)
             meant.update((*path[:-1], key) for key in near)
@@ -148,6 +158,8 @@ def _wrong_value(detail: ErrorDetails, model: type[BaseModel], written: Any) -> 
 def _yaml_trap(value: Any, annotation: Any) -> str:
     """Says why YAML took for text what looks like a number, and the other way round."""
     wanted = _without_null(annotation)
+    if wanted is bool and isinstance(value, str) and value.lower() in _BOOLEANS:
+        return f" (text to YAML 1.2: write {_BOOLEANS[value.lower()]})"
     if wanted in (int, float) and isinstance(value, str):
         try:
             number = int(value) if wanted is int else float(value)

@@ -10,11 +10,10 @@ from typing import Any
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from actors.errors import RecipeError
-from factory.recipe_errors import COMMAND_LINE, KeyPath, Mistake, shown
+from factory.recipe_errors import COMMAND_LINE, KeyPath, Mistake, report, shown
+from factory.recipe_yaml import LARGEST_TEXT, MAPPING, SEQUENCE, SyntaxMistake, compose, scalar_value
 
-_MAPPING = "tag:yaml.org,2002:map"
-_SEQUENCE = "tag:yaml.org,2002:seq"
-_HINT = "check the indentation (spaces, no tabs), and put quotes round text that holds ': ' or ' #'"
+_LONGEST_KEY = 100
 
 
 def read_file(file: Path, shipped: Sequence[str]) -> str:
@@ -28,7 +27,8 @@ def read_file(file: Path, shipped: Sequence[str]) -> str:
         RecipeError: there is no such file, or it cannot be read, or is not UTF-8.
     """
     try:
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST_TEXT + 1)
     except FileNotFoundError:
         near = get_close_matches(str(file), shipped, n=1)
         advice = f"did you mean '{near[0]}'? " if near else ""
@@ -37,15 +37,45 @@ def read_file(file: Path, shipped: Sequence[str]) -> str:
         raise RecipeError(f"{file}: a folder; allowed: a YAML file, or one of {', '.join(shipped)}") from None
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read: {error.strerror}") from None
+    return decoded(data, str(file))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The text of a recipe.
+
+    Args:
+        data: of its file.
+        where: names it in messages.
+
+    Raises:
+        RecipeError: it is too large for a recipe, or not UTF-8.
+    """
+    if len(data) > LARGEST_TEXT:
+        raise RecipeError(f"{where}: larger than {LARGEST_TEXT:,} bytes; a recipe is a short YAML file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{file}: line {line}: not UTF-8; save the file in that encoding") from None
+        raise RecipeError(f"{where}: line {line}: not UTF-8; save the file in that encoding") from None
+
+
+def read_mapping(text: str, where: str) -> dict[str, Any]:
+    """The values of YAML that is no recipe of this version, or only a part of one.
+
+    Raises:
+        RecipeError: it cannot be read, or is not a mapping.
+    """
+    written = RecipeText(text)
+    mistakes = written.mistakes
+    if not mistakes and not isinstance(written.values, Mapping):
+        mistakes = [Mistake((), "not a section; allowed: KEY: VALUE lines")]
+    if mistakes:
+        raise report(where, mistakes, written.line_of)
+    return dict(written.values)
 
 
 class RecipeText:
-    """YAML read by the rules of `yaml.safe_load`, with what that forgets: line numbers and repeated keys.
+    """YAML read by the rules of `factory.recipe_yaml`, with line numbers and repeated keys.
 
     Keys are always text, even where YAML would take them for something else (`on`, `1`).
 
@@ -67,7 +97,7 @@ class RecipeText:
         self.values: Any = None
         try:
             self.values, self._root, self.mistakes = _read(text)
-        except _SyntaxError as error:
+        except SyntaxMistake as error:
             self.readable = False
             self.mistakes = [error.mistake]
             return
@@ -97,7 +127,7 @@ class RecipeText:
             return
         try:
             value, _, mistakes = _read(text)
-        except _SyntaxError as error:
+        except SyntaxMistake as error:
             mistakes, value = [error.mistake], None
         self.mistakes += [Mistake((*path, *m.path), m.text, line=COMMAND_LINE) for m in mistakes]
         if mistakes:
@@ -111,70 +141,43 @@ class RecipeText:
             self._set.append(path)
 
 
-class _SyntaxError(Exception):
-    def __init__(self, mistake: Mistake) -> None:
-        super().__init__(mistake.text)
-        self.mistake = mistake
-
-
 def _read(text: str) -> tuple[Any, Any, list[Mistake]]:
     """The values, the root node, and the mistakes that did not keep the rest from being read."""
     mistakes: list[Mistake] = []
-    try:
-        loader = yaml.SafeLoader(text)
-        try:
-            root = loader.get_single_node()
-            values = None if root is None else _value(loader, root, (), mistakes, {})
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        problem = ", ".join(part for part in (error.context, error.problem) if part)
-        mark = error.problem_mark or error.context_mark
-        assert mark is not None, error
-        mistake = Mistake((), f"not YAML: {problem}; {_HINT}", line=mark.line + 1, column=mark.column + 1)
-        raise _SyntaxError(mistake) from None
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        column = len(before) - before.rfind("\n")
-        problem = f"not YAML: the character {chr(error.character)!r} is not allowed"
-        raise _SyntaxError(Mistake((), problem, line=before.count("\n") + 1, column=column)) from None
-    except RecursionError:
-        raise _SyntaxError(Mistake((), "not a recipe: nested too deeply", line=1)) from None
+    root = compose(text)
+    values = None if root is None else _value(root, (), mistakes)
     return values, root, mistakes
 
 
-def _value(loader: Any, node: Any, path: KeyPath, mistakes: list[Mistake], made: dict[int, Any]) -> Any:
-    """The value of a node. An alias is made once, so that it costs nothing however often it is used."""
-    if id(node) in made:
-        return made[id(node)]
-    if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
+def _value(node: Any, path: KeyPath, mistakes: list[Mistake]) -> Any:
+    if isinstance(node, yaml.MappingNode) and node.tag == MAPPING:
         section: dict[str, Any] = {}
-        made[id(node)] = section
         _note_repeated_keys(node, path, mistakes)
-        loader.flatten_mapping(node)
         for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                mistakes.append(Mistake(path, "a key must be text", line=key_node.start_mark.line + 1))
+            if problem := _key_problem(key_node):
+                mistakes.append(Mistake(path, problem, line=key_node.start_mark.line + 1))
                 continue
             key = key_node.value
-            section[key] = _value(loader, value_node, (*path, key), mistakes, made)
+            section[key] = _value(value_node, (*path, key), mistakes)
         return section
-    if isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
-        items: list[Any] = []
-        made[id(node)] = items
-        for position, child in enumerate(node.value):
-            items.append(_value(loader, child, (*path, position), mistakes, made))
-        return items
+    if isinstance(node, yaml.SequenceNode) and node.tag == SEQUENCE:
+        return [_value(child, (*path, position), mistakes) for position, child in enumerate(node.value)]
     problem = f"the tag {node.tag} has no meaning in a recipe"
-    if isinstance(node, yaml.ScalarNode) and node.tag not in (_MAPPING, _SEQUENCE):
+    if isinstance(node, yaml.ScalarNode):
         try:
-            return loader.construct_object(node)
-        except yaml.constructor.ConstructorError:
-            pass
-        except (ValueError, LookupError, AttributeError, OverflowError):
-            problem = f"found {shown(node.value)}, which YAML cannot read"
+            return scalar_value(node)
+        except ValueError as error:
+            problem = str(error)
     mistakes.append(Mistake(path, problem, line=node.start_mark.line + 1, unread=True))
     return None
+
+
+def _key_problem(node: Any) -> str:
+    if not isinstance(node, yaml.ScalarNode) or not node.value.isprintable():
+        return "a key must be text"
+    if node.value == "<<" and node.style is None:
+        return "merge keys (<<) are not supported; write the keys in each section"
+    return f"a key of {len(node.value):,} characters" if len(node.value) > _LONGEST_KEY else ""
 
 
 def _note_repeated_keys(node: Any, path: KeyPath, mistakes: list[Mistake]) -> None:
@@ -201,7 +204,7 @@ def _child(node: Any, part: str | int) -> tuple[int, Any] | None:
 
 
 def _with(values: Any, path: KeyPath, value: Any) -> Any:
-    """A copy in which one value is another: sections may be shared between keys by a YAML alias."""
+    """A copy in which one value is another."""
     if not path:
         return value
     if values is not None and not isinstance(values, Mapping):

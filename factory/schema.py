@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from actors.batch import Sample
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the output's layout and of the fields in it."""
 
 _TYPES = {

@@ -61,6 +61,7 @@ def mark_half(out: Path) -> int:
     """Gives every second shard the sidecar of a done one; how many that are."""
     from factory.identity import read_identity
     from factory.plan import read_plan
+    from factory.schema import SCHEMA_VERSION
     from factory.storage import Storage
 
     storage = Storage(str(out))
@@ -69,7 +70,7 @@ def mark_half(out: Path) -> int:
     done = range(0, plan.shards, 2)
     for number in done:
         document = {
-            "schema_version": 2,
+            "schema_version": SCHEMA_VERSION,
             "shard": number,
             "digest": identity.digest,
             "planned": plan.size(number),

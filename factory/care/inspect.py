@@ -19,9 +19,11 @@ from factory.care.parts import part_at, parts_of
 from factory.care.search import Place, find
 from factory.manifest import done_shards
 from factory.plan import read_plan, shard_name
-from factory.shards.check import OPTIONAL_PICTURES, PICTURES, check_sample, read_index
+from factory.shards.check_index import check_row, read_index
+from factory.shards.check_sample import check_sample
+from factory.shards.made_by import MadeBy
 from factory.shards.previews import NAMES
-from factory.shards.records import index_path, read_sidecar, tar_path
+from factory.shards.records import MEMBERS, index_path, read_sidecar, tar_path
 from factory.shards.tar import samples
 from factory.storage import Storage
 
@@ -91,13 +93,13 @@ def inspect(storage: Storage, key: str) -> Item:
     plan = read_plan(storage)
     place = find(plan, key)
     part = part_at(parts_of(storage, plan), place.shard)
-    made_by = {"recipe": part.name, "digest": part.identity.digest}
+    origin = {"recipe": part.name, "digest": part.identity.digest}
     if part.url != storage.url:
-        made_by["output"] = part.url
+        origin["output"] = part.url
     known: dict[str, Any] = {
         "key": key,
         "plan": {"shard": place.shard, "row": place.row, **vars(place.reference)},
-        "made_by": made_by,
+        "made_by": origin,
     }
     if place.shard not in done_shards(storage):
         nothing: dict[str, Any] = {
@@ -113,7 +115,8 @@ def inspect(storage: Storage, key: str) -> Item:
     status = str(row["status"])
     if status == "accepted":
         content = sample_files(storage, place.shard, key)
-        problems = tuple(check_sample(key, row, content, part.identity.digest))
+        made_by = MadeBy.of(part.identity, storage.url)
+        problems = (*check_row(row, made_by), *check_sample(key, row, content, made_by))
     else:
         content = {name: data for name in _PREVIEWS if isinstance(data := row[name], bytes)}
         problems = ()
@@ -141,7 +144,7 @@ def write_pictures(item: Item, folder: Path) -> list[Path]:
     if not _KEY.fullmatch(item.key):
         raise OutputError(f"the key {item.key!r} is not of the form that keys have; nothing was written")
     names = {
-        **{name: name for name in (*PICTURES, *OPTIONAL_PICTURES, "json")},
+        **{name: name for name in MEMBERS},
         **{column: f"{name}.{_ending(item.content.get(column, b''))}" for column, name in _PREVIEWS.items()},
     }
     written = []
@@ -196,7 +199,7 @@ def sample_files(storage: Storage, number: int, key: str) -> dict[str, bytes]:
         with storage.open(path) as stream:
             return next((files for one, files in samples(stream) if one == key), {})
     except tarfile.TarError as error:
-        raise OutputError(f"{storage.url}: {path} cannot be read as a tar: {error}") from error
+        raise OutputError(f"{storage.url}: {path} is not a tar as it is written: {error}") from error
 
 
 def _file(name: str, data: bytes) -> File:
@@ -213,7 +216,7 @@ def _file(name: str, data: bytes) -> File:
 def _about(data: bytes | None) -> dict[str, object] | None:
     try:
         document = json.loads(data or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from collections import Counter
 from collections.abc import Collection
 
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from factory.shards.records import Sidecar, record_of
-from factory.shards.tar import samples
+from factory.shards.tar import samples, write_tar
 
 
 def leave_out(
@@ -35,7 +34,9 @@ def leave_out(
     rows = table.select(["status", "reason", "verified", "unet_rows"]).to_pylist()
     rejected = [row for row in rows if row["status"] == "rejected"]
     accepted = [row for row in rows if row["status"] != "rejected"]
-    content = _without(tar, keys) if tar is not None and accepted else None
+    content = None
+    if tar is not None and accepted:
+        content = write_tar({key: files for key, files in samples(io.BytesIO(tar)) if key not in keys})
     changed = {
         "planned": len(rows),
         "accepted": len(accepted),
@@ -47,15 +48,3 @@ def leave_out(
         "index": record_of(buffer.getvalue()),
     }
     return content, buffer.getvalue(), sidecar.model_copy(update=changed)
-
-
-def _without(tar: bytes, keys: Collection[str]) -> bytes:
-    """The tar with the same normalised headers."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as out:
-        for key, files in samples(io.BytesIO(tar)):
-            for extension, data in files.items() if key not in keys else ():
-                header = tarfile.TarInfo(f"{key}.{extension}")
-                header.size = len(data)
-                out.addfile(header, io.BytesIO(data))
-    return buffer.getvalue()

@@ -235,7 +235,7 @@ def _copy(job: Job, target: Storage, number: int) -> None:
     if tar is not None:
         _put(target, tar_path(number), tar)
     _put(target, index_path(number), index)
-    target.publish(stats_path(number), sidecar.model_dump_json().encode())
+    target.publish(stats_path(number), sidecar.encoded)
 
 
 def _read(source: Storage, path: str, recorded: FileRecord) -> bytes:

@@ -6,14 +6,15 @@ Several are there in a merged output, and in one with further versions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actors.errors import OutputError
-from factory.identity import Identity, read_identity
+from actors.errors import OutputError, RecipeError
+from factory.identity import Identity, IdentityDocument, read_identity
 from factory.plan import VERSIONS, Plan
+from factory.recipe_text import decoded, read_mapping
 from factory.storage import Storage
 
 RECIPE = "recipe.yaml"
@@ -59,16 +60,6 @@ def is_merged(identity: Identity) -> bool:
     return "parts" in identity.content
 
 
-def digest_at(identity: Identity, number: int) -> str:
-    """The digest that shard `number` and its samples must carry."""
-    end = 0
-    for part in identity.content["parts"] if is_merged(identity) else ():
-        end += part["shards"]
-        if number < end:
-            return str(part["digest"])
-    return identity.digest
-
-
 def parts_of(storage: Storage, plan: Plan) -> tuple[Part, ...]:
     """The parts of an output, in the order of their shards; most have one part.
 
@@ -82,10 +73,19 @@ def parts_of(storage: Storage, plan: Plan) -> tuple[Part, ...]:
     for version in plan.versions:
         identity, _ = read_identity(storage, version.number)
         if is_merged(identity):
-            parts += (_part(document, storage) for document in identity.content["parts"])
+            parts += _merged_parts(identity, storage)
             continue
-        recipe = storage.read(recipe_path(version.number)).decode("utf-8", "replace")
-        parts.append(Part(storage.url, _name(recipe, storage), len(version.shards), recipe, identity))
+        path = recipe_path(version.number)
+        try:
+            recipe = decoded(storage.read(path), path)
+            name = str(read_mapping(recipe, path)["name"])
+        except (RecipeError, KeyError) as error:
+            raise OutputError(f"{storage.url}: {path} is damaged: {error}") from error
+        parts.append(Part(storage.url, name, len(version.shards), recipe, identity))
+    if sum(part.shards for part in parts) != plan.shards:
+        raise OutputError(
+            f"{storage.url}: identity.json is damaged: its parts have not the shards of the plan"
+        )
     return tuple(parts)
 
 
@@ -117,22 +117,42 @@ def part_at(parts: Sequence[Part], number: int) -> Part:
     raise ValueError(f"no part has a shard {number} more")
 
 
-def _part(document: dict[str, Any], storage: Storage) -> Part:
-    try:
-        identity = Identity(**{field.name: document["identity"][field.name] for field in fields(Identity)})
-        part = Part(document["url"], document["name"], document["shards"], document["recipe"], identity)
-    except (KeyError, TypeError) as error:
-        raise OutputError(f"{storage.url}: identity.json is damaged in its parts: {error!r}") from error
-    if part.identity.digest != document["digest"]:
-        raise OutputError(f"{storage.url}: identity.json is damaged: the digest of {part.url} does not fit")
-    return part
+class _PartDocument(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str
+    name: str
+    digest: str
+    shards: int = Field(ge=1)
+    recipe: str
+    identity: IdentityDocument
 
 
-def _name(recipe: str, storage: Storage) -> str:
+class _MergedContent(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    parts: list[_PartDocument] = Field(min_length=1)
+
+
+def _merged_parts(identity: Identity, storage: Storage) -> list[Part]:
     try:
-        return str(yaml.safe_load(recipe)["name"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise OutputError(f"{storage.url}: {RECIPE} is damaged: {error!r}") from error
+        content = _MergedContent.model_validate(dict(identity.content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise OutputError(
+            f"{storage.url}: identity.json is damaged in its parts: {where}: {first['msg']}"
+        ) from error
+    parts = []
+    for document in content.parts:
+        made_by = Identity(**document.identity.model_dump())
+        if made_by.digest != document.digest:
+            raise OutputError(
+                f"{storage.url}: identity.json is damaged: the digest of {document.url} does not fit"
+            )
+        parts.append(Part(document.url, document.name, document.shards, document.recipe, made_by))
+    return parts
 
 
 def _union(parts: Sequence[Part], field: str) -> dict[str, str]:

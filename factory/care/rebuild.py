@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from factory.card import write_card, write_merged_card
+from collections.abc import Mapping
+
+from factory import card
+from factory import manifest as manifests
 from factory.care.parts import identity_of, is_merged, parts_of
-from factory.manifest import Progress, write_manifest
-from factory.plan import read_plan
+from factory.manifest import Progress, manifest_bytes, progress, read_sidecars
+from factory.plan import Plan, read_plan
 from factory.recipe import parse_recipe
+from factory.shards.records import Sidecar
 from factory.storage import Storage
 
 
@@ -17,13 +21,25 @@ def rebuild(storage: Storage) -> Progress:
         OutputError: plan, identity, recipe or a sidecar is missing or damaged.
         RecipeError: this version of Flawforge cannot read the recipe.
     """
-    plan = read_plan(storage)
+    plan, sidecars = read_plan(storage), read_sidecars(storage)
+    for path, text in documents(storage, plan, sidecars).items():
+        storage.replace(path, text)
+    return progress(plan, sidecars)
+
+
+def documents(storage: Storage, plan: Plan, sidecars: Mapping[int, Sidecar]) -> dict[str, bytes]:
+    """What `manifest.json` and `README.md` must hold, by path.
+
+    Raises:
+        OutputError, RecipeError: as `rebuild`.
+    """
     parts, identity = parts_of(storage, plan), identity_of(storage, plan)
+    total = progress(plan, sidecars)
     if is_merged(identity):
-        total = write_manifest(storage, plan, identity, str(identity.content["name"]))
-        write_merged_card(storage, identity, total, parts)
-        return total
-    recipe = parse_recipe(parts[0].recipe, f"{storage.url}/recipe.yaml")
-    total = write_manifest(storage, plan, identity, recipe.name)
-    write_card(storage, recipe, identity, total)
-    return total
+        name = str(identity.content["name"])
+        text = card.merged_card(identity, total, parts)
+    else:
+        recipe = parse_recipe(parts[0].recipe, f"{storage.url}/recipe.yaml")
+        name, text = recipe.name, card.card(recipe, identity, total)
+    manifest = manifest_bytes(plan, identity, sidecars, total, name)
+    return {manifests.PATH: manifest, card.PATH: text.encode()}

@@ -21,8 +21,8 @@ from factory.identity import Identity
 from factory.manifest import done_shards
 from factory.plan import Plan, read_plan, shard_name
 from factory.recipe import Recipe, differences, parse_recipe
-from factory.shards.tar import samples as samples_in
-from factory.shards.writer import tar_bytes
+from factory.shards.pictures import check_size
+from factory.shards.writer import sample_files as files_of
 from factory.sources import open_source
 from factory.stages import Work, corruptor, image_selector, load, provenance, region_selector
 from factory.storage import Storage
@@ -203,8 +203,7 @@ class _Maker:
         if there == here == ACCEPTED:
             old = sample_files(storage, place.shard, sample.key)
             how = provenance(self.recipe, self.digest)
-            tar = tar_bytes([sample], how, original="original.png" in old)
-            new = next(files for _, files in samples_in(io.BytesIO(tar)))
+            new = files_of(sample, how, original="original.png" in old)
             compared = tuple(new)
             differing = tuple(compare_files(old, new))
         return Replay(sample.key, place.shard, there, here, compared, differing)
@@ -225,13 +224,14 @@ def compare_files(there: Mapping[str, bytes], here: Mapping[str, bytes]) -> Iter
 
 def _picture_difference(name: str, there: bytes, here: bytes) -> Difference:
     try:
+        size, now = check_size(there), check_size(here)
+        if size != now:
+            return Difference(name, f"{size[0]} x {size[1]} pixels, now {now[0]} x {now[1]}")
         old, new = _levels(there), _levels(here)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises many kinds on damaged files
         return Difference(name, f"cannot be decoded: {error}")
-    if old.shape != new.shape:
-        return Difference(
-            name, f"{old.shape[1]} x {old.shape[0]} pixels, now {new.shape[1]} x {new.shape[0]}"
-        )
     distance = np.abs(old - new)
     if not distance.any():
         return Difference(name, "the same pixels, encoded in other bytes", 0, 0.0)

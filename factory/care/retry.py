@@ -17,7 +17,7 @@ from factory.lock import Lock
 from factory.manifest import Progress, done_shards
 from factory.plan import NoItemsError, Plan, Version, read_plan
 from factory.recipe import Recipe, parse_recipe
-from factory.shards.check import read_index
+from factory.shards.check_index import read_index
 from factory.shards.records import read_sidecar
 from factory.sources.reference import Reference
 from factory.storage import Storage

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from actors.errors import OutputError
 from factory.manifest import read_sidecars
 from factory.plan import Plan, read_plan
-from factory.shards.check import read_index
+from factory.shards.check_index import read_index
 from factory.shards.records import Sidecar, tar_path
 from factory.sources.reference import Reference
 from factory.storage import Storage

@@ -3,57 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-
-from actors.batch import METRICS
 from actors.errors import OutputError
-from factory.care.parts import digest_at, identity_of
-from factory.identity import Identity, read_identity
-from factory.manifest import PATH as MANIFEST
-from factory.manifest import done_shards, manifest, progress, read_sidecars
+from factory.care.parts import Part, part_at, parts_of
+from factory.manifest import done_shards, progress, read_sidecars
 from factory.plan import Plan, read_plan, shard_name
-from factory.shards.records import (
-    INDEX_SCHEMA,
-    FileRecord,
-    Sidecar,
-    index_path,
-    read_sidecar,
-    stats_path,
-    tar_path,
+from factory.shards.check_files import (
+    Problem,
+    check_documents,
+    check_identities,
+    check_plans,
+    check_recipes,
+    foreign_files,
+    strays,
 )
+from factory.shards.check_index import check_index, index_rows, read_index
+from factory.shards.check_sample import check_sample
+from factory.shards.made_by import MadeBy
+from factory.shards.records import FileRecord, index_path, read_sidecar, stats_path, tar_path
 from factory.shards.tar import Hashing, samples
 from factory.sources.store import read_ahead
 from factory.storage import Storage
 from factory.tar_samples import ScatteredSampleError
 
+__all__ = ["Problem", "ShardVerdict", "Verdict", "check_shard", "read_index", "verify"]
+
 THREADS = 8
 """Shards that are checked side by side, one sample of each in memory. Hashing and decoding free Python's lock."""
-
-PICTURES = ("image.png", "mask.png", "changed.png")
-OPTIONAL_PICTURES = ("original.png",)
-JSON_FIELDS = frozenset(
-    {"schema_version", "key", "source", "caption", "label", "method", "inference_steps", "inversion_steps"}
-    | {"seed", "attempts", "verified", "recipe_digest", *METRICS}
-)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with an output: where, and what."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +43,8 @@ class Verdict:
         planned, accepted, rejected: items of the plan, and of the indexes of the published shards.
         shards, done: of the plan, and published.
         problems: empty where all is well.
-        notes: what is no problem and should be known, such as shards from several hardware classes.
+        notes: what is no problem and should be known, such as files of other programs, or shards from several hardware
+            classes.
     """
 
     planned: int
@@ -73,7 +53,7 @@ class Verdict:
     shards: int
     done: int
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -98,7 +78,7 @@ class ShardVerdict:
 
 
 def verify(storage: Storage, *, address: str | None = None) -> Verdict:
-    """Reads every shard whole and compares it with plan, index and sidecar; then the manifest with all of them.
+    """Reads every shard whole and compares it with plan, identity, index and sidecar; then manifest and card with all.
 
     Shards are checked side by side, each as a stream of samples; the verdict is the same however it is done.
 
@@ -112,13 +92,14 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
         BuildError: there is no such cluster, or its workers cannot read the output.
     """
     plan = read_plan(storage)
-    identity = identity_of(storage, plan)
+    parts = parts_of(storage, plan)
     done = done_shards(storage)
-    problems = list(_strays(storage, plan, done))
-    problems += _check_plans(storage, plan)
+    problems = [*strays(storage, plan, done), *check_plans(storage, plan)]
+    problems += [*check_identities(storage, plan), *check_recipes(storage, plan, parts)]
+    notes = list(foreign_files(storage))
     numbers = [number for number in range(plan.shards) if number in done]
     if address is None:
-        checked = read_ahead(lambda number: check_shard(storage, plan, identity, number), numbers, THREADS)
+        checked = read_ahead(lambda number: check_shard(storage, plan, parts, number), numbers, THREADS)
     else:
         from factory.shards.check_on_ray import check_shards
 
@@ -134,18 +115,20 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
         assert found.number == number, f"shard {found.number} in the place of {number}"
         problems += found.problems
         accepted, rejected = accepted + found.accepted, rejected + found.rejected
-    notes: tuple[str, ...] = ()
     if not problems:
         sidecars = read_sidecars(storage)
-        notes = tuple(f"mixed hardware: {line}" for line in progress(plan, sidecars).mixtures)
-        problems += _check_manifest(storage, plan, identity, sidecars)
-    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), notes)
+        wrong, missing = check_documents(storage, plan, sidecars)
+        problems += wrong
+        notes += missing
+        notes += [Problem("mixed hardware", line) for line in progress(plan, sidecars).mixtures]
+    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), tuple(notes))
 
 
-def check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) -> ShardVerdict:
+def check_shard(storage: Storage, plan: Plan, parts: Sequence[Part], number: int) -> ShardVerdict:
     """Checks one published shard. That a file of it is missing or cannot be read at all is a problem too."""
     try:
-        rows, problems = _check(storage, plan, number, digest_at(identity, number))
+        made_by = MadeBy.of(part_at(parts, number).identity, storage.url)
+        rows, problems = _check(storage, plan, number, made_by)
     except OutputError as error:
         return ShardVerdict(number, 0, 0, (Problem(shard_name(number), str(error)),))
     accepted = sum(row["status"] == "accepted" for row in rows)
@@ -153,60 +136,34 @@ def check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) -
 
 
 def _check(
-    storage: Storage, plan: Plan, number: int, digest: str
+    storage: Storage, plan: Plan, number: int, made_by: MadeBy
 ) -> tuple[list[dict[str, object]], list[Problem]]:
     sidecar = read_sidecar(storage, number)
     index = storage.read(index_path(number))
     problems = []
-    if hashlib.sha256(index).hexdigest() != sidecar.index.sha256:
+    if len(index) != sidecar.index.bytes or hashlib.sha256(index).hexdigest() != sidecar.index.sha256:
         problems.append(Problem(index_path(number), "its sha256 is not that of the sidecar"))
-    if sidecar.digest != digest:
+    if sidecar.digest != made_by.digest:
         problems.append(Problem(stats_path(number), "it was made by another recipe (digest differs)"))
-    rows = _index_rows(index, number, storage)
-    keys = [str(row["key"]) for row in rows]
-    if keys != [item.key for item in plan.shard(number)]:
+    if storage.read(stats_path(number)) != sidecar.encoded:
         problems.append(
-            Problem(index_path(number), "its keys are not those of the plan, in the plan's order")
+            Problem(
+                stats_path(number), "not in the form in which it is written: repeated keys or other spelling"
+            )
         )
+    rows = index_rows(index, f"{storage.url}: {index_path(number)}")
+    problems += [Problem(*found) for found in check_index(number, rows, plan.shard(number), sidecar, made_by)]
     accepted = {str(row["key"]): row for row in rows if row["status"] == "accepted"}
-    for row in rows:
-        if row["status"] == "rejected" and not row["reason"]:
-            problems.append(Problem(f"{index_path(number)} {row['key']}", "rejected without a reason"))
-    counts = {"planned": len(rows), "accepted": len(accepted), "rejected": len(rows) - len(accepted)}
-    problems += [
-        Problem(stats_path(number), f"{name} is {getattr(sidecar, name)}, the index has {count}")
-        for name, count in counts.items()
-        if getattr(sidecar, name) != count
-    ]
-    problems += _check_tar(storage, number, sidecar.tar, accepted, digest)
+    problems += _check_tar(storage, number, sidecar.tar, accepted, made_by)
     return rows, problems
-
-
-def read_index(storage: Storage, number: int) -> list[dict[str, object]]:
-    """The rows of one shard's index.
-
-    Raises:
-        OutputError: it is missing or damaged.
-    """
-    return _index_rows(storage.read(index_path(number)), number, storage)
-
-
-def _index_rows(data: bytes, number: int, storage: Storage) -> list[dict[str, object]]:
-    try:
-        table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise OutputError(f"{storage.url}: {index_path(number)} is damaged: {error}") from error
-    if table.schema.names != INDEX_SCHEMA.names:
-        raise OutputError(f"{storage.url}: {index_path(number)} has other columns than this version writes")
-    return list(table.to_pylist())
 
 
 def _check_tar(
     storage: Storage,
     number: int,
     recorded: FileRecord | None,
-    accepted: dict[str, dict[str, object]],
-    digest: str,
+    accepted: Mapping[str, Mapping[str, object]],
+    made_by: MadeBy,
 ) -> Iterator[Problem]:
     path = tar_path(number)
     if recorded is None:
@@ -225,7 +182,7 @@ def _check_tar(
         try:
             for key, files in samples(source):
                 if key in accepted:
-                    found[key] = list(check_sample(key, accepted[key], files, digest))
+                    found[key] = list(check_sample(key, accepted[key], files, made_by))
                 else:
                     found[key] = ["in the tar, but not accepted in the index"]
         except tarfile.TarError as error:
@@ -239,102 +196,11 @@ def _check_tar(
         yield Problem(f"{path} {unreadable.key}", unreadable.what)
         return
     if unreadable is not None:
-        yield Problem(path, f"cannot be read as a tar: {unreadable}")
-        return
-    found.update(
-        (key, list(check_sample(key, accepted[key], {}, digest))) for key in accepted.keys() - found.keys()
-    )
-    for key in (*sorted(found.keys() - accepted.keys()), *accepted):
+        yield Problem(path, f"not a tar as it is written: {unreadable}")
+    else:
+        order = [key for key in found if key in accepted]
+        found.update((key, ["not in the tar"]) for key in accepted.keys() - found.keys())
+        if order != [key for key in accepted if key in order]:
+            yield Problem(path, "its samples are not in the order of the index")
+    for key in (*sorted(found.keys() - accepted.keys()), *(key for key in accepted if key in found)):
         yield from (Problem(f"{path} {key}", what) for what in found[key])
-
-
-def check_sample(
-    key: str, row: Mapping[str, object], files: Mapping[str, bytes], digest: str
-) -> Iterator[str]:
-    """What is wrong with one sample.
-
-    Args:
-        row: of the index.
-        files: content by extension.
-        digest: of the identity that made its shard.
-    """
-    missing = [name for name in (*PICTURES, "json") if name not in files]
-    if missing:
-        yield f"missing {', '.join(missing)}"
-    unknown = sorted(set(files) - {*PICTURES, *OPTIONAL_PICTURES, "json"})
-    if unknown:
-        yield f"unknown members {', '.join(unknown)}"
-    sizes: dict[str, tuple[int, int]] = {}
-    for name in (*PICTURES, *OPTIONAL_PICTURES):
-        if name not in files:
-            continue
-        try:
-            with Image.open(io.BytesIO(files[name]), formats=("PNG",)) as picture:
-                picture.load()
-                sizes[name] = picture.size
-        except Exception as error:  # Pillow raises many kinds on damaged files
-            yield f"{name} cannot be decoded: {error}"
-    wanted = sizes.get("image.png")
-    for name, size in sizes.items():
-        if wanted is not None and size != wanted:
-            yield f"{name} is {size[0]} x {size[1]} pixels, the image {wanted[0]} x {wanted[1]}"
-    if "image.png" in files and hashlib.sha256(files["image.png"]).hexdigest() != row["image_sha256"]:
-        yield "image.png is not the image of the index (sha256 differs)"
-    if "json" in files:
-        yield from _check_json(key, row, files["json"], digest)
-
-
-def _check_json(key: str, row: Mapping[str, object], data: bytes, digest: str) -> Iterator[str]:
-    try:
-        about = json.loads(data)
-    except ValueError as error:
-        yield f"json cannot be read: {error}"
-        return
-    if set(about) != JSON_FIELDS:
-        yield f"json has other fields than the schema: {sorted(set(about) ^ JSON_FIELDS)}"
-        return
-    if about["key"] != key:
-        yield f"json says its key is {about['key']!r}"
-    if about["recipe_digest"] != digest:
-        yield "json says that another recipe made it (recipe_digest differs)"
-    for name in ("seed", "inversion_steps"):
-        if about[name] != row[name]:
-            yield f"json has the {name} {about[name]}, the index {row[name]}"
-
-
-def _check_plans(storage: Storage, plan: Plan) -> Iterator[Problem]:
-    for version in plan.versions:
-        _, planned = read_identity(storage, version.number)
-        if _sha256(storage, version.path) != planned:
-            yield Problem(version.path, "it is not the plan that was built upon (sha256 differs)")
-
-
-def _check_manifest(
-    storage: Storage, plan: Plan, identity: Identity, sidecars: Mapping[int, Sidecar]
-) -> Iterator[Problem]:
-    if not storage.exists(MANIFEST):
-        return  # a run that is not finished has none yet
-    try:
-        there = json.loads(storage.read(MANIFEST))
-        same = there == manifest(plan, identity, sidecars, progress(plan, sidecars), there["name"])
-    except (ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        yield Problem(MANIFEST, "it does not say what the sidecars say; the next build writes it anew")
-
-
-def _strays(storage: Storage, plan: Plan, done: Iterable[int]) -> Iterator[Problem]:
-    """Files that belong to no published shard."""
-    numbers = set(done)
-    for folder, suffix in (("shards", ".tar"), ("index", ".parquet"), ("stats", ".json")):
-        for name in storage.names(folder):
-            stem = name.removesuffix(suffix)
-            if not (name.endswith(suffix) and stem.isdecimal() and int(stem) < plan.shards):
-                yield Problem(f"{folder}/{name}", "not in the plan")
-            elif int(stem) not in numbers:
-                yield Problem(f"{folder}/{name}", "stands without its sidecar; the next build replaces it")
-
-
-def _sha256(storage: Storage, path: str) -> str:
-    with storage.open(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

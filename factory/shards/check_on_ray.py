@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from factory.care.parts import identity_of
+from factory.care.parts import parts_of
 from factory.plan import read_plan
 from factory.shards.check import ShardVerdict, check_shard
 from factory.storage import Storage
@@ -28,4 +28,4 @@ def check_shards(url: str, numbers: Sequence[int], address: str) -> Iterator[Sha
 def _check(url: str, number: int) -> ShardVerdict:
     storage = Storage(url)
     plan = read_plan(storage)
-    return check_shard(storage, plan, identity_of(storage, plan), number)
+    return check_shard(storage, plan, parts_of(storage, plan), number)

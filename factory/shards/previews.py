@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from actors.images import encode_mask, read_image, read_mask
+from factory.shards.pictures import check_size
 
 NAMES = ("before", "after", "mask", "changed")
 _MASKS = ("mask", "changed")
@@ -21,14 +22,23 @@ def shrink(pictures: Mapping[str, bytes | None], side: int) -> dict[str, bytes |
 
     Args:
         pictures: PNG by name; `mask` and `changed` are masks, the others images.
+
+    Raises:
+        ValueError: a picture is not a PNG, damaged, or too large to be decoded.
     """
     return {name: _shrunk(name, data, side) if data else None for name, data in pictures.items()}
 
 
 def _shrunk(name: str, data: bytes, side: int) -> bytes:
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as header:
-        if max(header.size) <= side:
-            return data
+    try:
+        return data if max(check_size(data)) <= side else _smaller(name, data, side)
+    except OSError as error:  # what Pillow raises on damaged files
+        raise ValueError(f"{name} cannot be decoded: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _smaller(name: str, data: bytes, side: int) -> bytes:
     if name in _MASKS:
         mask = Image.fromarray(read_mask(data))
         mask.thumbnail((side, side), Image.Resampling.NEAREST)

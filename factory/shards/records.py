@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,11 +11,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from actors.batch import METRICS
 from actors.errors import OutputError
 from factory.plan import shard_name
+from factory.schema import SCHEMA_VERSION
 from factory.shards.previews import NAMES
 from factory.storage import Storage
 
 PREVIEWS_PER_REASON = 4
 """Rejected items of one reason in one shard whose small pictures the index keeps, for the gallery."""
+
+MEMBERS = ("image.png", "mask.png", "changed.png", "original.png", "json")
+"""Files of a sample by extension, in the order in which a tar holds them. Without `output.original` one is absent."""
+
+
+def columns_of(member: str) -> tuple[str, str]:
+    """The columns of the index with a member's size in bytes and its sha256: `mask_bytes` and `mask_sha256`."""
+    stem = member.removesuffix(".png")
+    return f"{stem}_bytes", f"{stem}_sha256"
+
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -31,8 +43,9 @@ INDEX_SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("unet_rows", pa.int32()),
         *[(name, pa.float64()) for name in METRICS],
-        ("image_bytes", pa.int64()),
-        ("image_sha256", pa.string()),
+        *chain.from_iterable(
+            zip(columns_of(member), (pa.int64(), pa.string()), strict=True) for member in MEMBERS
+        ),
         *[(f"preview_{name}", pa.binary()) for name in NAMES],
     ]
 )
@@ -54,7 +67,7 @@ def stats_path(number: int) -> str:
 class FileRecord(BaseModel):
     """Size and digest of a file as it was written."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     bytes: int
     sha256: str
@@ -79,7 +92,7 @@ class Sidecar(BaseModel):
             earlier versions have none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     schema_version: int
     shard: int
@@ -95,12 +108,36 @@ class Sidecar(BaseModel):
     seconds: dict[str, float]
     hardware: dict[str, dict[str, str]] = {}
 
+    @property
+    def encoded(self) -> bytes:
+        """The bytes of the file: no other form of the same content is written."""
+        return self.model_dump_json().encode()
+
+
+class _Versioned(BaseModel):
+    """What the sidecar of every version of the layout says."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_version: int
+
 
 def read_sidecar(storage: Storage, number: int) -> Sidecar:
-    """Raises OutputError when the sidecar is missing or damaged."""
+    """The sidecar of a shard.
+
+    Raises:
+        OutputError: it is missing, damaged, of another shard, or of another version of the layout.
+    """
     path = stats_path(number)
+    data = storage.read(path)
     try:
-        sidecar = Sidecar.model_validate_json(storage.read(path))
+        version = _Versioned.model_validate_json(data).schema_version
+        if version != SCHEMA_VERSION:
+            raise OutputError(
+                f"{storage.url}: {path} has schema version {version}, this Flawforge reads {SCHEMA_VERSION} only; "
+                "use the version that made the output (identity.json names it), or build anew"
+            )
+        sidecar = Sidecar.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -1,16 +1,33 @@
-"""Reading a shard's tar as a stream of samples, and hashing it on the way."""
+"""The tar of a shard: written in one form only, read as a stream in that form only, and hashed on the way."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Protocol
 
 from factory.tar_samples import adjacent
 
-BLOCK = 1 << 16
-"""Bytes of one read. `tarfile` copies what is left of a block at every member, so larger ones are slower."""
+LARGEST_MEMBER = 64 << 20
+"""Bytes. The largest that is written is an image of 4096 x 4096 pixels, 48 MiB where PNG saves nothing."""
+
+_BLOCK = tarfile.BLOCKSIZE
+_AT_ONCE = 1 << 16
+_KINDS = {
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.DIRTYPE: "a folder",
+    tarfile.FIFOTYPE: "a named pipe",
+    tarfile.XHDTYPE: "an extended header",
+    tarfile.XGLTYPE: "an extended header",
+    tarfile.GNUTYPE_LONGNAME: "an extended header",
+    tarfile.GNUTYPE_LONGLINK: "an extended header",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
 
 
 class Readable(Protocol):
@@ -39,7 +56,7 @@ class Hashing:
 
     def drain(self) -> None:
         """Reads what is left, so that the hash is that of the whole file."""
-        while self.read(BLOCK):
+        while self.read(_AT_ONCE):
             pass
 
     @property
@@ -47,23 +64,84 @@ class Hashing:
         return self._total.hexdigest()
 
 
-def samples(stream: Readable, wanted: Container[str] | None = None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Streams key and content by extension of a shard's samples.
+def write_tar(samples: Mapping[str, Mapping[str, bytes]]) -> bytes:
+    """A WebDataset tar of samples by key, each a mapping of content by extension, in their order.
 
-    Args:
-        wanted: keys of the samples to read; None reads all.
+    Headers are normalised: no times, owners or modes of this machine.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, files in samples.items():
+            for extension, data in files.items():
+                header = tarfile.TarInfo(f"{key}.{extension}")
+                header.size = len(data)
+                tar.addfile(header, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def samples(stream: Readable) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Streams key and content by extension, as webdataset splits names: at the first dot.
+
+    The tar must be byte for byte of the form that `write_tar`
+    gives: other readers may see other samples in anything else.
 
     Raises:
-        tarfile.TarError: it is no tar, ends in the middle, or has a sample that is not in one piece.
+        ScatteredSampleError: a sample is not in one piece, or has a file twice.
+        tarfile.TarError: it is not a tar, ends early, or is not of that form: links and other kinds of members, other
+            headers, a file above `LARGEST_MEMBER`, bytes in the padding or behind the end.
     """
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
-        yield from adjacent(_members(tar, wanted))
+    named = ((*name.partition(".")[::2], data) for name, data in _members(stream))  # keys have no dots
+    yield from adjacent(named)
 
 
-def _members(tar: tarfile.TarFile, wanted: Container[str] | None) -> Iterator[tuple[str, str, bytes]]:
-    for member in tar:
-        key, _, extension = member.name.partition(".")  # the keys of shards have neither dots nor slashes
-        taken = member.isreg() and (wanted is None or key in wanted)
-        stream = tar.extractfile(member) if taken else None
-        if stream is not None:
-            yield key, extension, stream.read()
+def _members(stream: Readable) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file, up to the end of the stream."""
+    place = 0
+    while (block := _exactly(stream, _BLOCK, place)).strip(b"\0"):
+        name, size = _name_and_size(block, place)
+        data = _exactly(stream, size, place)
+        if _exactly(stream, -size % _BLOCK, place).strip(b"\0"):
+            raise tarfile.ReadError(f"{name}: the padding behind it is not empty")
+        place += _BLOCK + size + -size % _BLOCK
+        yield name, data
+    end = place + _BLOCK
+    while data := stream.read(_AT_ONCE):
+        if data.strip(b"\0"):
+            raise tarfile.ReadError(f"there is more behind its end, which is at byte {place}")
+        end += len(data)
+    wanted = -(-(place + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+    if end != wanted:
+        raise tarfile.ReadError(f"its end is {end - place} zero bytes, and {wanted - place} are written")
+
+
+def _name_and_size(block: bytes, place: int) -> tuple[str, int]:
+    """Of the member with this header."""
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+        if not header.isreg() or header.type != tarfile.REGTYPE:
+            kind = _KINDS.get(header.type, f"of type {header.type!r}")
+            raise tarfile.ReadError(f"{header.name} is {kind}; a shard holds regular files only")
+        normal = tarfile.TarInfo(header.name)
+        normal.size = header.size
+        same = normal.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict") == block
+    except (tarfile.HeaderError, ValueError) as error:
+        raise tarfile.ReadError(f"at byte {place} is not the header of a file: {error}") from None
+    if not same:
+        raise tarfile.ReadError(
+            f"{header.name}: its header is not as it is written (mode, owner, time or a reserved field differs)"
+        )
+    if header.size > LARGEST_MEMBER:
+        raise tarfile.ReadError(
+            f"{header.name}: {header.size:,} bytes; at most {LARGEST_MEMBER:,} are written"
+        )
+    return header.name, header.size
+
+
+def _exactly(stream: Readable, size: int, place: int) -> bytes:
+    data = stream.read(size) if size else b""
+    while len(data) < size:
+        more = stream.read(size - len(data))
+        if not more:
+            raise tarfile.ReadError(f"it ends inside the member at byte {place}, or without an end mark")
+        data += more
+    return data

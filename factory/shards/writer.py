@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import tarfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,23 +16,19 @@ from factory.shards.records import (
     INDEX_SCHEMA,
     PREVIEWS_PER_REASON,
     Sidecar,
+    columns_of,
     index_path,
     record_of,
     stats_path,
     tar_path,
 )
+from factory.shards.sample_json import Provenance, SampleJson
+from factory.shards.tar import write_tar
 from factory.storage import Storage
 
+__all__ = ["Provenance", "sample_files", "write_shard"]
+
 PREVIEW_SIDE = 256
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What every sample's JSON says about how it was made."""
-
-    digest: str
-    method: str
-    inference_steps: int
 
 
 def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> Sidecar:
@@ -46,8 +38,9 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         original: whether each sample carries its clean image as `KEY.original.png`.
     """
     accepted = [sample for sample in shard.samples if not sample.rejected]
-    tar = tar_bytes(accepted, how, original=original) if accepted else None
-    index = index_bytes(shard.samples)
+    files = {sample.key: sample_files(sample, how, original=original) for sample in accepted}
+    tar = write_tar(files) if files else None
+    index = _index_bytes(shard.samples, files)
     sidecar = Sidecar(
         schema_version=SCHEMA_VERSION,
         shard=shard.number,
@@ -66,24 +59,24 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
     if tar is not None:
         _put(storage, shard.number, tar_path(shard.number), tar)
     _put(storage, shard.number, index_path(shard.number), index)
-    storage.publish(stats_path(shard.number), sidecar.model_dump_json().encode())
+    storage.publish(stats_path(shard.number), sidecar.encoded)
     return sidecar
 
 
-def tar_bytes(samples: list[Sample], how: Provenance, *, original: bool) -> bytes:
-    """A WebDataset tar with normalised headers: no times, owners or modes of this machine."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            for extension, data in _members(sample, how, original=original):
-                header = tarfile.TarInfo(f"{sample.key}.{extension}")
-                header.size = len(data)
-                tar.addfile(header, io.BytesIO(data))
-    return buffer.getvalue()
+def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str, bytes]:
+    """The files of an accepted sample by extension, in the order of `factory.shards.records.MEMBERS`."""
+    assert sample.corrupted and sample.mask and sample.changed and sample.image, sample.key
+    return {
+        "image.png": sample.corrupted,
+        "mask.png": sample.mask,
+        "changed.png": sample.changed,
+        **({"original.png": sample.image} if original else {}),
+        "json": SampleJson.of(sample, how).encoded,
+    }
 
 
-def index_bytes(samples: list[Sample]) -> bytes:
-    """The Parquet index of a shard."""
+def _index_bytes(samples: list[Sample], files: Mapping[str, Mapping[str, bytes]]) -> bytes:
+    """The Parquet index of a shard. `files` of the accepted samples by key."""
     shown: Counter[str] = Counter()
     rows = []
     for sample in samples:
@@ -106,39 +99,13 @@ def index_bytes(samples: list[Sample]) -> bytes:
             shown[sample.reason] += 1
             if shown[sample.reason] <= PREVIEWS_PER_REASON:
                 row.update(_previews(sample))
-        else:
-            assert sample.corrupted is not None
-            row["image_bytes"] = len(sample.corrupted)
-            row["image_sha256"] = hashlib.sha256(sample.corrupted).hexdigest()
+        for member, data in files.get(sample.key, {}).items():
+            record = record_of(data)
+            row.update(zip(columns_of(member), (record.bytes, record.sha256), strict=True))
         rows.append(row)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _members(sample: Sample, how: Provenance, *, original: bool) -> Iterator[tuple[str, bytes]]:
-    assert sample.corrupted and sample.mask and sample.changed and sample.image, sample.key
-    yield "image.png", sample.corrupted
-    yield "mask.png", sample.mask
-    yield "changed.png", sample.changed
-    if original:
-        yield "original.png", sample.image
-    about = {
-        "schema_version": SCHEMA_VERSION,
-        "key": sample.key,
-        "source": sample.source,
-        "caption": sample.caption,
-        "label": "unspecified",
-        "method": how.method,
-        "inference_steps": how.inference_steps,
-        "inversion_steps": sample.inversion_steps,
-        "seed": sample.seed,
-        "attempts": sample.attempts,
-        "verified": sample.verified,
-        "recipe_digest": how.digest,
-        **{name: float(sample.metrics[name]) for name in METRICS},
-    }
-    yield "json", _json(about)
 
 
 def _previews(sample: Sample) -> dict[str, bytes | None]:
@@ -152,7 +119,3 @@ def _put(storage: Storage, number: int, path: str, data: bytes) -> None:
     if storage.publish(path, data) or storage.exists(stats_path(number)) or storage.read(path) == data:
         return
     storage.replace(path, data)
-
-
-def _json(document: dict[str, object]) -> bytes:
-    return json.dumps(document, sort_keys=True, allow_nan=False).encode()

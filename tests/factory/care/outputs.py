@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from actors.batch import METRICS, Sample
 from actors.errors import Reject
-from actors.images import encode_image, encode_mask
+from actors.images import encode_image, encode_mask, read_mask
 from factory.card import write_card
 from factory.identity import Identity, claim
 from factory.manifest import write_manifest
@@ -44,6 +47,13 @@ def recipe(name: str = "small", *changes: str) -> Recipe:
     return parse_recipe(RECIPE.replace("NAME", name), "small.yaml", changes)
 
 
+def measured(mask: bytes) -> dict[str, float]:
+    """The figures of a sample in which exactly the mask changed."""
+    area = float(read_mask(mask).mean())
+    exact = {"mask_area": area, "changed_area": area, "change_inside": 1.0, "change_outside": 0.0}
+    return {**dict.fromkeys(METRICS, 0.25), **exact}
+
+
 def sample(key: str, source: str, *, rejected: str = "", side: int = 16) -> Sample:
     """A sample out of nothing; its pictures follow from its key."""
     rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
@@ -51,7 +61,7 @@ def sample(key: str, source: str, *, rejected: str = "", side: int = 16) -> Samp
     mask = encode_mask(rng.random((side, side)) < 0.3)
     one = Sample(key, source, "a caption", image=image, mask=mask, corrupted=image, changed=mask)
     one.seed, one.attempts, one.inversion_steps, one.unet_rows, one.verified = len(key), 1, 12, 30, True
-    one.metrics = dict.fromkeys(METRICS, 0.25)
+    one.metrics = measured(mask)
     if rejected:
         one.reject("verify", Reject(rejected, f"{rejected} it was"))
     return one
@@ -66,14 +76,20 @@ def by_hand(
     members: dict[str, str] | None = None,
     identity: Identity | None = None,
     original: bool = True,
+    changes: Sequence[str] = (),
 ) -> Storage:
     """A complete output of given samples. All shards but the last one must be of one size.
 
     Args:
+        identity: with other models, versions and devices; the content is that of the recipe.
+        changes: to the recipe.
         members: of the plan, by key.
     """
-    made_by = recipe(name, f"output.original={str(original).lower()}")
-    identity = identity or Identity(content(made_by), {"corruption": "none@0"}, VERSIONS, {})
+    assert shards[0][0].image is not None
+    side = max(16, Image.open(io.BytesIO(shards[0][0].image)).width)
+    made_by = recipe(name, f"output.original={str(original).lower()}", f"source.size={side}", *changes)
+    identity = identity or Identity({}, {"corruption": "none@0"}, VERSIONS, {})
+    identity = replace(identity, content=content(made_by))
     storage = Storage(str(folder))
     references = [
         Reference(one.key, one.source, (members or {}).get(one.key, ""), one.caption, "")

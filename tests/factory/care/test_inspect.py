@@ -56,7 +56,7 @@ def test_an_accepted_item(output: Storage):
     }
     assert item.made_by == {"recipe": "small", "digest": read_identity(output)[0].digest}
     assert (item.shard["name"], item.shard["planned"], item.shard["rejected"]) == ("000001", 3, 1)
-    assert (item.index["seed"], item.index["attempts"], item.index["change_inside"]) == (5, 1, 0.25)
+    assert (item.index["seed"], item.index["attempts"], item.index["change_inside"]) == (5, 1, 1.0)
     assert item.about is not None and item.about["method"] == "noise"
     files = {file.name: file for file in item.files}
     assert list(files) == ["image.png", "mask.png", "changed.png", "original.png", "json"]
@@ -132,7 +132,11 @@ def test_a_damaged_picture_is_told(output: Storage):
     rewritten(output, {"cat-3.image.png": b"no picture", "cat-3.json": b"[1"})
     item = inspect(output, "cat-3")
     told = "\n".join(item.problems)
-    for words in ("missing mask.png, changed.png", "image.png cannot be decoded", "json cannot be read"):
+    for words in (
+        "missing mask.png, changed.png",
+        "image.png cannot be decoded",
+        "json is not that of a sample: Invalid JSON",
+    ):
         assert words in told
     assert {file.name: file.size for file in item.files} == {"image.png": None, "json": None}
 

@@ -11,7 +11,7 @@ from actors.batch import Sample
 from actors.errors import OutputError
 from factory.care.inspect import inspect
 from factory.care.merge import Merged, merge
-from factory.care.parts import digest_at, parts_of
+from factory.care.parts import part_at, parts_of
 from factory.identity import check_same, read_identity
 from factory.lock import Lock
 from factory.manifest import done_shards
@@ -88,7 +88,6 @@ def test_the_whole_is_sound_and_its_figures_add_up(tmp_path: Path, cats: Storage
 
 def test_where_everything_came_from(tmp_path: Path, cats: Storage, dogs: Storage):
     out, _ = merged(tmp_path, cats, dogs)
-    identity, _ = read_identity(out)
     of_cats, of_dogs = (read_identity(part)[0] for part in (cats, dogs))
     document = json.loads(out.read("identity.json"))["content"]["parts"]
     assert [(part["url"], part["name"], part["digest"], part["shards"]) for part in document] == [
@@ -100,7 +99,9 @@ def test_where_everything_came_from(tmp_path: Path, cats: Storage, dogs: Storage
         dogs.read("recipe.yaml"),
     ]
     assert [part.identity for part in parts_of(out, read_plan(out))] == [of_cats, of_dogs]
-    assert [digest_at(identity, n) for n in range(5)] == [of_cats.digest] * 3 + [of_dogs.digest] * 2
+    parts = parts_of(out, read_plan(out))
+    digests = [part_at(parts, number).identity.digest for number in range(5)]
+    assert digests == [of_cats.digest] * 3 + [of_dogs.digest] * 2
     item = inspect(out, "dog-2")
     assert item.made_by == {"recipe": "dogs", "digest": of_dogs.digest, "output": dogs.url}
     assert (item.status, item.plan["shard"], item.problems) == ("accepted", 3, ())
@@ -116,16 +117,12 @@ def test_a_merged_output_is_not_built_upon(tmp_path: Path, cats: Storage, dogs: 
 def other_parts(tmp_path: Path) -> tuple[Storage, Storage]:
     """Parts of different recipes."""
     from factory.identity import Identity
-    from factory.recipe import content
-    from tests.factory.care.outputs import recipe
 
     made = []
     for word, seed in (("cat", 1), ("dog", 2)):
-        made_of = {**content(recipe(word)), "seed": seed}
-        identity = Identity(
-            made_of, {"corruption": f"{word}@0"}, {"flawforge": str(seed)}, {"corruption": "cpu"}
-        )
-        made.append(by_hand(tmp_path / word, [samples(word, 3)], name=word, identity=identity))
+        identity = Identity({}, {"corruption": f"{word}@0"}, {"flawforge": str(seed)}, {"corruption": "cpu"})
+        shards = [samples(word, 3)]
+        made.append(by_hand(tmp_path / word, shards, name=word, identity=identity, changes=[f"seed={seed}"]))
     return made[0], made[1]
 
 

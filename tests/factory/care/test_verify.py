@@ -48,6 +48,7 @@ def damage(storage: Storage) -> list[str]:
         "000010: ",
         f"shards/000021.tar: {size + 512} bytes, the sidecar says {size}",
         "shards/000021.tar: its sha256 is not that of the sidecar",
+        "shards/000021.tar: not a tar as it is written: its end is",
         "000028: ",
     ]
 
@@ -85,7 +86,7 @@ def members(*names: str) -> bytes:
 
 
 def test_a_tar_is_read_once_and_hashed_whole():
-    data = members("a.x", "a.y.z", "b.x") + b"behind the end"
+    data = members("a.x", "a.y.z", "b.x")
     source = Hashing(io.BytesIO(data))
     assert list(samples(source)) == [
         ("a", {"x": b"a.x", "y.z": b"a.y.z"}),
@@ -107,7 +108,6 @@ def test_a_tar_is_read_once_and_hashed_whole():
 def test_a_sample_that_is_not_in_one_piece(names: list[str], what: str):
     with pytest.raises(tarfile.TarError, match=what):
         list(samples(io.BytesIO(members(*names))))
-    assert [key for key, _ in samples(io.BytesIO(members(*names)), {"c"})] == ["c"] * ("c.x" in names)
 
 
 def test_a_tar_that_ends_in_the_middle():
@@ -136,6 +136,8 @@ def test_a_sample_of_another_recipe_is_told(output: Storage, tmp_path: Path):
     told = [str(problem) for problem in verify(output).problems]
     assert told == [
         "shards/000005.tar: its sha256 is not that of the sidecar: bytes were changed",
+        "shards/000005.tar item-10: json is not that of the index (sha256 differs)",
         "shards/000005.tar item-10: json says that another recipe made it (recipe_digest differs)",
+        "shards/000005.tar item-11: json is not that of the index (sha256 differs)",
         "shards/000005.tar item-11: json says that another recipe made it (recipe_digest differs)",
     ]

@@ -13,19 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.batch import METRICS, Sample
+from actors.batch import Sample
 from actors.errors import OutputError, Reject
 from actors.images import encode_image, encode_mask
+from factory.care.rebuild import rebuild
 from factory.identity import Identity, check_same, claim
-from factory.manifest import done_shards, write_manifest
+from factory.manifest import done_shards
 from factory.plan import Plan, draw_plan, read_plan
+from factory.recipe import content, dump
 from factory.schema import ShardOfSamples, from_table, to_table
 from factory.shards.check import Verdict, read_index, verify
 from factory.shards.writer import Provenance, write_shard
 from factory.sources.reference import Reference
 from factory.storage import Storage
+from tests.factory.care.outputs import measured, recipe
 
-IDENTITY = Identity({"seed": 0}, {"corruption": "none@0"}, {"flawforge": "0"}, {"corruption": "cpu"})
+RECIPE = recipe("small", "source.size=16")
+IDENTITY = Identity(content(RECIPE), {"corruption": "none@0"}, {"flawforge": "0"}, {"corruption": "cpu"})
 HOW = Provenance(IDENTITY.digest, "noise", 50)
 
 
@@ -41,7 +45,7 @@ def sample(number: int, *, rejected: bool = False) -> Sample:
         1,
         5 + number,
     )
-    one.metrics = dict.fromkeys(METRICS, 0.25)
+    one.metrics, one.verified = measured(mask), True
     if rejected:
         one.reject("verify", Reject("unchanged", "nothing changed"))
     return one
@@ -54,11 +58,12 @@ def output(tmp_path: Path) -> Storage:
     references = [Reference(f"item-{n}", f"file-{n}.png", "", "", "") for n in range(12)]
     sha256 = draw_plan(iter(references), 4, {}, tmp_path / "plan.parquet")
     storage.upload("plan.parquet", tmp_path / "plan.parquet")
+    storage.replace("recipe.yaml", dump(RECIPE).encode())
     claim(storage, IDENTITY, sha256)
     for number in range(3):
         samples = [sample(n, rejected=number == 2 or n == 1) for n in range(4 * number, 4 * number + 4)]
         write_shard(storage, ShardOfSamples(number, samples, {"load": 0.5}), HOW, original=True)
-    write_manifest(storage, read_plan(storage), IDENTITY, "test")
+    rebuild(storage)
     return storage
 
 
@@ -92,7 +97,7 @@ def rewrite(storage: Storage, change: Callable[[dict[str, bytes]], None], *, hon
             "bytes": len(buffer.getvalue()),
             "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         }
-        sidecar.write_text(json.dumps(stats))
+        sidecar.write_text(json.dumps(stats, separators=(",", ":")))
 
 
 def test_a_sound_output(output: Storage):
@@ -141,19 +146,19 @@ def test_a_missing_sample(output: Storage):
             del files[name]
 
     rewrite(output, drop)
-    assert "item-3: missing image.png, mask.png, changed.png, json" in problems(output)
+    assert problems(output) == "shards/000000.tar item-3: not in the tar"
 
 
 def test_a_mask_of_another_size(output: Storage):
     small = encode_mask(np.ones((8, 16), bool))
     rewrite(output, lambda files: files.update({"item-0.mask.png": small}))
-    assert problems(output) == "shards/000000.tar item-0: mask.png is 16 x 8 pixels, the image 16 x 16"
+    assert "shards/000000.tar item-0: mask.png is 16 x 8 pixels, the recipe's are 16 x 16" in problems(output)
 
 
 def test_another_picture_under_the_same_name(output: Storage):
     other = encode_image(np.zeros((16, 16, 3), np.uint8))
     rewrite(output, lambda files: files.update({"item-0.image.png": other}))
-    assert "image.png is not the image of the index" in problems(output)
+    assert "item-0: image.png is not that of the index: 76 bytes, the index says 852" in problems(output)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +173,7 @@ def test_figures_that_differ_from_the_index(output: Storage, name: str, told: st
         files["item-3.json"] = json.dumps({**json.loads(files["item-3.json"]), name: 77}).encode()
 
     rewrite(output, change)
-    assert problems(output) == f"shards/000000.tar item-3: {told}"
+    assert f"shards/000000.tar item-3: {told}" in problems(output)
 
 
 def test_a_member_that_nobody_planned(output: Storage):

@@ -1,0 +1,73 @@
+"""Decoding the pictures of a sample, after a look at their size: a PNG of 500 KB may hold 64 megapixels."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+LARGEST_SIDE = 4096
+"""Pixels; no recipe makes larger pictures. Three bytes for each of them are 48 MiB."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER = struct.Struct(">8s4x4sII")
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height that a PNG's header states.
+
+    Raises:
+        ValueError: it is not a PNG.
+    """
+    if len(data) < _HEADER.size:
+        raise ValueError("not a PNG")
+    signature, name, width, height = _HEADER.unpack_from(data)
+    if (signature, name) != (_SIGNATURE, b"IHDR"):
+        raise ValueError("not a PNG")
+    return int(width), int(height)
+
+
+def check_size(data: bytes) -> tuple[int, int]:
+    """As `size_of`, and that the picture is small enough to be decoded.
+
+    Raises:
+        ValueError: it is not a PNG, or larger than what this project writes.
+    """
+    width, height = size_of(data)
+    if max(width, height) > LARGEST_SIDE:
+        raise ValueError(f"{width} x {height} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are decoded")
+    return width, height
+
+
+def decode(data: bytes, side: int, mode: str) -> NDArray[np.generic]:
+    """The pixels of a picture that must be of one size and mode. Nothing else is decoded.
+
+    Args:
+        data: PNG.
+        side: width and height in pixels.
+        mode: of Pillow: `RGB`, or `1` for masks.
+
+    Returns:
+        uint8 [side, side, 3], or bool [side, side] for masks.
+
+    Raises:
+        ValueError: another size or mode, not a PNG, or damaged.
+    """
+    try:
+        width, height = check_size(data)
+    except ValueError as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
+    if (width, height) != (side, side):
+        raise ValueError(f"is {width} x {height} pixels, the recipe's are {side} x {side}")
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.mode != mode:
+                raise ValueError(f"has the mode {picture.mode}, written are {mode}")
+            return np.asarray(picture)
+    except (MemoryError, ValueError):
+        raise
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        raise ValueError(f"cannot be decoded: {error}") from error
