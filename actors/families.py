@@ -20,7 +20,7 @@ from actors.models import open_folder
 from actors.prompts import TextEncoder
 from actors.scheduler_config import ddim_config
 from actors.vocabulary import load_tokenizer
-from actors.weights import check_forward, explained, load_network, usable
+from actors.weights import check_depth, check_forward, explained, load_network, usable
 
 TIME_IDS = 6
 """Numbers about an image's size that SDXL's UNet is told."""
@@ -73,8 +73,10 @@ def load(model: str, *, revision: str | None = None, dtype: torch.dtype = torch.
     with explained(folder, "unet"):
         _check_fit(model, unet, vae, texts)
     schedule = ddim_config(model, schedule)
-    _check_shapes(folder, unet, vae, texts)
     folder.files()
+    check_depth(folder, "unet", unet)
+    check_depth(folder, "vae", vae)
+    _check_shapes(folder, unet, vae, texts)
     upcast = xl and vae.get("force_upcast", True)
     return Networks(
         _scheduler(folder, schedule),
@@ -114,12 +116,9 @@ def _text_encoder(
     encoder = TextEncoder(
         part, tokenizer, load_network(kind, config, folder, part, dtype=dtype, unused=unused)
     )
-    check_forward(
-        folder,
-        part,
-        lambda: encoder([""], device=torch.device("cpu")).last_hidden_state,
-        (1, encoder.length, config.hidden_size),
-    )
+    with explained(folder, part):
+        states = (1, encoder.length, config.hidden_size)
+    check_forward(folder, part, lambda: encoder([""], device=torch.device("cpu")).last_hidden_state, states)
     return encoder
 
 

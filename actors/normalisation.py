@@ -15,6 +15,9 @@ from actors.model_files import ModelFolder
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE = "preprocessor_config.json"
 _ADVICE = "correct the field, or remove the file where the network takes ImageNet's mean and deviation"
+_SMALLEST, _LARGEST = 1e-6, 1e6
+"""Of the numbers; what lies beyond would only overflow."""
+
 _SWAPS = ("do_flip_channel_order", "do_channel_flip", "rescale_offset", "offset")
 """Settings that change pixels in ways that are not supported."""
 
@@ -55,7 +58,7 @@ class Normalisation:
         if "image_mean" not in config and "image_std" not in config:
             return cls(divisor)
         mean, std = (_three(folder, config, name) for name in ("image_mean", "image_std"))
-        if min(std) <= 0:
+        if min(std) < _SMALLEST:
             raise folder.error(path, f"has image_std {list(std)}; every number must be above 0", _ADVICE)
         return cls(divisor, mean, std)
 
@@ -67,7 +70,7 @@ class Normalisation:
 
 def _divisor(folder: ModelFolder, config: Mapping[str, Any]) -> float:
     factor = config.get("rescale_factor", 1 / 255)
-    if not _number(factor) or factor <= 0:
+    if not _number(factor) or factor < _SMALLEST:
         raise folder.error(
             folder.path / FILE, f"has rescale_factor {factor!r}; a number above 0 is required", _ADVICE
         )
@@ -87,4 +90,4 @@ def _three(folder: ModelFolder, config: Mapping[str, Any], name: str) -> tuple[f
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

@@ -27,6 +27,10 @@ HARMLESS = (
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SHOWN = 3
+_DEPTH = 200
+"""Layers, or blocks of a kind. The text encoder of SDXL has 32."""
+
+_DEPTHS = r"layers|depth|num_convs|num_blocks"
 _IGNORED_SETTINGS = ("auto_map", "fusion_config", "transformers_weights", "dtype", "torch_dtype")
 """Settings that lead to other files, or to a precision that the recipe decides."""
 
@@ -97,11 +101,31 @@ def usable(folder: ModelFolder, part: str, config: Mapping[str, Any]) -> dict[st
             "has a quantization_config, and quantised weights are not supported",
             "take weights in float32, bfloat16 or float16",
         )
+    check_depth(folder, part, config)
     return {
         name: usable(folder, part, value) if isinstance(value, dict) else value
         for name, value in config.items()
         if name not in _IGNORED_SETTINGS and "_implementation" not in name
     }
+
+
+def check_depth(folder: ModelFolder, part: str, config: Mapping[str, Any]) -> None:
+    """Refuses a configuration with so many layers that building the network would take hours or all memory.
+
+    Raises:
+        ModelError: with the setting.
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            check_depth(folder, part, value)
+        if not re.search(_DEPTHS, name):
+            continue
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and number > _DEPTH:
+                raise folder.error(
+                    folder.path / part / "config.json",
+                    f"has {name} {value!r}; at most {_DEPTH} are supported",
+                )
 
 
 @contextlib.contextmanager
@@ -185,18 +209,31 @@ def _diffusers_network(kind: Any, config: Any, state: dict[str, Tensor], dtype: 
     # The names that attention had before diffusers 0.17, as in the autoencoder of SD 1.5.
     net._fix_state_dict_keys_on_load(state)
     wanted = net.state_dict()
-    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    mismatched = [
-        _shapes(name, state[name].shape, wanted[name].shape)
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
-    ]
+    missing, unexpected, mismatched = _compared(wanted, state)
     if not missing and not mismatched:
         net.load_state_dict({name: state[name] for name in wanted}, assign=True)
     return net.eval(), missing, unexpected, mismatched
 
 
+def _compared(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names of missing, unexpected and mismatched weights."""
+    both = sorted(wanted.keys() & state.keys())
+    mismatched = [
+        _shapes(name, state[name].shape, wanted[name].shape)
+        for name in both
+        if state[name].shape != wanted[name].shape
+    ]
+    return sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys()), mismatched
+
+
 def _transformers_network(kind: Any, config: Any, state: dict[str, Tensor], dtype: torch.dtype) -> Made:
+    with torch.device("meta"):
+        wanted = kind(config).state_dict()
+    if sum(value.numel() for value in wanted.values()) > 2 * sum(value.numel() for value in state.values()):
+        # What is missing would be made up first, and may be larger than the memory.
+        return None, *_compared(wanted, state)
     transformers_logging.disable_progress_bar()
     # Its report of missing weights advises to train them; ours says what to do.
     reports = transformers_logging.get_logger("transformers.modeling_utils")

@@ -72,7 +72,7 @@ def without(*names: str) -> Callable[[Weights], Weights]:
         ),
         (
             lambda weights: {**weights, HEAD: torch.zeros(150, 8, 1, 1)},
-            r"another shape than its config\.json says, .*classifier\.weight \[150, 8, 1, 1\] instead of \[2, 8, 1, 1\]",
+            r"another shape than its config\.json says, .*classifier\.weight \[150, 8, 1, 1\] instead of \[2, 8, ",
         ),
         (
             lambda weights: poisoned(weights, HEAD, math.nan),
