@@ -5,27 +5,26 @@ Everything that can be told from the small files of a folder is checked before a
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from huggingface_hub import try_to_load_from_cache
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from actors.errors import ModelError
-from actors.models import is_hub_id, locate
+from actors.model_files import SUPPORTED, ModelFolder, is_xl
+from actors.models import open_folder
 from actors.prompts import TextEncoder
+from actors.scheduler_config import ddim_config
+from actors.vocabulary import load_tokenizer
+from actors.weights import check_depth, check_forward, explained, load_network, usable
 
 TIME_IDS = 6
 """Numbers about an image's size that SDXL's UNet is told."""
 
-_WANTED = "Flawforge takes folders of Stable Diffusion 1.x, 2.x and XL base, as save_pretrained writes them"
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 _FOREIGN = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "time_cond_proj_dim")
 """Settings of UNets that want more than text and, in SDXL, pooled text and sizes."""
 
@@ -47,69 +46,6 @@ class Networks:
     texts: tuple[TextEncoder, ...]
 
 
-class _Folder:
-    """Reads the small files of a model's folder; its errors name the model."""
-
-    def __init__(self, model: str, revision: str | None) -> None:
-        self.name = model
-        self.advice = "save or download it again, whole"
-        place = locate(model, revision)
-        if not is_hub_id(place):
-            self.path = Path(place)
-            return
-        at = f" --revision {revision}" if revision else ""
-        self.advice = f"run `hf download {model}{at}` on a machine with network first"
-        found = try_to_load_from_cache(model, "unet/config.json", revision=revision)
-        if not isinstance(found, str):
-            raise ModelError(
-                f"the model cache has no UNet of {model} at revision {revision or 'main'!r}: {self.advice}. {_WANTED}"
-            )
-        self.path = Path(found).parents[1]
-
-    def config(self, path: str) -> dict[str, Any]:
-        """A JSON file; ModelError if it is missing or broken."""
-        try:
-            return dict(json.loads((self.path / path).read_text()))
-        except FileNotFoundError:
-            kind = "" if path == "model_index.json" else self._kind()
-            raise ModelError(
-                f"{self.name}{kind} has no {path} under {self.path}: {self.advice}. {_WANTED}"
-            ) from None
-        except ValueError as error:
-            raise ModelError(f"{self.path / path} is not JSON ({error}): {self.advice}") from error
-
-    def tokenizer(self, part: str) -> None:
-        """ModelError if a tokenizer has no vocabulary; loading would make up an empty one."""
-        self.config(f"{part}/tokenizer_config.json")
-        if not any((self.path / part / name).exists() for name in ("tokenizer.json", "vocab.json")):
-            raise ModelError(
-                f"{self.name}: {part} has neither tokenizer.json nor vocab.json under {self.path}: {self.advice}"
-            )
-
-    def variant(self, part: str) -> str | None:
-        """None where a part has plain safetensors, `fp16` where it has only those; ModelError where neither."""
-        stem, folder = _STEMS.get(part, "model"), self.path / part
-        for variant, names in (
-            (None, (f"{stem}.safetensors", f"{stem}.safetensors.index.json")),
-            ("fp16", (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json")),
-        ):
-            if any((folder / name).exists() for name in names):
-                return variant
-        pickles = sorted(path.name for kind in ("bin", "ckpt", "pt") for path in folder.glob(f"*.{kind}"))
-        if pickles:
-            raise ModelError(
-                f"{self.name}: {part} has {pickles[0]} and no safetensors; a pickle is never loaded: convert it to "
-                "safetensors"
-            )
-        raise ModelError(f"{self.name}: {part} has no {stem}.safetensors under {folder}: {self.advice}")
-
-    def _kind(self) -> str:
-        try:
-            return f", a {self.config('model_index.json')['_class_name']},"
-        except (ModelError, KeyError):
-            return ""
-
-
 def load(model: str, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Networks:
     """Checks a model's folder, then loads its networks. Reads `.safetensors` only.
 
@@ -125,65 +61,65 @@ def load(model: str, *, revision: str | None = None, dtype: torch.dtype = torch.
         ModelError: a part is missing, has no safetensors, lacks weights, does not fit the others, or the model is of
             a kind that Flawforge does not know.
     """
-    folder = _Folder(model, revision)
+    folder = open_folder(model, revision, config="unet/config.json")
     unet, vae = folder.config("unet/config.json"), folder.config("vae/config.json")
-    xl = unet.get("addition_embed_type") == "text_time"
+    xl = is_xl(unet)
     suffixes = ("", "_2") if xl else ("",)
     schedule = folder.config("scheduler/scheduler_config.json")
     texts = [_text_config(folder, f"text_encoder{suffix}") for suffix in suffixes]
     for suffix in suffixes:
-        folder.tokenizer(f"tokenizer{suffix}")
+        folder.tokenizer_files(f"tokenizer{suffix}")
     _check_kind(model, unet, vae, xl)
-    _check_fit(model, unet, vae, texts)
-    schedule = _ddim(model, schedule)
-    parts = ["unet", "vae", *(f"text_encoder{suffix}" for suffix in suffixes)]
-    variants = {part: folder.variant(part) for part in parts}
-
-    def network(kind: Any, part: str, **precision: torch.dtype) -> Any:
-        made, report = kind.from_pretrained(
-            folder.path,
-            subfolder=part,
-            variant=variants[part],
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **precision,
-        )
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise ModelError(
-                f"{model}: {part} lacks {len(missing)} weights, such as {missing[0]}: {folder.advice}"
-            )
-        return made
-
-    transformers_logging.disable_progress_bar()
-    kinds = (CLIPTextModel, CLIPTextModelWithProjection)
+    with explained(folder, "unet"):
+        _check_fit(model, unet, vae, texts)
+    schedule = ddim_config(model, schedule)
+    folder.files()
+    check_depth(folder, "unet", unet)
+    check_depth(folder, "vae", vae)
+    _check_shapes(folder, unet, vae, texts)
     upcast = xl and vae.get("force_upcast", True)
-    try:
-        return Networks(
-            DDIMScheduler.from_config(schedule),
-            network(AutoencoderKL, "vae", torch_dtype=torch.float32 if upcast else dtype),
-            network(UNet2DConditionModel, "unet", torch_dtype=dtype),
-            tuple(
-                TextEncoder(
-                    f"text_encoder{suffix}",
-                    CLIPTokenizer.from_pretrained(
-                        folder.path, subfolder=f"tokenizer{suffix}", local_files_only=True
-                    ),
-                    network(kind, f"text_encoder{suffix}", dtype=dtype),
-                )
-                for suffix, kind in zip(suffixes, kinds, strict=False)
-            ),
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"cannot load {model} from {folder.path}: {error}") from error
+    return Networks(
+        _scheduler(folder, schedule),
+        load_network(AutoencoderKL, vae, folder, "vae", dtype=torch.float32 if upcast else dtype),
+        load_network(UNet2DConditionModel, unet, folder, "unet", dtype=dtype),
+        tuple(
+            _text_encoder(folder, suffix, config, dtype)
+            for suffix, config in zip(suffixes, texts, strict=True)
+        ),
+    )
 
 
-def _text_config(folder: _Folder, part: str) -> CLIPTextConfig:
-    kind = folder.config(f"{part}/config.json").get("model_type")
+def _scheduler(folder: ModelFolder, config: Mapping[str, Any]) -> DDIMScheduler:
+    with explained(folder, "scheduler"):
+        return DDIMScheduler.from_config(dict(config))
+
+
+def _text_config(folder: ModelFolder, part: str) -> CLIPTextConfig:
+    document = folder.config(f"{part}/config.json")
+    kind = document.get("model_type")
     if kind not in ("clip_text_model", "clip"):
-        raise ModelError(f"{folder.name}: {part} is a {kind!r}, not a CLIP text encoder. {_WANTED}")
-    return CLIPTextConfig.from_pretrained(folder.path, subfolder=part, local_files_only=True)
+        raise ModelError(f"{folder.name}: {part} is a {kind!r}, not a CLIP text encoder. {SUPPORTED}")
+    if kind == "clip":
+        document = document.get("text_config", {})
+    with explained(folder, part):
+        return CLIPTextConfig.from_dict(usable(folder, part, document))
+
+
+def _text_encoder(
+    folder: ModelFolder, suffix: str, config: CLIPTextConfig, dtype: torch.dtype
+) -> TextEncoder:
+    part = f"text_encoder{suffix}"
+    kind = CLIPTextModelWithProjection if suffix else CLIPTextModel
+    # The other half of a whole CLIP, and the projection that the first encoder has no use for.
+    unused = r"(vision_model|visual_projection)\.|logit_scale$" + ("" if suffix else r"|text_projection\.")
+    tokenizer = load_tokenizer(folder, f"tokenizer{suffix}", rows=config.vocab_size)
+    encoder = TextEncoder(
+        part, tokenizer, load_network(kind, config, folder, part, dtype=dtype, unused=unused)
+    )
+    with explained(folder, part):
+        states = (1, encoder.length, config.hidden_size)
+    check_forward(folder, part, lambda: encoder([""], device=torch.device("cpu")).last_hidden_state, states)
+    return encoder
 
 
 def _check_kind(model: str, unet: Mapping[str, Any], vae: Mapping[str, Any], xl: bool) -> None:
@@ -194,13 +130,13 @@ def _check_kind(model: str, unet: Mapping[str, Any], vae: Mapping[str, Any], xl:
     if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
         strange.append(f"class {unet['_class_name']}")
     if strange:
-        raise ModelError(f"{model}: its UNet has {', '.join(strange)}, which is not served here. {_WANTED}")
+        raise ModelError(f"{model}: its UNet has {', '.join(strange)}, which is not served here. {SUPPORTED}")
     if vae.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
-        raise ModelError(f"{model}: its vae is a {vae['_class_name']}, not an AutoencoderKL. {_WANTED}")
+        raise ModelError(f"{model}: its vae is a {vae['_class_name']}, not an AutoencoderKL. {SUPPORTED}")
     moved = [name for name in ("latents_mean", "latents_std", "shift_factor") if vae.get(name) is not None]
     if moved:
         raise ModelError(
-            f"{model}: its vae has {moved[0]}; only latents that are scaled are served. {_WANTED}"
+            f"{model}: its vae has {moved[0]}; only latents that are scaled are served. {SUPPORTED}"
         )
 
 
@@ -231,24 +167,37 @@ def _check_fit(
             )
 
 
-def _ddim(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of DDIM on the noise schedule of any scheduler folder.
-
-    SD 1.5 comes with a PNDM configuration and SDXL with an Euler one, so some settings of DDIM may be absent; they
-    get the values that all Stable Diffusion folders hold, not DDIM's own defaults, which clip latents and end at
-    an alpha of one. `linspace` is Euler's own default spacing; DDIM's steps do not meet on it, so it becomes `leading`,
-    and `leading` steps are offset by 1, as diffusers' pipelines demand: from 0 on, the first step would be none.
-    """
-    kind, betas = config.get("_class_name", "a scheduler"), config.get("beta_schedule")
-    known = ("linear", "scaled_linear", "squaredcos_cap_v2")
-    if config.get("trained_betas") is None and betas not in known:
-        raise ModelError(
-            f"{model}: its scheduler ({kind}) has beta_schedule {betas!r}; known: {', '.join(known)}"
-        )
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction"):
-        raise ModelError(f"{model}: its scheduler predicts {prediction!r}; known: epsilon, v_prediction")
-    settings = {"set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading", **config}
-    if settings["timestep_spacing"] in ("linspace", "leading"):
-        settings |= {"steps_offset": 1, "timestep_spacing": "leading"}
-    return {**settings, "clip_sample": False, "thresholding": False}
+def _check_shapes(
+    folder: ModelFolder, unet: Mapping[str, Any], vae: Mapping[str, Any], texts: list[CLIPTextConfig]
+) -> None:
+    """Passes the smallest input through UNet and autoencoder without weights: shapes alone, nothing is computed."""
+    meta = torch.device("meta")
+    with explained(folder, "unet"), meta:
+        denoiser = UNet2DConditionModel.from_config(dict(unet))
+        side = 2 ** (len(denoiser.config.block_out_channels) - 1)
+        latents = torch.zeros(1, denoiser.config.in_channels, side, side)
+        states = torch.zeros(1, 1, sum(text.hidden_size for text in texts))
+        added = None
+        if len(texts) == 2:
+            added = {
+                "text_embeds": torch.zeros(1, texts[1].projection_dim),
+                "time_ids": torch.zeros(1, TIME_IDS),
+            }
+    check_forward(
+        folder,
+        "unet",
+        lambda: denoiser(latents, torch.zeros(1, device=meta), states, added_cond_kwargs=added).sample,
+        tuple(latents.shape),
+    )
+    with explained(folder, "vae"), meta:
+        autoencoder = AutoencoderKL.from_config(dict(vae))
+        cell = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        factor = autoencoder.config.scaling_factor
+        if isinstance(factor, bool) or not (math.isfinite(factor) and factor > 0):
+            raise ValueError(f"scaling_factor is {factor!r}")
+        image = torch.zeros(1, 3, cell, cell)
+        cell_latents = torch.zeros(1, denoiser.config.in_channels, 1, 1)
+    check_forward(
+        folder, "vae", lambda: autoencoder.encode(image).latent_dist.mode(), tuple(cell_latents.shape)
+    )
+    check_forward(folder, "vae", lambda: autoencoder.decode(cell_latents).sample, tuple(image.shape))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import re
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+
 from actors.errors import ModelError
+from actors.model_files import SUPPORTED, ModelFolder
+from actors.scheduler_config import check_inversion_steps, ddim_config
 from tinytown import ASSETS_VERSION
 
 TINYTOWN = "tinytown"
@@ -26,7 +31,7 @@ SHIPPED = {
 
 def is_hub_id(model: str) -> bool:
     """Whether a name has the form `owner/name` and is no folder here; the owner `tinytown` is ours."""
-    form = re.fullmatch(r"([\w.-]+)/[\w.-]+", model)
+    form = re.fullmatch(r"(\w[\w.-]*)/\w[\w.-]*", model)
     return form is not None and form[1] != TINYTOWN and not Path(model).exists()
 
 
@@ -54,42 +59,119 @@ def locate(model: str, revision: str | None = None) -> str:
         return model
     if model.startswith(f"{TINYTOWN}/"):
         raise ModelError(f"Flawforge ships no weights named {model!r}; there are {', '.join(SHIPPED)}")
+    if Path(model).exists():
+        raise ModelError(
+            f"{model} is a file; a model is a folder written by save_pretrained. Convert a single-file checkpoint with "
+            "diffusers (StableDiffusionPipeline.from_single_file, then save_pretrained)"
+        )
     raise ModelError(
-        f"no model at {model!r}: give a folder written by save_pretrained, a hub id (owner/name), or '{TINYTOWN}'"
+        f"no model at {model!r}: {_no_folder(model)}; give a folder written by save_pretrained, a hub id (owner/name), "
+        f"or '{TINYTOWN}'"
     )
 
 
-def fingerprint(model: str, revision: str | None = None) -> str:
-    """What pins the weights: a digest of a folder's files, or the commit of a hub id in the local cache.
+def open_folder(model: str, revision: str | None = None, *, config: str) -> ModelFolder:
+    """The folder of a model, or its snapshot in the model cache.
 
-    Shipped weights also tell the version of the assets that they belong to: `tinytown-v2@DIGEST`.
+    Args:
+        model: a name in `SHIPPED`, a folder, or a hub id.
+        revision: of a hub id.
+        config: the file that a complete model has, such as `unet/config.json`.
 
     Raises:
-        ModelError: the folder is empty, or the hub id is not in the cache.
+        ModelError: there is no such model.
+    """
+    place = locate(model, revision)
+    if not is_hub_id(place):
+        return ModelFolder(model, Path(place))
+    advice = _download(model, revision)
+    found = try_to_load_from_cache(model, config, revision=revision)
+    if isinstance(found, str):
+        return ModelFolder(model, Path(found).parents[config.count("/")], advice)
+    what = "UNet" if config.startswith("unet/") else config
+    raise ModelError(
+        f"the model cache has no {what} of {model} at revision {revision or 'main'!r}: {advice}. {SUPPORTED}"
+        f"{_maybe_folder(model)}"
+    )
+
+
+def check_inversion(
+    model: str, revision: str | None = None, *, inference_steps: int, inversion_steps: int
+) -> None:
+    """Refuses a number of inversion steps that the model's noise schedule does not have; reads no weights.
+
+    A hub id that is not in the cache of this machine is not checked.
+
+    Args:
+        model: a name in `SHIPPED`, a folder, or a hub id.
+        revision: of a hub id.
+        inference_steps: of the whole schedule.
+        inversion_steps: the largest k.
+
+    Raises:
+        ModelError: there is no such folder; the scheduler's configuration is broken; a step cannot be inverted.
+    """
+    path = "scheduler/scheduler_config.json"
+    if is_hub_id(locate(model, revision)) and not isinstance(
+        try_to_load_from_cache(model, path, revision=revision), str
+    ):
+        return
+    config = ddim_config(model, open_folder(model, revision, config=path).config(path))
+    check_inversion_steps(model, config, inference_steps=inference_steps, inversion_steps=inversion_steps)
+
+
+def fingerprint(model: str, revision: str | None = None) -> str:
+    """What pins the weights: a digest of the files that loading reads, or the commit of a hub id in the local cache.
+
+    Links are followed, to folders and to files. Shipped weights also state the version of their assets:
+    `tinytown-v2@DIGEST`.
+
+    Raises:
+        ModelError: a file of the folder is missing or broken, or the hub id is not in the cache.
     """
     place = locate(model, revision)
     if is_hub_id(place):
         return f"{place}@{_cached_commit(place, revision)}"
     name = f"{model}-v{ASSETS_VERSION}" if model in SHIPPED else Path(model).name
-    return f"{name}@{_digest(Path(place))}"
+    return f"{name}@{_digest(ModelFolder(model, Path(place)))}"
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: ModelFolder) -> str:
+    """Of the names and contents of exactly the files that loading reads."""
     total = hashlib.sha256()
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors", ".txt")]
-    if not any(path.suffix == ".safetensors" for path in files):
-        pickles = sorted(
-            path.name for pattern in ("*.bin", "*.ckpt", "*.pt") for path in folder.rglob(pattern)
-        )
-        hint = (
-            f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
-        )
-        raise ModelError(f"no .safetensors file under {folder}{hint}")
-    for path in files:
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    for path in sorted(set(folder.files())):
+        try:
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise folder.error(path, f"cannot be read ({error.strerror or error})") from error
+        total.update(f"{path.relative_to(folder.path).as_posix()} {content}\n".encode())
     return total.hexdigest()[:16]
+
+
+def _no_folder(model: str) -> str:
+    """Says that there is no such folder, and names those with a similar name beside it."""
+    path = Path(model)
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    try:
+        names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(path.name, names, n=3)
+    there = f"; {parent} has {', '.join(near)}" if near else f" in {parent}" if parent != Path() else ""
+    return f"there is no folder {path}{there}"
+
+
+def _maybe_folder(model: str) -> str:
+    """A hint for a hub id that may be a mistyped folder; empty if its first half is no folder either."""
+    return f". If a folder is meant: {_no_folder(model)}" if Path(model).parent.is_dir() else ""
+
+
+def _download(model: str, revision: str | None) -> str:
+    at = f" --revision {revision}" if revision else ""
+    return f"run `hf download {model}{at}` on a machine with network first"
 
 
 def _cached_commit(model: str, revision: str | None) -> str:
@@ -104,6 +186,6 @@ def _cached_commit(model: str, revision: str | None) -> str:
     if (repository / "snapshots" / wanted).is_dir():
         return wanted
     raise ModelError(
-        f"{model} at revision {wanted!r} is not in the model cache ({cache}): run "
-        f"`hf download {model}{f' --revision {revision}' if revision else ''}` on a machine with network first"
+        f"{model} at revision {wanted!r} is not in the model cache ({cache}): {_download(model, revision)}"
+        f"{_maybe_folder(model)}"
     )

@@ -72,11 +72,15 @@ class TextEncoder:
     tokenizer: Any
     network: Any
 
+    @property
+    def length(self) -> int:
+        """Tokens of every prompt."""
+        return int(min(self.tokenizer.model_max_length, self.network.config.max_position_embeddings))
+
     def __call__(self, prompts: list[str], *, device: torch.device) -> Any:
         """The network's output on prompts, padded or cut to its full length, with all hidden states."""
-        length = min(self.tokenizer.model_max_length, self.network.config.max_position_embeddings)
         tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            prompts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         )
         return self.network(tokens.input_ids.to(device), output_hidden_states=True)
 

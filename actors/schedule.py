@@ -8,6 +8,8 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from actors.scheduler_config import check_visited, timesteps
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -29,22 +31,24 @@ class Schedule:
     def of(cls, scheduler: DDIMScheduler, *, inference_steps: int, inversion_steps: int) -> Schedule:
         """Reads a scheduler's own timesteps.
 
+        The lower end of every step is the upper end of the one before it, so inversion and sampling pass through the
+        same points whatever the spacing. diffusers instead goes down by `num_train_timesteps // inference_steps`, which
+        misses the next timestep where `trailing` spacing rounds.
+
         Raises:
-            ValueError: more inversion steps than inference steps, or none; or more than there are timesteps.
+            ValueError: more inversion steps than inference steps, or none.
+            ModelError: the scheduler has fewer timesteps, or alpha_bar is 0 at one of them.
         """
         if not 1 <= inversion_steps <= inference_steps:
             raise ValueError(f"inversion_steps is {inversion_steps}; allowed: 1 to {inference_steps}")
-        scheduler.set_timesteps(inference_steps)
-        rising = [int(t) for t in reversed(scheduler.timesteps)][:inversion_steps]
-        stride = scheduler.config.num_train_timesteps // inference_steps
+        rising = timesteps(scheduler.config, inference_steps)[:inversion_steps]
         kept = scheduler.alphas_cumprod
-        if rising[-1] >= len(kept):
-            raise ValueError(
-                f"{inversion_steps} of {inference_steps} steps end at timestep {rising[-1]}; the scheduler has 0 to "
-                f"{len(kept) - 1}: take fewer steps"
-            )
-        ends = [kept[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in rising]
-        before, after = torch.stack(list(ends)), kept[rising]
+        positive = int((kept > 0).sum())
+        check_visited("the scheduler", rising, end=len(kept), zero_from=positive)
+        stride = scheduler.config.num_train_timesteps // inference_steps
+        start = kept[rising[0] - stride] if rising[0] >= stride else scheduler.final_alpha_cumprod
+        after = kept[rising]
+        before = torch.cat([start[None], after[:-1]])
         return cls(tuple(rising), before, after, tuple((before == after).tolist()))
 
     def to(self, device: torch.device) -> Schedule:

@@ -20,6 +20,7 @@ from factory.interruption import heeded
 from factory.lock import Lock
 from factory.manifest import PATH as MANIFEST
 from factory.manifest import Progress, done_shards, progress, read_sidecars
+from factory.outlook import check_schedule
 from factory.plan import PATH as PLAN
 from factory.plan import VERSIONS, NoItemsError, Version, read_plan
 from factory.recipe import Recipe, dump
@@ -109,6 +110,7 @@ def build(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
+    check_schedule(recipe)
     _check(storage, identity, mode)
     with heeded(), Lock(storage, take_over=take_over, tell=tell) as lock:
         storage.tidy()

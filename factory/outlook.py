@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.evaluations import fast_evaluations, iterated_evaluations
+from actors.models import check_inversion
 from factory.recipe import Corruption, Recipe
 from factory.sources import open_source
 
@@ -41,7 +42,9 @@ def outlook(recipe: Recipe) -> Outlook:
 
     Raises:
         SourceError: the source cannot be listed.
+        ModelError: the model's schedule cannot be inverted that far.
     """
+    check_schedule(recipe)
     source = open_source(recipe.source, recipe.seed)
     items = sum(1 for _ in source.list())
     per_shard = recipe.output.samples_per_shard
@@ -55,6 +58,21 @@ def outlook(recipe: Recipe) -> Outlook:
         stages=_stages(recipe),
         unet_rows=rows,
         unet_rows_explained=explained,
+    )
+
+
+def check_schedule(recipe: Recipe) -> None:
+    """Refuses a recipe whose inversion steps the model's noise schedule does not have.
+
+    Raises:
+        ModelError: with the largest number that it has.
+    """
+    corruption = recipe.corruption
+    check_inversion(
+        corruption.model,
+        corruption.revision,
+        inference_steps=corruption.inference_steps,
+        inversion_steps=max([corruption.inversion_steps, *corruption.deeper]),
     )
 
 

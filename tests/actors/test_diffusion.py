@@ -143,5 +143,7 @@ def test_the_fingerprint_of_a_folder_follows_its_weights(folder: Path):
 def test_a_folder_with_pickles_only_is_refused(tmp_path: Path):
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd" / "unet.bin").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"unet\.bin is a pickle, which is never loaded: convert it"):
+    with pytest.raises(
+        ModelError, match=r"has unet\.bin and no safetensors; a pickle is never loaded: convert it"
+    ):
         fingerprint(str(tmp_path / "sd"))

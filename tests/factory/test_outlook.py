@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from actors.batch import Sample
+from actors.errors import ModelError
 from actors.images import encode_image, encode_mask
+from factory.build import build
 from factory.outlook import outlook, unet_rows
 from factory.recipe import Recipe, parse_recipe
 from factory.stages import corruptor
+from flawforge.cli import main
+from tests.model_folders import edit
 from tinytown.render import render
 from tinytown.scene import sample_scene
 
@@ -83,3 +91,67 @@ def test_the_outlook_says_where_latents_are_broken():
         words("corruption.target=image")
         == "noise, image latent at the noise level of k = 10, tinytown, then verify"
     )
+
+
+ZERO_SNR = {
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": True,
+}
+
+
+@pytest.fixture
+def zero_snr(tmp_path: Path) -> Path:
+    """A model whose last timestep is pure noise."""
+    golden = Path(__file__).parents[1] / "golden" / "tiny_sd"
+    folder = Path(shutil.copytree(golden, tmp_path / "zero-snr"))
+    edit(folder / "scheduler" / "scheduler_config.json", **ZERO_SNR)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("corruption.inversion_steps=50",),
+        ("corruption.inversion_steps=10", "corruption.deeper=[20, 50]"),
+        ("corruption.inversion_steps=50", "corruption.target=image"),
+        ("corruption.inversion_steps=4", "corruption.inference_steps=4"),
+    ],
+)
+def test_steps_without_an_inverse_are_refused_before_any_work(
+    zero_snr: Path, tmp_path: Path, changes: tuple[str, ...]
+):
+    recipe = small(f"corruption.model={zero_snr}", *changes)
+    most = recipe.corruption.inference_steps - 1
+    message = f"ends at timestep 999; alpha_bar is 0 there .*corruption.deeper to at most {most}"
+    with pytest.raises(ModelError, match=message):
+        outlook(recipe)
+    with pytest.raises(ModelError, match=message):
+        build(recipe, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_steps_that_have_one_are_planned(zero_snr: Path):
+    for changes in (("corruption.inversion_steps=49",), ("corruption.inversion_steps=10",)):
+        assert outlook(small(f"corruption.model={zero_snr}", *changes)).items == 3
+
+
+def test_the_command_line_says_so_without_a_traceback(
+    zero_snr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "recipe.yaml").write_text(SMALL)
+    settings = ["--set", f"corruption.model={zero_snr}", "--set", "corruption.inversion_steps=50"]
+    monkeypatch.setattr(sys, "argv", ["flawforge", "plan", str(tmp_path / "recipe.yaml"), *settings])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(
+        f"flawforge: {zero_snr}: inversion step 50 ends at timestep 999"
+    )
+
+
+def test_a_model_that_is_not_on_this_machine_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert outlook(small("corruption.model=somebody/model")).items == 3
+    with pytest.raises(ModelError, match="there is no folder"):
+        outlook(small("corruption.model=./somewhere/model"))
