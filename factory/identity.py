@@ -83,9 +83,10 @@ def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
         document = json.loads(storage.read(path))
         identity = Identity(**{name: document[name] for name in ("content", "models", "versions", "devices")})
         claimed, plan = str(document["digest"]), str(document["plan_sha256"])
+        digest_of_it = identity.digest
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
-    if identity.digest != claimed:
+    if digest_of_it != claimed:
         raise OutputError(f"{storage.url}: {path} was changed after it was written; its digest does not fit")
     return identity, plan
 
@@ -105,7 +106,11 @@ def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int =
         OutputError: another run has begun there in the meantime.
     """
     document = {**identity.document, "digest": identity.digest, "plan_sha256": plan_sha256}
-    if not storage.publish(identity_path(version), json.dumps(document, indent=1, sort_keys=True).encode()):
+    data = json.dumps(document, indent=1, sort_keys=True).encode()
+    if storage.run:
+        # Whoever holds the lock meets here only what a run that lost it has left.
+        storage.settle(identity_path(version), data)
+    elif not storage.publish(identity_path(version), data):
         raise OutputError(
             f"{storage.url}: another run has just begun there; wait for it, or use another folder"
         )

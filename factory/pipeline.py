@@ -102,8 +102,11 @@ def _bundles(stages: Mapping[str, Stage]) -> list[dict[str, float]]:
     ]
 
 
-def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[int]:
+def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int], run: str = "") -> Iterator[int]:
     """Makes shards, in roughly the given order, and yields the number of each when it is published.
+
+    Args:
+        run: holds the lock of the output; see `factory.fence`.
 
     Raises:
         FlawforgeError: what a stage raised for the user.
@@ -113,7 +116,7 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
     with warnings.catch_warnings():
         # Until 2.64 Ray has no other place for the bounds on restarts; the version is pinned below that.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        written = _pipeline(recipe, url, digest, todo)
+        written = _pipeline(recipe, url, digest, todo, run)
     try:
         # Without any prefetch: otherwise a shard is told only when the next one is there.
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
@@ -131,19 +134,19 @@ def run_shards(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> It
         raise BuildError(f"a stage failed: {type(error).__name__}: {error}") from error
 
 
-def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Dataset:
+def _pipeline(recipe: Recipe, url: str, digest: str, todo: Sequence[int], run: str) -> Dataset:
     """The figure of the paper, read from top to bottom."""
     stages = _stages(recipe)
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
-    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url), **_resources(stages["load"]))
+    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url, run), **_resources(stages["load"]))
     regions = loaded.map_batches(
-        SelectRegions, fn_constructor_args=(recipe, url), **_resources(stages["select"])
+        SelectRegions, fn_constructor_args=(recipe, url, run), **_resources(stages["select"])
     )
     corrupted = regions.map_batches(
-        Corrupt, fn_constructor_args=(recipe, url), **_resources(stages["corrupt"])
+        Corrupt, fn_constructor_args=(recipe, url, run), **_resources(stages["corrupt"])
     )
     return corrupted.map_batches(
-        Write, fn_constructor_args=(recipe, url, digest), **_resources(stages["write"])
+        Write, fn_constructor_args=(recipe, url, digest, run), **_resources(stages["write"])
     )
 
 

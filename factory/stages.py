@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from actors.errors import Reject
 from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
 from factory.attempts import Attempts
-from factory.identity import devices_of
+from factory.identity import devices_of, read_identity
 from factory.metrics import Meter
 from factory.plan import read_plan
 from factory.recipe import Recipe
@@ -35,8 +36,8 @@ class Load:
 
     name = "load"
 
-    def __init__(self, recipe: Recipe, url: str) -> None:
-        storage = Storage(url)
+    def __init__(self, recipe: Recipe, url: str, run: str = "") -> None:
+        storage = Storage(url, run=run)
         self.plan = read_plan(storage)
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
         self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
@@ -65,10 +66,10 @@ class _Work(ABC):
 
     name: str
 
-    def __init__(self, recipe: Recipe, url: str) -> None:
+    def __init__(self, recipe: Recipe, url: str, run: str = "") -> None:
         self.recipe = recipe
         self.work: Work | None = None
-        self.attempts = Attempts(Storage(url), self.name, self._work, self._set_aside)
+        self.attempts = Attempts(Storage(url, run=run), self.name, self._work, self._set_aside, _undecided)
         self.meter = Meter(self.name)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -120,8 +121,8 @@ class Write:
 
     name = "write"
 
-    def __init__(self, recipe: Recipe, url: str, digest: str) -> None:
-        self.storage = Storage(url)
+    def __init__(self, recipe: Recipe, url: str, digest: str, run: str = "") -> None:
+        self.storage = Storage(url, run=run)
         self.plan = read_plan(self.storage)
         self.how = provenance(recipe, digest)
         self.original = recipe.output.original
@@ -132,7 +133,9 @@ class Write:
         shard = from_table(table)
         planned = self.plan.size(shard.number)
         assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
-        sidecar = write_shard(self.storage, shard, self.how, original=self.original)
+        _, plan_sha256 = read_identity(self.storage, self.plan.version_of(shard.number).number)
+        how = replace(self.how, plan_sha256=plan_sha256)
+        sidecar = write_shard(self.storage, shard, how, original=self.original)
         self.meter.worked(
             {"accepted": sidecar.accepted, "rejected": sidecar.rejected}, time.monotonic() - began
         )
@@ -241,6 +244,10 @@ def corruptor(recipe: Recipe) -> Work:
             keep_failures=verify.on_failure == "keep",
         ),
     )
+
+
+def _undecided(sample: Sample) -> bool:
+    return not sample.rejected
 
 
 def _rejected(samples: Sequence[Sample]) -> int:

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from actors.errors import FlawforgeError, LockLostError
 from factory.card import write_card, write_merged_card
 from factory.care.parts import identity_of, is_merged, parts_of
-from factory.manifest import Progress, write_manifest
+from factory.lock import Lock
+from factory.manifest import Progress, done_shards, write_manifest
 from factory.plan import read_plan
 from factory.recipe import parse_recipe
 from factory.storage import Storage
 
 
 def rebuild(storage: Storage) -> Progress:
-    """Writes `manifest.json` and `README.md`, and returns the totals.
+    """Writes `manifest.json` and `README.md`, and returns the totals. Holds the lock meanwhile.
 
     Raises:
-        OutputError: plan, identity, recipe or a sidecar is missing or damaged.
+        OutputError: plan, identity, recipe or a sidecar is missing or damaged; or another run is at work there.
         RecipeError: this version of Flawforge cannot read the recipe.
+        LockLostError: another run took the output over.
     """
+    with Lock(storage) as lock:
+        return write_documents(lock.storage)
+
+
+def write_documents(storage: Storage) -> Progress:
+    """What `rebuild` does, for the run that holds the lock; `storage` is the lock's.
+
+    A run that was stopped in the middle of replacing a file, and has lost the lock meanwhile, cannot take back what it
+    then wrote over the newer one. But both files follow from the others: it writes them once more, as those are now.
+    """
+    try:
+        return _write(storage)
+    except LockLostError:
+        unfenced = Storage(storage.url, storage.patience)
+        # Whatever is missing is being written by the other run, which ends with both files.
+        with contextlib.suppress(FlawforgeError):
+            before = None
+            while before != (before := done_shards(unfenced)):
+                _write(unfenced)
+        raise
+
+
+def _write(storage: Storage) -> Progress:
     plan = read_plan(storage)
     parts, identity = parts_of(storage, plan), identity_of(storage, plan)
     if is_merged(identity):

@@ -70,6 +70,7 @@ class Sidecar(BaseModel):
 
     Attributes:
         digest: of the identity that made the shard.
+        plan_sha256: of the plan that it was made for; empty in outputs of earlier versions.
         planned, accepted, rejected: items; `unverified` of the accepted ones failed the verifier and were kept.
         reasons: rejected items by reason.
         unet_rows: UNet evaluations spent.
@@ -91,6 +92,7 @@ class Sidecar(BaseModel):
     tar: FileRecord | None
     index: FileRecord
     seconds: dict[str, float]
+    plan_sha256: str = ""
 
 
 def read_sidecar(storage: Storage, number: int) -> Sidecar:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.batch import METRICS, Sample
+from actors.errors import OutputError
 from factory.schema import SCHEMA_VERSION, ShardOfSamples
 from factory.shards.previews import NAMES, shrink
 from factory.shards.records import (
@@ -21,6 +22,7 @@ from factory.shards.records import (
     PREVIEWS_PER_REASON,
     Sidecar,
     index_path,
+    read_sidecar,
     record_of,
     stats_path,
     tar_path,
@@ -32,11 +34,17 @@ PREVIEW_SIDE = 256
 
 @dataclass(frozen=True)
 class Provenance:
-    """What every sample's JSON says about how it was made."""
+    """How a shard was made.
+
+    Attributes:
+        digest, method, inference_steps: what every sample's JSON says.
+        plan_sha256: of the plan that the shard belongs to, for its sidecar.
+    """
 
     digest: str
     method: str
     inference_steps: int
+    plan_sha256: str = ""
 
 
 def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> Sidecar:
@@ -61,12 +69,62 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         tar=None if tar is None else record_of(tar),
         index=record_of(index),
         seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
+        plan_sha256=how.plan_sha256,
     )
-    if tar is not None:
-        _put(storage, shard.number, tar_path(shard.number), tar)
-    _put(storage, shard.number, index_path(shard.number), index)
-    storage.publish(stats_path(shard.number), sidecar.model_dump_json().encode())
+    commit_shard(storage, sidecar, tar, index)
     return sidecar
+
+
+def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: bytes) -> None:
+    """Publishes the files of a shard, its sidecar last.
+
+    A shard that is committed already, for the same plan by the same recipe, is left as it is. Anything else under these
+    names was left by a run that is gone, or that lost the lock, and is removed.
+    """
+    number = sidecar.shard
+    files: dict[str, bytes | None] = {
+        tar_path(number): tar,
+        index_path(number): index,
+        stats_path(number): sidecar.model_dump_json().encode(),
+    }
+    leftovers = False
+    for path, data in files.items():
+        if data is not None and storage.publish(path, data):
+            continue
+        if data is None and not storage.exists(path):
+            continue
+        if not leftovers:
+            if _committed(storage, sidecar):
+                return
+            storage.remove(stats_path(number))
+            leftovers = True
+        if data is None:
+            storage.remove(path)
+        else:
+            storage.settle(path, data)
+
+
+def _committed(storage: Storage, sidecar: Sidecar) -> bool:
+    """Whether the shard stands there with these very files."""
+    try:
+        there = read_sidecar(storage, sidecar.shard)
+        tar, index = (
+            None if record is None else record_of(storage.read(path))
+            for path, record in (
+                (tar_path(sidecar.shard), there.tar),
+                (index_path(sidecar.shard), there.index),
+            )
+        )
+    except OutputError:
+        return False
+    return (there.digest, there.plan_sha256, there.tar, there.index, tar, index) == (
+        sidecar.digest,
+        sidecar.plan_sha256,
+        sidecar.tar,
+        sidecar.index,
+        sidecar.tar,
+        sidecar.index,
+    )
 
 
 def tar_bytes(samples: list[Sample], how: Provenance, *, original: bool) -> bytes:
@@ -144,13 +202,6 @@ def _previews(sample: Sample) -> dict[str, bytes | None]:
     """Small pictures of a rejected item, as far as it came."""
     pictures = dict(zip(NAMES, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
     return {f"preview_{name}": data for name, data in shrink(pictures, PREVIEW_SIDE).items()}
-
-
-def _put(storage: Storage, number: int, path: str, data: bytes) -> None:
-    """Publishes a file of a shard. What a killed writer left is replaced; what is committed never is."""
-    if storage.publish(path, data) or storage.exists(stats_path(number)) or storage.read(path) == data:
-        return
-    storage.replace(path, data)
 
 
 def _json(document: dict[str, object]) -> bytes:

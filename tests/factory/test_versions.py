@@ -39,9 +39,16 @@ def cheap(*changes: str) -> Recipe:
     return parse_recipe(CHEAP, "cheap.yaml", changes)
 
 
-def one_after_the_other(recipe: Recipe, url: str, digest: str, todo: Sequence[int]) -> Iterator[int]:
+def one_after_the_other(
+    recipe: Recipe, url: str, digest: str, todo: Sequence[int], run: str
+) -> Iterator[int]:
     """The pipeline's stages in this process. Every other test of builds has them run by Ray."""
-    stages = [Load(recipe, url), SelectRegions(recipe, url), Corrupt(recipe, url), Write(recipe, url, digest)]
+    stages = [
+        Load(recipe, url, run),
+        SelectRegions(recipe, url, run),
+        Corrupt(recipe, url, run),
+        Write(recipe, url, digest, run),
+    ]
     for number in todo:
         table = pa.table({"shard": [number]})
         for stage in stages:
