@@ -105,26 +105,19 @@ def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: b
 
 
 def _committed(storage: Storage, sidecar: Sidecar) -> bool:
-    """Whether the shard stands there with these very files."""
+    """Whether the same recipe and plan have committed the shard, and its files are as its sidecar says."""
     try:
-        there = read_sidecar(storage, sidecar.shard)
-        tar, index = (
-            None if record is None else record_of(storage.read(path))
-            for path, record in (
-                (tar_path(sidecar.shard), there.tar),
-                (index_path(sidecar.shard), there.index),
-            )
-        )
+        committed = read_sidecar(storage, sidecar.shard)
+        if (committed.digest, committed.plan_sha256) != (sidecar.digest, sidecar.plan_sha256):
+            return False
+        files = [(index_path(sidecar.shard), committed.index)]
+        if committed.tar is not None:
+            files.append((tar_path(sidecar.shard), committed.tar))
+        elif storage.exists(tar_path(sidecar.shard)):
+            return False
+        return all(record_of(storage.read(path)) == record for path, record in files)
     except OutputError:
         return False
-    return (there.digest, there.plan_sha256, there.tar, there.index, tar, index) == (
-        sidecar.digest,
-        sidecar.plan_sha256,
-        sidecar.tar,
-        sidecar.index,
-        sidecar.tar,
-        sidecar.index,
-    )
 
 
 def tar_bytes(samples: list[Sample], how: Provenance, *, original: bool) -> bytes:
