@@ -1,6 +1,7 @@
 """Runs that stop (SIGSTOP) at a chosen change of their output, as on a machine that is suspended there.
 
 The stages run in the process itself, without Ray and without a model: the image is taken for its own corruption.
+Items whose keys end in 5 are rejected.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from factory.storage import Storage
+
 RECIPE = """
 name: NAME
-source: {kind: tinytown, size: 64, limit: LIMIT, first_seed: 7000}
+source: {kind: tinytown, size: 64, limit: LIMIT, first_seed: FIRST}
 regions: {kind: source}
 corruption: {method: blur, target: image}
 output: {samples_per_shard: 3}
@@ -31,20 +34,26 @@ HEARTBEAT, PATIENCE = 0.05, 0.4
 """Of the lock, for these runs."""
 
 CALLS = {"link": (os, "link", 1), "rename": (Path, "rename", 0), "replace": (Path, "replace", 1)}
-"""By name, the call that makes a change visible, and which of its arguments is the path that changes."""
+CALLS["publish"] = (Storage, "publish", 1)
+"""By name, a call, and which of its arguments is the path that changes. `publish` comes before the look at the lock,
+the others after it."""
 
 
-def recipe_of(seed: int, limit: int = 8) -> Any:
+def recipe_of(seed: int, limit: int = 8, first_seed: int = 7000) -> Any:
     """Shards of three samples; another seed is another recipe."""
     from factory.recipe import parse_recipe
 
     text = RECIPE.replace("SEED", str(seed)).replace("LIMIT", str(limit)).replace("NAME", f"seed-{seed}")
+    text = text.replace("FIRST", str(first_seed))
     return parse_recipe(text, "paused.yaml")
 
 
-def without_ray(setitem: Callable[[Any, Any, Any], None], setattribute: Callable[[Any, str, Any], None]) -> None:
+def without_ray(
+    setitem: Callable[[Any, Any, Any], None], setattribute: Callable[[Any, str, Any], None]
+) -> None:
     """Puts the stages of this process in the place of the pipeline, and shortens the lock's patience."""
     from actors.batch import METRICS
+    from actors.errors import Reject
     from factory import lock, stages
 
     def work(samples: list[Any]) -> list[Any]:
@@ -52,6 +61,8 @@ def without_ray(setitem: Callable[[Any, Any, Any], None], setattribute: Callable
             if not sample.rejected:
                 sample.corrupted, sample.changed = sample.image, sample.mask
                 sample.attempts, sample.verified, sample.metrics = 1, True, dict.fromkeys(METRICS, 0.5)
+            if sample.key.endswith("5"):
+                sample.reject("verify", Reject("odd", "its key ends so"))
         return samples
 
     def run_shards(recipe: Any, url: str, digest: str, todo: Sequence[int], run: str) -> Iterator[int]:
@@ -118,7 +129,6 @@ from factory.care.merge import merge
 from factory.care.rebuild import rebuild
 from factory.care.retry import retry_rejects
 from factory.care.split import split
-from factory.storage import Storage
 from actors.errors import FlawforgeError
 without_ray(lambda target, key, value: target.__setitem__(key, value), setattr)
 stop_at({call!r}, {path!r})
