@@ -27,6 +27,14 @@ class BuildError(FlawforgeError):
     """A run stopped before its plan was done."""
 
 
+class LockLostError(BuildError):
+    """Another run took the output over; this one must write and delete nothing there any more."""
+
+
+class WorkersEndError(BuildError):
+    """Worker processes end whatever they work on: a matter of the machines, not of an item."""
+
+
 class WorkerError(FlawforgeError):
     """A worker has other weights, code, package versions or hardware than its run allows; trying again is no help."""
 

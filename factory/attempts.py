@@ -1,33 +1,82 @@
 """Marks of work that was begun, beside the output: how an item that kills its process is found and set aside.
 
-A stage puts a mark before it works on a shard and takes it away after. A mark that stays tells of a process that ended
-in between. Where several stay, the stage works on the shard item by item, each with marks of its own, and an item that
-has ended the process again and again is rejected. So are kills from outside survived: they hit one item but once.
+A stage puts a mark before it works on a shard and takes it away after. A mark that stays is of a process that ended in
+between: by an item of the shard, or by something else (a machine that went away, an operator, the kernel out of
+memory for another process). Only the first is a reason to set an item aside, so the stage looks for evidence:
+
+1. A shard that has three such marks is halved, and so is every part of it that has one: parts are worked on nearly as
+   fast as the whole.
+2. Parts are worked on in an order drawn anew each time, those without a mark first. A part that once survived is marked
+   so. If it ends a process later, then the cause lies elsewhere: all marks of the shard are forgotten.
+3. An item is set aside when it has ended its process three times, alone, each time after another part of the shard had
+   survived in the same process.
+4. Where processes end again and again and no part ever survives, the run fails: nothing can be said about any item.
 """
 
 from __future__ import annotations
 
+import random
+import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from actors.errors import Reject
+from actors.errors import Reject, WorkersEndError
 from factory.plan import shard_name
 from factory.storage import Storage
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+Part = tuple[int, int]
+"""Places of the first item of a part of a shard, and of the one after its last."""
 
 FOLDER = "attempts"
-DEATHS_OF_A_SHARD = 3
-"""From so many on the stage works item by item."""
+MARK = re.compile(r"(\d{6,})\.([a-z]+)\.(\d+)-(\d+)\.(begun|tried|survived)\.[0-9a-f]{32}")
+"""Shard, stage, part, and what happened: `tried` is work on one item alone, after another part has survived."""
 
-DEATHS_OF_AN_ITEM = 3
-"""From so many on, each of them while the item was alone, it is rejected."""
+ENDS_OF_A_SHARD = 3
+"""Ends of a process at a whole shard from which on it is worked on in parts."""
 
-_WHOLE = "all"
+ENDS_OF_AN_ITEM = 3
+"""Trials of an item that ended the process, after which it is rejected."""
+
+ENDS_WITHOUT_SURVIVOR = 24
+"""Ends of a process in a shard, no part of which ever survived, after which the run fails."""
+
+
+@dataclass
+class _Marks:
+    """The marks of a shard at a stage, by part."""
+
+    begun: Counter[Part] = field(default_factory=Counter)
+    tried: Counter[Part] = field(default_factory=Counter)
+    survived: set[Part] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.begun or self.tried or self.survived)
+
+    def ends(self, part: Part) -> int:
+        return self.begun[part] + self.tried[part]
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether a part that survived has ended a process, too."""
+        return any(self.ends(part) for part in self.survived)
+
+    def parts(self, size: int) -> list[Part]:
+        """What a shard is worked on as: at once, or in parts."""
+        whole = (0, size)
+        return self._halves(whole) if self.ends(whole) >= ENDS_OF_A_SHARD else [whole]
+
+    def _halves(self, part: Part) -> list[Part]:
+        first, end = part
+        if end - first < 2 or not self.ends(part):
+            return [part]
+        middle = (first + end) // 2
+        return [*self._halves((first, middle)), *self._halves((middle, end))]
 
 
 class Attempts(Generic[Item, Done]):
@@ -36,8 +85,9 @@ class Attempts(Generic[Item, Done]):
     Args:
         storage: the output.
         stage: its name.
-        work: what the stage does with items, of a whole shard or a single one; one result for every item, in order.
+        work: what the stage does with items, of a whole shard or a part; one result for every item, in order.
         set_aside: the result for an item that is rejected without any work.
+        has_work: whether the stage has anything to do for an item; survival says nothing where it has not.
     """
 
     def __init__(
@@ -46,59 +96,109 @@ class Attempts(Generic[Item, Done]):
         stage: str,
         work: Callable[[list[Item]], list[Done]],
         set_aside: Callable[[Item, Reject], Done],
+        has_work: Callable[[Item], bool] = lambda item: True,
     ) -> None:
         self.storage, self.stage, self.work, self.set_aside = storage, stage, work, set_aside
+        self.has_work = has_work
+        # Marks have names of their own: no run can harm another's, and nothing is lost where they come too late.
+        self._marks = Storage(storage.url, storage.patience)
 
     def __call__(self, shard: int, items: list[Item]) -> list[Done]:
-        """Works on a shard, at once or item by item, as the marks advise."""
-        deaths = self._deaths(shard)
-        if deaths[_WHOLE] < DEATHS_OF_A_SHARD:
-            with self._marked(shard, _WHOLE):
-                done = self.work(items)
-        else:
-            done = [
-                self._alone(shard, str(place), item, deaths[str(place)]) for place, item in enumerate(items)
-            ]
-        if deaths:
+        """Works on a shard, at once or in parts, as the marks advise.
+
+        Raises:
+            WorkersEndError: processes ended at this shard again and again, whatever they worked on.
+            LockLostError: another run has taken the output over; nothing was done.
+        """
+        self.storage.check()
+        marks = self._read(shard)
+        if marks.contradictory:
             self._forget(shard)
-        return done
+            marks = _Marks()
+        parts = marks.parts(len(items))
+        self._check_survival(shard, marks)
+        done: dict[int, Done] = {}
+        survived = False
+        for part in _order(parts, marks):
+            group = items[slice(*part)]
+            if marks.tried[part] >= ENDS_OF_AN_ITEM:
+                results = [self.set_aside(group[0], killed_process(marks.tried[part], self.stage))]
+            else:
+                kind = "tried" if survived and len(group) == 1 else "begun"
+                with self._marked(shard, part, kind):
+                    results = self.work(group)
+                if any(map(self.has_work, group)):
+                    survived = True
+                    if len(parts) > 1 and part not in marks.survived:
+                        self._put(shard, part, "survived")
+            done.update(zip(range(*part), results, strict=True))
+        if marks or len(parts) > 1:
+            self._forget(shard)
+        return [done[place] for place in range(len(items))]
 
-    def _alone(self, shard: int, place: str, item: Item, deaths: int) -> Done:
-        if deaths >= DEATHS_OF_AN_ITEM:
-            return self.set_aside(item, killed_process(deaths, self.stage))
-        with self._marked(shard, place):
-            (done,) = self.work([item])
-        return done
+    def _check_survival(self, shard: int, marks: _Marks) -> None:
+        ends = marks.begun.total() + marks.tried.total()
+        if marks.survived or ends < ENDS_WITHOUT_SURVIVOR:
+            return
+        self._forget(shard)
+        raise WorkersEndError(
+            f"{self.storage.url}: {ends} processes ended at stage {self.stage} of shard {shard}, whatever they worked "
+            "on, and none finished any part of it: out of memory, a crash in a library, or ended from outside. No item "
+            "was rejected for it. Look at the logs of the workers' machines, give the stage more memory "
+            f"(execution.{self.stage}.memory) or fewer workers, and run the same command again"
+        )
 
-    def _deaths(self, shard: int) -> Counter[str]:
-        """How often the process ended in this stage, by the item's place in the shard, or while at the whole one."""
-        marks = (name.split(".") for name in self.storage.names(_folder(shard)))
-        return Counter(place for stage, place, _ in marks if stage == self.stage)
+    def _read(self, shard: int) -> _Marks:
+        marks = _Marks()
+        for match in filter(None, map(MARK.fullmatch, self._marks.names(FOLDER))):
+            if (match[1], match[2]) == (shard_name(shard), self.stage):
+                part = (int(match[3]), int(match[4]))
+                if match[5] == "survived":
+                    marks.survived.add(part)
+                else:
+                    (marks.tried if match[5] == "tried" else marks.begun)[part] += 1
+        return marks
 
     @contextmanager
-    def _marked(self, shard: int, place: str) -> Iterator[None]:
-        """An error is no death: it takes the mark away too."""
-        mark = f"{_folder(shard)}/{self.stage}.{place}.{uuid.uuid4().hex}"
-        self.storage.publish(mark, b"")
+    def _marked(self, shard: int, part: Part, kind: str) -> Iterator[None]:
+        """An error is no end: it takes the mark away too."""
+        mark = self._put(shard, part, kind)
         try:
             yield
         finally:
-            self.storage.remove(mark)
+            self._marks.remove(mark)
+
+    def _put(self, shard: int, part: Part, kind: str) -> str:
+        first, end = part
+        mark = f"{FOLDER}/{shard_name(shard)}.{self.stage}.{first}-{end}.{kind}.{uuid.uuid4().hex}"
+        self._marks.publish(mark, b"")
+        return mark
 
     def _forget(self, shard: int) -> None:
-        for name in self.storage.names(_folder(shard)):
-            if name.startswith(f"{self.stage}."):
-                self.storage.remove(f"{_folder(shard)}/{name}")
+        for name in self._marks.names(FOLDER):
+            match = MARK.fullmatch(name)
+            if match and (match[1], match[2]) == (shard_name(shard), self.stage):
+                self._marks.remove(f"{FOLDER}/{name}")
 
 
-def killed_process(deaths: int, stage: str) -> Reject:
+def forget_all(storage: Storage) -> None:
+    """Deletes all marks of an output."""
+    for name in storage.names(FOLDER):
+        if MARK.fullmatch(name):
+            storage.remove(f"{FOLDER}/{name}")
+    storage.remove_empty(FOLDER)
+
+
+def killed_process(ends: int, stage: str) -> Reject:
     """The reject for an item that is set aside."""
     return Reject(
         "killed_process",
-        f"the process that worked on it alone, at stage {stage}, ended {deaths} times (out of memory, or a crash in a "
-        "library); look at the item itself",
+        f"the process that worked on it alone, at stage {stage}, ended {ends} times, while other items of its shard "
+        "survived (out of memory, or a crash in a library); look at the item itself",
     )
 
 
-def _folder(shard: int) -> str:
-    return f"{FOLDER}/{shard_name(shard)}"
+def _order(parts: Sequence[Part], marks: _Marks) -> list[Part]:
+    """Parts without a mark first; drawn anew each time, so that no part always meets what comes at a fixed moment."""
+    drawn = random.SystemRandom().sample(parts, len(parts))
+    return sorted(drawn, key=lambda part: marks.ends(part) > 0)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import re
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from actors.errors import OutputError
+from actors.errors import FlawforgeError, LockLostError, OutputError
+from factory.fence import Check
 from factory.remote_file import RemoteFile
 from factory.retries import Patience, answer, may_pass, persist
 
@@ -16,6 +21,44 @@ READ_AHEAD = 1 << 20
 """Bytes that a file opened for reading fetches at least, by one request."""
 
 Result = TypeVar("Result")
+
+
+DRIVERS = {
+    "S3FileSystem": ("s3fs", "2025.3.0"),
+    "GCSFileSystem": ("gcsfs", "2025.2.0"),
+    "AzureBlobFileSystem": ("adlfs", "2024.12.0"),
+}
+"""Drivers that can create a file only where there is none, each with the first version known to do so.
+
+Older ones of gcsfs and adlfs take `mode="create"` without a word, and overwrite."""
+
+
+@cache
+def check_driver(name: str, url: str) -> None:
+    """Raises OutputError for a store whose driver cannot create a file without replacing one.
+
+    Args:
+        name: of the driver's class.
+        url: the output, for the message.
+    """
+    if name == "MemoryFileSystem":  # of one process; for tests
+        return
+    if name not in DRIVERS:
+        raise OutputError(
+            f"{url}: {name} cannot create a file without replacing one, so that two runs could mix their shards; "
+            "use a folder on a disk, s3://, gs:// or abfs://"
+        )
+    package, least = DRIVERS[name]
+    installed = version(package)
+    if _numbers(installed) < _numbers(least):
+        raise OutputError(
+            f"{url}: {package} {installed} replaces files that it should only create, so that two runs could mix their "
+            f"shards; install {package}>={least}"
+        )
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
 
 
 class Bucket:
@@ -50,39 +93,75 @@ class Bucket:
         entries = self._list(self._full(folder))
         return [_last(entry["name"]) for entry in entries if entry["type"] == "file"]
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        entries = self._list(self._full(folder))
+        return {_last(entry["name"]): int(entry["size"] or 0) for entry in entries if entry["type"] == "file"}
+
     def top(self) -> list[str]:
         return [_last(entry["name"]) for entry in self._list(self.root)]
 
-    def publish(self, path: str, data: bytes) -> bool:
+    def publish(self, path: str, data: bytes | Path, check: Check) -> bool:
         """A server may have stored a file and answered with an error, so that the next attempt finds it there.
 
         A file of the same bytes therefore counts as the one that was to be written.
         """
+        check_driver(type(self.files).__name__, self.url)
         full = self._full(path)
 
         def create() -> bool:
+            check()
             try:
-                self.files.pipe_file(full, data, mode="create")
+                if isinstance(data, Path):
+                    self.files.put_file(str(data), full, mode="create")
+                else:
+                    self.files.pipe_file(full, data, mode="create")
             except Exception as error:  # drivers raise many kinds, and S3's copies do not name the condition
                 if isinstance(error, FileExistsError) or answer(error)[0] == 412:
                     return False
                 raise
             return True
 
-        return self._ask("write", path, create) or self._holds(path, data)
+        if not (self._ask("write", path, create) or self._holds(path, data)):
+            return False
+        try:
+            check()
+        except LockLostError:
+            self.remove_if_same(path, data)
+            raise
+        return True
 
-    def replace(self, path: str, data: bytes) -> None:
-        self._ask("write", path, lambda: self.files.pipe_file(self._full(path), data))
+    def replace(self, path: str, data: bytes, check: Check) -> None:
+        def write() -> None:
+            check()
+            self.files.pipe_file(self._full(path), data)
 
-    def upload(self, path: str, source: Path) -> None:
-        self._ask("write", path, lambda: self.files.put_file(str(source), self._full(path)))
+        self._ask("write", path, write)
+        check()
 
-    def remove(self, path: str) -> None:
-        self._ask("delete", path, lambda: self._rid(self._full(path)))
+    def remove(self, path: str, check: Check) -> None:
+        """Unlike a disk, a bucket cannot put back what was deleted: see docs/architecture.md on what then happens."""
 
-    def _holds(self, path: str, data: bytes) -> bool:
+        def delete() -> None:
+            check()
+            self._delete(path)
+
+        self._ask("delete", path, delete)
+        check()
+
+    def remove_if_same(self, path: str, data: bytes | Path) -> None:
+        if self._holds(path, data):
+            self._ask("delete", path, lambda: self._delete(path))
+
+    def _delete(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.files.rm_file(self._full(path))
+
+    def _holds(self, path: str, data: bytes | Path) -> bool:
         info = self._info(path)
-        return info is not None and info["size"] == len(data) and self.read(path) == data
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        if info is None or info["size"] != size:
+            return False
+        return self.read(path) == (data.read_bytes() if isinstance(data, Path) else data)
 
     def _info(self, path: str) -> Mapping[str, Any] | None:
         def look() -> Mapping[str, Any] | None:
@@ -120,20 +199,12 @@ class Bucket:
             raise OSError(f"{len(data):,} bytes came, where {end - start:,} were asked for")
         return data
 
-    def _rid(self, full: str) -> None:
-        try:
-            self.files.rm(full, recursive=True)
-        except FileNotFoundError:
-            return
-        if self.files.exists(full):  # s3fs passes over what a request for many could not delete
-            raise OSError("the store did not delete all of it")
-
     def _ask(self, verb: str, path: str, attempt: Callable[[], Result]) -> Result:
         """Persists; turns the store's last word into an `OutputError`."""
         what = f"{self.url}: cannot {verb} {path}".rstrip()
         try:
             return persist(attempt, what, self.patience)
-        except OutputError:
+        except FlawforgeError:
             raise
         except FileNotFoundError as error:
             bucket = self.root.strip("/").partition("/")[0]

@@ -5,57 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 
-from actors.errors import BuildError, OutputError
-from factory.admission import FOLDER as HARDWARE
-from factory.attempts import FOLDER as ATTEMPTS
-from factory.card import PATH as CARD
-from factory.care.parts import RECIPE, recipe_path
-from factory.care.rebuild import rebuild
-from factory.identity import PATH as IDENTITY
+from actors.errors import BuildError, LockLostError, OutputError, WorkersEndError
+from factory.attempts import forget_all
+from factory.care.parts import recipe_path
+from factory.care.rebuild import write_documents
+from factory.census import strays_of, take_census
+from factory.clearing import SCANS, check_clearable
 from factory.identity import Identity, check_same, read_identity
 from factory.interruption import heeded
 from factory.lock import Lock
-from factory.manifest import PATH as MANIFEST
-from factory.manifest import Progress, done_shards, progress, read_sidecars
+from factory.manifest import Progress, progress
 from factory.outlook import check_schedule
-from factory.plan import PATH as PLAN
-from factory.plan import VERSIONS, NoItemsError, Version, read_plan
+from factory.plan import VERSIONS, NoItemsError, Plan, Version, read_plan
 from factory.recipe import Recipe, dump
-from factory.run_log import FOLDER as RUNS
 from factory.run_record import RunRecord
 from factory.shards.records import read_sidecar
 from factory.sources import open_source
 from factory.storage import Storage
 from factory.tally import Tally
-from factory.versions import CHANGED, SCANS, append, begin, is_begun, renamed, unplanned, versions_of
+from factory.versions import CHANGED, append, begin, is_begun, renamed, unplanned, versions_of
 
 log = logging.getLogger(__name__)
-
-OURS = (
-    ATTEMPTS,
-    RUNS,
-    HARDWARE,
-    "stats",
-    MANIFEST,
-    CARD,
-    "gallery.html",
-    "splits",
-    RECIPE,
-    "index",
-    "shards",
-    PLAN,
-    VERSIONS,
-    SCANS,
-    IDENTITY,
-)
-"""Everything that a build puts into an output; overwriting removes these and nothing else.
-
-In this order, so that a kill in the middle leaves an output that is still ours, and no shard that seems done.
-"""
-
 
 FIRST_PAUSE = 2.0
 """Seconds between a pass without a new shard and the next; four times as long after the next such pass, and so on."""
@@ -106,6 +79,7 @@ def build(
     Raises:
         OutputError: the output belongs to another recipe, or cannot be written.
         BuildError: the run stopped before the plan was done; running it again goes on from there.
+        LockLostError: another run took the output over.
         Terminated: SIGTERM came; as above.
     """
     storage = Storage(url)
@@ -113,6 +87,7 @@ def build(
     check_schedule(recipe)
     _check(storage, identity, mode)
     with heeded(), Lock(storage, take_over=take_over, tell=tell) as lock:
+        storage = lock.storage
         storage.tidy()
         versions = _versions(recipe, storage, identity, mode, tell)
         return make(recipe, storage, identity, versions, lock, address, order=order, show=show, tell=tell)
@@ -137,34 +112,50 @@ def make(
         lock: held.
     """
     for version in versions:
-        storage.replace(recipe_path(version.number), dump(recipe).encode())
+        _note_recipe(storage, recipe, version)
     plan = read_plan(storage)
     planned = [number for version in versions for number in version.shards]
-    sidecars = read_sidecars(storage)
-    tally = Tally(progress(plan, sidecars), recipe.execution)
+    done = take_census(storage, plan)
+    tally = Tally(progress(plan, done), recipe.execution)
     show(tally)
-    missing = len(set(planned) - sidecars.keys())
+    missing = len(set(planned) - done.keys())
     with RunRecord(
         storage.url, lock.holder, recipe.name, identity, tally, missing=missing, address=address
     ) as record:
         try:
-            for number in _missing(recipe, storage, planned, identity, address, order, record):
+            for number in _missing(recipe, storage, plan, planned, done, identity, address, order, record):
                 lock.check()
                 record.published(read_sidecar(storage, number))
                 show(tally)
         except KeyboardInterrupt:
             # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
-            with contextlib.suppress(OutputError):
-                storage.remove(ATTEMPTS)
+            with contextlib.suppress(OutputError, LockLostError):
+                forget_all(storage)
             raise
-        storage.remove(ATTEMPTS)
-        total = rebuild(storage)
+        forget_all(storage)
+        _check_strays(storage, plan)
+        total = write_documents(storage)
     if not total.complete:
         tell(
             f"{total.shards - total.done} shards of other versions are not made yet: build with their recipes, too "
             f"(see {storage.url}/{VERSIONS})"
         )
     return total
+
+
+def _note_recipe(storage: Storage, recipe: Recipe, version: Version) -> None:
+    """Writes the recipe of a version, unless it stands there. Its half that has no digest may have changed."""
+    path, data = recipe_path(version.number), dump(recipe).encode()
+    if not storage.exists(path) or storage.read(path) != data:
+        storage.settle(path, data)
+
+
+def _check_strays(storage: Storage, plan: Plan) -> None:
+    if strays := strays_of(storage, plan):
+        raise BuildError(
+            f"{storage.url}: {', '.join(strays[:5])} belong to no shard of the plan; another run may have left them: "
+            "move them away, then run the same command again"
+        )
 
 
 def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
@@ -174,6 +165,8 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
         OutputError: it is somebody else's, or of other recipes and not to be overwritten or extended.
     """
     begun = is_begun(storage)
+    if begun and mode is Mode.OVERWRITE:
+        check_clearable(storage)
     if begun and mode is Mode.RESUME:
         plan = read_plan(storage)
         if not versions_of(storage, plan, identity):
@@ -187,7 +180,7 @@ def _versions(
     """The versions of the plan to work on, drawn where they are not there yet."""
     source = open_source(recipe.source, recipe.seed)
     if not _check(storage, identity, mode) or mode is Mode.OVERWRITE:
-        return [begin(storage, recipe, identity, source.list(), source.skipped, clear=OURS)]
+        return [begin(storage, recipe, identity, source.list(), source.skipped, overwrite=True, tell=tell)]
     plan = read_plan(storage)
     mine = versions_of(storage, plan, identity)
     if mode is Mode.RESUME or (mode is Mode.AGAIN and mine):
@@ -215,19 +208,25 @@ def _versions(
 def _missing(
     recipe: Recipe,
     storage: Storage,
+    plan: Plan,
     planned: Sequence[int],
+    done: Collection[int],
     identity: Identity,
     address: str,
     order: Callable[[list[int]], list[int]],
     record: RunRecord,
 ) -> Iterator[int]:
-    """Runs the pipeline over the planned shards without a sidecar; yields published shards.
+    """Runs the pipeline over the planned shards that are not done; yields published shards.
+
+    What a census does not count as done is made again, until a census after a pass finds every shard: so a file that a
+    run wrote after it had lost the lock is found, and so is one that it deleted.
 
     What may have been an accident of the moment (a lost worker, a time-out) is tried again, up to `passes` times
     in a row without a new shard, after longer and longer pauses. What the user has to mend ends the run at once.
     """
     fruitless = 0
-    while missing := sorted(set(planned) - done_shards(storage)):
+    missing = sorted(set(planned).difference(done))
+    while missing:
         # Ray and torch are imported only when there is work to do.
         from factory.in_flight import watching
         from factory.pipeline import check_resources, connect, run_shards
@@ -241,15 +240,17 @@ def _missing(
         )
         try:
             with heeded(), watching(storage.url, record.tally.in_flight) as published:
-                for number in run_shards(recipe, storage.url, identity, order(missing)):
+                for number in run_shards(recipe, storage.url, identity, order(missing), storage.run):
                     published(number)
                     yield number
+        except (LockLostError, WorkersEndError):
+            raise
         except BuildError as error:
             trouble = error
-        made = done_shards(storage).intersection(missing)
-        if len(made) == len(missing):
+        before, missing = missing, sorted(set(planned) - take_census(storage, plan).keys())
+        if not missing:
             return
-        fruitless = 0 if made else fruitless + 1
+        fruitless = 0 if len(missing) < len(before) else fruitless + 1
         if fruitless == recipe.execution.passes:
             raise trouble
         record.trouble(trouble)

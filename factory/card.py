@@ -15,7 +15,6 @@ from factory.manifest import Progress
 from factory.recipe import Corruption, Recipe, content
 from factory.recipe_yaml import dump_yaml
 from factory.schema import SCHEMA_VERSION
-from factory.storage import Storage
 
 PATH = "README.md"
 
@@ -72,17 +71,7 @@ _TYPES = {
 """Of the fields of a sample's JSON."""
 
 
-def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Progress) -> None:
-    """Writes `README.md` anew."""
-    storage.replace(PATH, card(recipe, identity, total).encode())
-
-
-def write_merged_card(storage: Storage, identity: Identity, total: Progress, parts: Sequence[Part]) -> None:
-    """Writes `README.md` of a merged output anew."""
-    storage.replace(PATH, merged_card(identity, total, parts).encode())
-
-
-def card(recipe: Recipe, identity: Identity, total: Progress) -> str:
+def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
     """The text of `README.md`."""
     alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
     made = _ONE.format(
@@ -103,7 +92,7 @@ def card(recipe: Recipe, identity: Identity, total: Progress) -> str:
     )
 
 
-def merged_card(identity: Identity, total: Progress, parts: Sequence[Part]) -> str:
+def merged_card_text(identity: Identity, total: Progress, parts: Sequence[Part]) -> str:
     """The text of `README.md` of a merged output."""
     contents = [part.identity.content for part in parts]
     rows = [

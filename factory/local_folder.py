@@ -9,11 +9,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from actors.errors import OutputError
+from factory.fence import Check
 
 FORGOTTEN = 3600.0
 """Seconds after which a hidden file that was never given its name belongs to no living writer."""
@@ -56,6 +57,14 @@ class LocalFolder:
             except FileNotFoundError:
                 return []
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        with self._told("list", folder):
+            try:
+                with os.scandir(self._full(folder)) as entries:
+                    return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            except FileNotFoundError:
+                return {}
+
     def top(self) -> list[str]:
         with self._told("list", ""):
             try:
@@ -63,40 +72,51 @@ class LocalFolder:
             except FileNotFoundError:
                 return []
 
-    def publish(self, path: str, data: bytes) -> bool:
+    def publish(self, path: str, data: bytes | Path, check: Check) -> bool:
+        """Creates the file; where the lock turns out to be lost, takes away what it created, and nothing else."""
         target = self._full(path)
-        with self._told("write", path):
-            aside = _write_aside(target, data)
-            try:
-                os.link(aside, target)
-            except FileExistsError:
+        with self._told("write", path), _aside(target, data) as aside:
+            check()
+            if not _name(aside, target):
                 return False
-            except OSError:
-                # A file system without hard links: two writers at the same instant are not kept apart here.
-                if target.exists():
-                    return False
-                aside.replace(target)
-            finally:
-                aside.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+            try:
+                check()
+            except BaseException:
+                _take_away(target, lambda taken: _same_file(taken, aside))
+                raise
         return True
 
-    def replace(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: bytes, check: Check) -> None:
         target = self._full(path)
-        with self._told("write", path):
-            _rename(_write_aside(target, data), target)
+        with self._told("write", path), _aside(target, data) as aside:
+            check()
+            aside.replace(target)
+            _sync_folder(target.parent)
+            check()
 
-    def upload(self, path: str, source: Path) -> None:
-        target = self._full(path)
-        with self._told("write", path):
-            _rename(_copy_aside(target, source), target)
+    def remove(self, path: str, check: Check) -> None:
+        """Puts the file back where the lock turns out to be lost: it may be another run's."""
 
-    def remove(self, path: str) -> None:
+        def still_ours(taken: Path) -> bool:
+            check()
+            return True
+
         target = self._full(path)
         with self._told("delete", path):
             if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            check()
+            _take_away(target, still_ours)
+
+    def remove_if_same(self, path: str, data: bytes) -> None:
+        with self._told("delete", path):
+            _take_away(self._full(path), lambda taken: taken.read_bytes() == data)
+
+    def remove_empty(self, folder: str) -> None:
+        # Whatever keeps the folder is the user's, or of a run that begins at this moment.
+        with contextlib.suppress(OSError):
+            self._full(folder).rmdir()
 
     def tidy(self) -> int:
         before = time.time() - FORGOTTEN
@@ -130,37 +150,83 @@ class LocalFolder:
             raise OutputError(f"cannot {verb} {where}: {what}" + (f"; {advice}" if advice else "")) from error
 
 
-def _write_aside(target: Path, data: bytes) -> Path:
-    """Writes and flushes a hidden neighbour of `target`, which readers and `names` pass over."""
-    with _aside(target) as (aside, stream):
-        stream.write(data)
-    return aside
-
-
-def _copy_aside(target: Path, source: Path) -> Path:
-    with source.open("rb") as origin, _aside(target) as (aside, stream):
-        shutil.copyfileobj(origin, stream, 1 << 20)
-    return aside
-
-
 @contextlib.contextmanager
-def _aside(target: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+def _aside(target: Path, data: bytes | Path) -> Iterator[Path]:
+    """A hidden, flushed neighbour of `target`, which readers and `names` pass over; gone at the end."""
+    _make_folder(target.parent)
+    aside = _hidden(target)
     try:
         with aside.open("wb") as stream:
-            yield aside, stream
+            if isinstance(data, Path):
+                with data.open("rb") as origin:
+                    shutil.copyfileobj(origin, stream, 1 << 20)
+            else:
+                stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-    except BaseException:
+        yield aside
+    finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise
 
 
-def _rename(aside: Path, target: Path) -> None:
+def _hidden(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+
+
+def _name(aside: Path, target: Path) -> bool:
+    """Gives the file its name; False where the name is taken."""
     try:
-        aside.replace(target)
+        os.link(aside, target)
+    except FileExistsError:
+        return False
     except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+        # A file system without hard links: two writers at the same instant are not kept apart here.
+        if target.exists():
+            return False
+        aside.replace(target)
+    return True
+
+
+def _take_away(target: Path, confirm: Callable[[Path], bool]) -> None:
+    """Deletes a file in two steps: it is renamed, and deleted only if `confirm`, given its new path, agrees.
+
+    Otherwise, and after an error, it gets its name back, unless the name has been given to another file meanwhile.
+    """
+    taken = _hidden(target)
+    try:
+        target.rename(taken)
+    except FileNotFoundError:
+        return
+    agreed = False
+    try:
+        agreed = confirm(taken)
+    finally:
+        if not agreed:
+            _name(taken, target)
+        taken.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:  # without hard links, the file that was written aside has been renamed
+        return True
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes names in a folder survive a power cut. Some file systems have no such thing, and need none."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,6 +1,8 @@
-"""A courtesy lock: two runs at work on one output would do everything twice.
+"""The lock of an output: one run at a time works there, and one that lost it writes nothing more.
 
-Nothing that is published depends on it: shards are created once, and equal, whoever makes them.
+`lock.json` names the holder. It is created when the lock is taken, never rewritten, and read again before and after
+every change (`factory.fence`). A run shows that it lives by a file of its own, `.heartbeat.RUN`: were the heartbeat in
+the lock itself, a run that had been stopped for long could write its name back over that of its successor.
 """
 
 from __future__ import annotations
@@ -8,27 +10,34 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from actors.errors import BuildError, OutputError
+from actors.errors import LockLostError, OutputError
+from factory.fence import LOCK, holder_of
 from factory.storage import Storage
 
 log = logging.getLogger(__name__)
 
-PATH = "lock.json"
 HEARTBEAT = 15.0
 """Seconds between two heartbeats."""
 
 PATIENCE = 3 * HEARTBEAT
 """Seconds for which another run's lock is watched: one that shows no heartbeat meanwhile is taken over."""
+
+
+_RUN = re.compile(r"[A-Za-z0-9]{1,64}")
+"""A run's name becomes part of a path."""
+
+
+PATH = LOCK
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,9 @@ class Holder:
 class Lock:
     """Holds an output for the length of a `with`.
 
+    Attributes:
+        storage: the output as this run may change it: every change fails with LockLostError once the lock is lost.
+
     Args:
         storage: the output.
         take_over: take it from whoever holds it, without watching.
@@ -79,31 +91,31 @@ class Lock:
     def __init__(
         self, storage: Storage, *, take_over: bool = False, tell: Callable[[str], None] = log.warning
     ) -> None:
-        self.storage = storage
         self.holder = Holder.here()
+        self.storage = Storage(storage.url, storage.patience, run=self.holder.run)
+        # What takes and gives back the lock, and the heartbeat, cannot depend on holding it.
+        self._unfenced = Storage(storage.url, storage.patience)
         self._take_over, self._tell = take_over, tell
         self._over = threading.Event()
-        self._lost: Holder | None = None
+        self._lost: LockLostError | None = None
         self._heart = threading.Thread(target=self._beat, name="lock", daemon=True)
 
     def __enter__(self) -> Lock:
-        if not self.storage.publish(PATH, _document(self.holder)):
-            self._wrest(read_holder(self.storage))
+        if not self._unfenced.publish(PATH, _document(self.holder)):
+            self._wrest(read_holder(self._unfenced))
         self._heart.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._heart.join()
-        if self._lost is None:
-            self.storage.remove(PATH)
+        self._unfenced.remove_if_same(PATH, _document(self.holder))
+        self._unfenced.remove(_heartbeat_path(self.holder.run))
 
     def check(self) -> None:
-        """Raises BuildError where another run has taken the output over."""
+        """Raises LockLostError where a heartbeat has found that another run has taken the output over."""
         if self._lost is not None:
-            raise BuildError(
-                f"{self.storage.url} was taken over by another run ({self._lost}); this one stops, nothing is damaged"
-            )
+            raise self._lost
 
     def _wrest(self, other: Holder | None) -> None:
         if other is not None and not self._take_over and not other.gone:
@@ -111,26 +123,29 @@ class Lock:
                 f"{self.storage.url} is locked by {other}; watching for {PATIENCE:.0f} seconds whether it lives"
             )
             end = time.monotonic() + PATIENCE
-            while time.monotonic() < end and (now := read_holder(self.storage)) is not None:
+            while (now := read_holder(self._unfenced)) is not None:
                 if now != other:
                     raise OutputError(
                         f"{self.storage.url}: another run is at work there ({now}); wait for it or stop it, or take "
-                        "over with --take-over. Should both go on, the work is done twice, but nothing is damaged"
+                        "over with --take-over: the other run then stops, and writes nothing more"
                     )
+                if time.monotonic() >= end:
+                    break
                 time.sleep(min(1.0, HEARTBEAT / 5))
         if other is not None:
             self._tell(f"taking over the lock of {other}")
-        self.storage.replace(PATH, _document(self.holder))
+        self._unfenced.replace(PATH, _document(self.holder))
+        if other is not None:
+            self._unfenced.remove(_heartbeat_path(other.run))
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT):
             try:
-                there = read_holder(self.storage)
-                if there is not None and there.run != self.holder.run:
-                    self._lost = there
-                    return
-                self.holder = Holder(**{**asdict(self.holder), "heartbeat": _now()})
-                self.storage.replace(PATH, _document(self.holder))
+                self.storage.check()
+                self._unfenced.replace(_heartbeat_path(self.holder.run), _now("milliseconds").encode())
+            except LockLostError as lost:
+                self._lost = lost
+                return
             except OSError as error:
                 log.warning("no heartbeat could be written to %s: %s", self.storage.url, error)
             except OutputError as error:
@@ -138,20 +153,33 @@ class Lock:
 
 
 def read_holder(storage: Storage) -> Holder | None:
-    """Who holds the lock; None where nobody does, or where it cannot be understood."""
+    """Who holds the lock, with the latest heartbeat; None where nobody does, or where it cannot be understood."""
     try:
-        document: dict[str, Any] = json.loads(storage.read(PATH))
-        return Holder(**document)
-    except (OutputError, ValueError, TypeError):
+        holder = Holder(**holder_of(storage.read))  # type: ignore[arg-type]
+    except TypeError:
         return None
+    kinds = {one.name: int if one.name == "pid" else str for one in fields(Holder)}
+    if not all(isinstance(value, kinds[name]) for name, value in asdict(holder).items()):
+        return None
+    if not _RUN.fullmatch(holder.run):
+        return None
+    try:
+        return replace(holder, heartbeat=storage.read(_heartbeat_path(holder.run)).decode("ascii", "replace"))
+    except OutputError:
+        return holder
+
+
+def _heartbeat_path(run: str) -> str:
+    """Hidden, and of the form of a file that a writer left aside: `Storage.tidy` clears it away."""
+    return f".heartbeat.{run}"
 
 
 def _document(holder: Holder) -> bytes:
     return json.dumps(asdict(holder), indent=1).encode()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _now(timespec: str = "seconds") -> str:
+    return datetime.now(UTC).isoformat(timespec=timespec)
 
 
 def _alive(pid: int) -> bool:

@@ -155,11 +155,3 @@ def manifest_bytes(
         ],
     }
     return json.dumps(document, indent=1).encode()
-
-
-def write_manifest(storage: Storage, plan: Plan, identity: Identity, name: str) -> Progress:
-    """Rebuilds `manifest.json` and returns the totals."""
-    sidecars = read_sidecars(storage)
-    total = progress(plan, sidecars)
-    storage.replace(PATH, manifest_bytes(plan, identity, sidecars, total, name))
-    return total

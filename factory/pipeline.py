@@ -132,8 +132,13 @@ def _bundles(stages: Mapping[str, Stage]) -> list[dict[str, float]]:
     ]
 
 
-def run_shards(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Iterator[int]:
+def run_shards(
+    recipe: Recipe, url: str, identity: Identity, todo: Sequence[int], run: str = ""
+) -> Iterator[int]:
     """Makes shards, in roughly the given order, and yields the number of each when it is published.
+
+    Args:
+        run: holds the lock of the output; see `factory.fence`.
 
     Raises:
         FlawforgeError: what a stage raised for the user.
@@ -143,7 +148,7 @@ def run_shards(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]
     with warnings.catch_warnings():
         # Until 2.64 Ray has no other place for the bounds on restarts; the version is pinned below that.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        written = _pipeline(recipe, url, identity, todo)
+        written = _pipeline(recipe, url, identity, todo, run)
     try:
         # Without any prefetch: otherwise a shard is told only when the next one is there.
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
@@ -161,16 +166,15 @@ def run_shards(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]
         raise BuildError(f"a stage failed: {type(error).__name__}: {error}") from error
 
 
-def _pipeline(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Dataset:
+def _pipeline(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int], run: str) -> Dataset:
     """The figure of the paper, read from top to bottom."""
     pools = {name: _resources(stage, len(todo)) for name, stage in _stages(recipe).items()}
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
-    loaded = shards.map_batches(Load, fn_constructor_args=(recipe, url, identity), **pools["load"])
-    regions = loaded.map_batches(
-        SelectRegions, fn_constructor_args=(recipe, url, identity), **pools["select"]
-    )
-    corrupted = regions.map_batches(Corrupt, fn_constructor_args=(recipe, url, identity), **pools["corrupt"])
-    return corrupted.map_batches(Write, fn_constructor_args=(recipe, url, identity), **pools["write"])
+    arguments = (recipe, url, identity, run)
+    loaded = shards.map_batches(Load, fn_constructor_args=arguments, **pools["load"])
+    regions = loaded.map_batches(SelectRegions, fn_constructor_args=arguments, **pools["select"])
+    corrupted = regions.map_batches(Corrupt, fn_constructor_args=arguments, **pools["corrupt"])
+    return corrupted.map_batches(Write, fn_constructor_args=arguments, **pools["write"])
 
 
 def _stages(recipe: Recipe) -> dict[str, Stage]:

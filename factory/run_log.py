@@ -7,7 +7,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from actors.errors import OutputError
+from actors.errors import LockLostError, OutputError
 from factory.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class RunLog:
         try:
             self.storage.replace(self.path, data)
             self._written = len(lines)
-        except (OutputError, OSError) as error:
+        except (OutputError, LockLostError, OSError) as error:
             # A bucket may be well again the next time: the lines wait.
             log.warning("the log of the run could not be written: %s", error)
         self._last_write = time.monotonic()
@@ -92,9 +92,10 @@ class RunLog:
             return
         path = self.storage.local / self.path
         try:
+            self.storage.check()
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as stream:
                 stream.write(line)
-        except OSError as error:
+        except (OutputError, LockLostError, OSError) as error:
             self._broken = True
             log.warning("the log of the run ends here, %s cannot be written: %s", path, error)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from actors.errors import OutputError
+from actors.errors import LockLostError, OutputError
 from factory.identity import Identity
 from factory.interruption import Terminated
 from factory.lock import Holder
@@ -56,7 +56,7 @@ class RunRecord:
         missing: int,
         address: str,
     ) -> None:
-        self.storage = Storage(url, PATIENCE)
+        self.storage = Storage(url, PATIENCE, run=holder.run)
         self.tally, self.missing, self.identity = tally, missing, identity
         began = datetime.now(UTC)
         self.log = RunLog(self.storage, run_name(began, uuid.uuid4().hex[:8]))
@@ -76,7 +76,7 @@ class RunRecord:
     def __enter__(self) -> RunRecord:
         try:
             clear_old(self.storage)
-        except (OutputError, OSError) as error:
+        except (OutputError, LockLostError, OSError) as error:
             log.warning("logs of old runs could not be deleted: %s", error)
         about = {key: value for key, value in self._about.items() if key != "lock"}
         self.log.note(
@@ -162,5 +162,5 @@ class RunRecord:
         )
         try:
             write_state(self.storage, state)
-        except (OutputError, OSError) as error:
+        except (OutputError, LockLostError, OSError) as error:
             log.warning("the state of the run could not be written, `status` will lag behind: %s", error)

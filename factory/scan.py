@@ -26,6 +26,7 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.images import decode_image
 from actors.perceptual_hash import BITS, perceptual_hash
+from factory.clearing import SCANS
 from factory.duplicates import EXACT, NEAR, Duplicates, Hashes, Places, duplicates
 from factory.identity import Identity
 from factory.interruption import heeded
@@ -37,7 +38,7 @@ from factory.sources.reference import Reference
 from factory.sources.store import read_ahead
 from factory.stages import image_selector
 from factory.storage import Storage
-from factory.versions import SCANS, append, begin, is_begun, unplanned
+from factory.versions import append, begin, is_begun, unplanned
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,12 @@ def scan(
     identity = Identity.of(recipe)
     begun = is_begun(storage)
     source = open_source(recipe.source, recipe.seed)
-    with heeded(), Lock(storage, take_over=take_over, tell=tell), tempfile.TemporaryDirectory() as folder:
+    with (
+        heeded(),
+        Lock(storage, take_over=take_over, tell=tell) as lock,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        storage = lock.storage
         versions = version_count(storage) if begun else 0
         references = source.list()
         if begun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from actors.image_selector import ImageSelector
 from actors.masks import MaskReading
 from factory.admission import Admission, pinned
 from factory.attempts import Attempts
-from factory.identity import Identity, devices_of
+from factory.identity import Identity, devices_of, read_identity
 from factory.in_flight import ItemCounter
 from factory.metrics import Meter
 from factory.plan import read_plan
@@ -38,8 +39,8 @@ class Load:
 
     name = "load"
 
-    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
-        storage = Storage(url)
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        storage = Storage(url, run=run)
         self.admit = Admission(recipe, identity, storage, self.name)
         self.plan = read_plan(storage)
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
@@ -74,12 +75,12 @@ class _Work(ABC):
     name: str
     roles: tuple[str, ...]
 
-    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
-        storage = Storage(url)
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        storage = Storage(url, run=run)
         self.admit = Admission(recipe, identity, storage, self.name, self.roles)
         self.recipe = pinned(recipe, identity)
         self.work: Work | None = None
-        self.attempts = Attempts(storage, self.name, self._work, self._set_aside)
+        self.attempts = Attempts(storage, self.name, self._work, self._set_aside, _undecided)
         self.meter = Meter(self.name)
         self.items = ItemCounter(url)
 
@@ -143,8 +144,8 @@ class Write:
 
     name = "write"
 
-    def __init__(self, recipe: Recipe, url: str, identity: Identity) -> None:
-        self.storage = Storage(url)
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        self.storage = Storage(url, run=run)
         self.admit = Admission(recipe, identity, self.storage, self.name)
         self.plan = read_plan(self.storage)
         self.how = provenance(recipe, identity.digest)
@@ -157,7 +158,9 @@ class Write:
         shard = from_table(table)
         planned = self.plan.size(shard.number)
         assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
-        sidecar = write_shard(self.storage, shard, self.how, original=self.original)
+        _, plan_sha256 = read_identity(self.storage, self.plan.version_of(shard.number).number)
+        how = replace(self.how, plan_sha256=plan_sha256)
+        sidecar = write_shard(self.storage, shard, how, original=self.original)
         self.meter.worked(
             {"accepted": sidecar.accepted, "rejected": sidecar.rejected}, time.monotonic() - began
         )
@@ -276,6 +279,10 @@ def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, i
         ),
         count,
     )
+
+
+def _undecided(sample: Sample) -> bool:
+    return not sample.rejected
 
 
 def _rejected(samples: Sequence[Sample]) -> int:

@@ -11,6 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import OutputError
 from factory.bucket import Bucket
+from factory.fence import Check, Fence, unfenced
 from factory.local_folder import LocalFolder
 from factory.retries import Patience
 
@@ -24,9 +25,11 @@ class Storage:
     Args:
         url: a local path, or `s3://bucket/folder` and the like.
         patience: how long a store in the network is borne with.
+        run: the run that writes, by its name in the lock. Every change then checks that it still holds the lock, and
+            raises LockLostError where it does not; see `factory.fence`. Empty for readers.
     """
 
-    def __init__(self, url: str, patience: Patience | None = None) -> None:
+    def __init__(self, url: str, patience: Patience | None = None, *, run: str = "") -> None:
         self.url = url.rstrip("/") or "/"
         if "::" in url:
             raise OutputError(f"{url}: chained URLs cannot be an output; give the folder itself")
@@ -42,6 +45,9 @@ class Storage:
             self.url = self._folder.url
         else:
             self._folder = Bucket(files, str(root).rstrip("/"), self.url, patience or Patience())
+
+        self.run, self.patience = run, patience
+        self.check: Check = Fence(self._folder.read, self.url, run) if run else unfenced
 
     @property
     def local(self) -> Path | None:
@@ -67,26 +73,63 @@ class Storage:
         """Whether nothing is in the output but the named files and hidden ones."""
         return all(name in besides or name.startswith(".") for name in self._folder.top())
 
-    def publish(self, path: str, data: bytes) -> bool:
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of the files in a folder by name; empty where there is no such folder."""
+        sizes = self._folder.sizes(folder)
+        return {name: size for name, size in sorted(sizes.items()) if not name.startswith(".")}
+
+    def entries(self) -> list[str]:
+        """Names of the files and folders at the top of the output, sorted, without hidden ones."""
+        return sorted(name for name in self._folder.top() if not name.startswith("."))
+
+    def is_link(self, path: str) -> bool:
+        """Whether a file or folder of the output is a symbolic link."""
+        return self.local is not None and (self.local / path).is_symlink()
+
+    def publish(self, path: str, data: bytes | Path) -> bool:
         """Writes a file that must not be there yet.
+
+        Args:
+            data: its content, or a file of this machine that holds it.
 
         Returns:
             False, with nothing changed, where the file exists already: a late writer never replaces it. In a bucket, a
             file that holds these very bytes counts as written by this call.
         """
-        return self._folder.publish(path, data)
+        return self._folder.publish(path, data, self.check)
+
+    def settle(self, path: str, data: bytes | Path) -> None:
+        """Like `publish`, after removing what an earlier run has left under that name.
+
+        It is never replaced in place: a run that lost its lock could not undo that.
+        """
+        if not self.publish(path, data):
+            self.remove(path)
+            if not self.publish(path, data):
+                raise OutputError(
+                    f"{self.url}: another run writes {path} at this moment; run the same command again"
+                )
+
+    def upload(self, path: str, source: Path) -> None:
+        """Like `settle`, with what a file on this machine holds, however large."""
+        self.settle(path, source)
 
     def replace(self, path: str, data: bytes) -> None:
         """Writes a file whole, over an older one if there is one."""
-        self._folder.replace(path, data)
-
-    def upload(self, path: str, source: Path) -> None:
-        """Like `replace`, with what a file on this machine holds, however large."""
-        self._folder.upload(path, source)
+        self._folder.replace(path, data, self.check)
 
     def remove(self, path: str) -> None:
-        """Deletes a file or a folder of this output; absent ones are no error."""
-        self._folder.remove(path)
+        """Deletes a file of this output; an absent one is no error."""
+        self._folder.remove(path, self.check)
+
+    def remove_if_same(self, path: str, data: bytes) -> None:
+        """Deletes a file that still has this content."""
+        self._folder.remove_if_same(path, data)
+
+    def remove_empty(self, folder: str) -> None:
+        """Deletes a folder of a disk in which nothing is left."""
+        if isinstance(self._folder, LocalFolder):
+            self._folder.remove_empty(folder)
 
     def tidy(self) -> int:
         """Clears what killed writers left on a disk more than an hour ago; how many files that were.

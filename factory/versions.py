@@ -6,26 +6,28 @@ Nothing that is there is touched. The identity is written last: until then the v
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from actors.errors import OutputError
 from factory.care.parts import RECIPE, recipe_path
+from factory.clearing import OURS, SCANS, clear
+from factory.fence import LOCK
 from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, claim, read_identity
-from factory.lock import PATH as LOCK
 from factory.plan import PATH, Plan, Version, draw_plan, plan_path, read_plan
 from factory.planned import Planned, State
 from factory.recipe import Recipe, dump
 from factory.sources.reference import Reference
 from factory.storage import Storage
 
-SCANS = "scans"
-"""The folder of what `factory.scan` found, a table for each version that it drew."""
+log = logging.getLogger(__name__)
 
 CHANGED = "changed_since_planned"
 
@@ -36,14 +38,32 @@ def is_begun(storage: Storage) -> bool:
     """Whether an output is begun already. Nothing is changed.
 
     Raises:
-        OutputError: it is somebody else's.
+        OutputError: it is not a Flawforge output, or its identity is damaged.
     """
-    begun = storage.exists(IDENTITY)
-    if not begun and not storage.empty(besides=(PATH, RECIPE, LOCK, SCANS)):
+    if storage.exists(IDENTITY):
+        try:
+            read_identity(storage)
+        except OutputError as error:
+            raise OutputError(
+                f"{error}. It is not a Flawforge output, or damaged; nothing was changed: choose a new or empty folder"
+            ) from error
+        return True
+    if not storage.empty(besides=_leftovers(storage)):
         raise OutputError(
             f"{storage.url} holds files that are no data set of ours; nothing was changed: choose a new or empty folder"
         )
-    return begun
+    return False
+
+
+def _leftovers(storage: Storage) -> set[str]:
+    """What a run that ended before its output was begun may have left there: a plan first, and a recipe after it."""
+    left = {LOCK}
+    if all(OURS[SCANS].fullmatch(name) for name in storage.names(SCANS)):
+        left.add(SCANS)
+    with contextlib.suppress(OutputError):
+        read_plan(storage, versions=1)
+        left |= {PATH, RECIPE}
+    return left
 
 
 def begin(
@@ -53,7 +73,8 @@ def begin(
     references: Iterable[Reference],
     skipped: Mapping[str, int],
     *,
-    clear: Sequence[str] = (),
+    overwrite: bool = False,
+    tell: Callable[[str], None] = log.warning,
 ) -> Version:
     """Begins an output: draws the first version of its plan.
 
@@ -61,9 +82,15 @@ def begin(
         references: the items. They are listed to the end before anything is touched, so that a mistyped source neither
             destroys a data set nor ties the folder to the mistake.
         skipped: read after that; see `factory.plan.draw_plan`.
-        clear: paths that are removed then.
+        overwrite: delete the output that is there.
+        tell: called with a sentence about files that were left there then.
     """
-    return _draw(storage, recipe, identity, references, skipped, number=1, first=0, clear=clear)
+
+    def prepare() -> None:
+        if overwrite and (left := clear(storage)):
+            tell(left)
+
+    return _draw(storage, recipe, identity, references, skipped, number=1, first=0, prepare=prepare)
 
 
 def append(
@@ -149,15 +176,14 @@ def _draw(
     number: int,
     first: int,
     retries: bool = False,
-    clear: Sequence[str] = (),
+    prepare: Callable[[], None] = lambda: None,
 ) -> Version:
     per_shard = recipe.output.samples_per_shard
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder, PATH)
         sha256 = draw_plan(references, per_shard, skipped, drawn, first=first, retries=retries)
-        for path in clear:
-            storage.remove(path)
+        prepare()
         storage.upload(plan_path(number), drawn)
-        storage.replace(recipe_path(number), dump(recipe).encode())
+        storage.settle(recipe_path(number), dump(recipe).encode())
         claim(storage, identity, sha256, number)
     return read_plan(storage, versions=number).versions[-1]

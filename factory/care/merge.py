@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.errors import OutputError
-from factory.card import write_merged_card
 from factory.care.leave_out import leave_out
 from factory.care.parts import Part, merged_identity, parts_of
+from factory.care.rebuild import write_documents
+from factory.census import strays_of, take_census
+from factory.fence import LOCK
 from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, claim, read_identity
-from factory.lock import PATH as LOCK
 from factory.lock import Lock
-from factory.manifest import Progress, done_shards, read_sidecars, write_manifest
+from factory.manifest import Progress, read_sidecars
 from factory.plan import PATH as PLAN
 from factory.plan import Plan, read_plan, write_plan
 from factory.schema import SCHEMA_VERSION
-from factory.shards.records import FileRecord, Sidecar, index_path, stats_path, tar_path
+from factory.shards.records import FileRecord, Sidecar, index_path, tar_path
+from factory.shards.writer import commit_shard
 from factory.sources.reference import Reference
 from factory.sources.store import read_ahead
 from factory.storage import Storage
@@ -31,6 +33,9 @@ MOST_NAMED = 5
 """Duplicate keys that an error names."""
 
 _SHARDS_AT_ONCE = 4
+_PASSES = 2
+"""The second finds what a run that had lost the lock changed after its shard was copied."""
+
 _OTHER_THAN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -128,31 +133,37 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
     if not target.exists(IDENTITY) and not target.empty(besides=(PLAN, LOCK)):
         raise OutputError(f"{target.url} holds files already; merge into a new or empty folder")
     with Lock(target) as lock:
-        _begin(target, jobs, skipped, identity)
-        done = done_shards(target)
-        todo = [number for number in range(len(jobs)) if number not in done]
-        for _ in read_ahead(lambda number: _copy(jobs[number], target, number), todo, _SHARDS_AT_ONCE):
-            lock.check()
-        total = write_manifest(target, read_plan(target), identity, identity.content["name"])
-        write_merged_card(target, identity, total, parts)
+        target = lock.storage
+        plan_sha256 = _begin(target, jobs, skipped, identity)
+        plan = read_plan(target)
+        for _ in range(_PASSES):
+            todo = sorted(set(range(len(jobs))) - take_census(target, plan).keys())
+            for _ in read_ahead(
+                lambda number: _copy(jobs[number], target, number, plan_sha256), todo, _SHARDS_AT_ONCE
+            ):
+                lock.check()
+        if strays := strays_of(target, plan):
+            raise OutputError(f"{target.url}: {', '.join(strays[:5])} belong to no shard; move them away")
+        total = write_documents(target)
     retried = sum(one.plan.retried for one in inputs)
     left_out = sum(len(job.left_out) for job in jobs) + _dropped_whole(inputs, jobs) - retried
     rewritten = sum(bool(job.left_out) for job in jobs)
     return Merged(total, len(jobs) - rewritten, rewritten, left_out)
 
 
-def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], identity: Identity) -> None:
-    """Writes plan and identity, or finds that they are there."""
+def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], identity: Identity) -> str:
+    """Writes plan and identity, or finds that they are there; returns the plan's sha256."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, PLAN)
         sha256 = write_plan((job.items() for job in jobs), skipped, path)
         if not target.exists(IDENTITY):
             target.upload(PLAN, path)
             claim(target, identity, sha256)
-            return
+            return sha256
         there, its_plan = read_identity(target)
         if (there.digest, its_plan) != (identity.digest, sha256):
             raise OutputError(f"{target.url} holds another data set; merge into a new or empty folder")
+        return sha256
 
 
 def _input(storage: Storage) -> Input:
@@ -224,18 +235,15 @@ def _dropped_whole(inputs: Sequence[Input], jobs: Sequence[Job]) -> int:
     return planned - sum(job.old.planned for job in jobs)
 
 
-def _copy(job: Job, target: Storage, number: int) -> None:
+def _copy(job: Job, target: Storage, number: int, plan_sha256: str) -> None:
     """Publishes one shard, its sidecar last."""
     source, sidecar = job.source.storage, job.old
     index = _read(source, index_path(sidecar.shard), sidecar.index)
     tar = _read(source, tar_path(sidecar.shard), sidecar.tar) if sidecar.tar else None
     if job.left_out:
         tar, index, sidecar = leave_out(tar, index, sidecar, job.left_out)
-    sidecar = sidecar.model_copy(update={"shard": number})
-    if tar is not None:
-        _put(target, tar_path(number), tar)
-    _put(target, index_path(number), index)
-    target.publish(stats_path(number), sidecar.encoded)
+    sidecar = sidecar.model_copy(update={"shard": number, "plan_sha256": plan_sha256})
+    commit_shard(target, sidecar, tar, index)
 
 
 def _read(source: Storage, path: str, recorded: FileRecord) -> bytes:
@@ -245,12 +253,6 @@ def _read(source: Storage, path: str, recorded: FileRecord) -> bytes:
             f"{source.url}: {path} is damaged: its sha256 is not that of the sidecar; run flawforge verify on it"
         )
     return data
-
-
-def _put(target: Storage, path: str, data: bytes) -> None:
-    """Publishes a file; what a merge that was killed left in its place is replaced."""
-    if not target.publish(path, data) and target.read(path) != data:
-        target.replace(path, data)
 
 
 def _name(target: Storage) -> str:

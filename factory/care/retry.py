@@ -75,6 +75,7 @@ def retry_rejects(
     plan = read_plan(storage)
     todo = _recipes(storage, plan, overrides)
     with heeded(), Lock(storage, take_over=take_over, tell=tell) as lock:
+        storage = lock.storage
         made: list[Version] = []
         for recipe, identity, old in todo:
             versions = _begun(storage, identity) or _drawn(storage, recipe, identity, old, reasons)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from actors.errors import OutputError
+from factory.lock import Lock
 from factory.manifest import read_sidecars
 from factory.plan import Plan, read_plan
 from factory.shards.check_index import read_index
@@ -56,6 +57,11 @@ def split(storage: Storage, *, share: float, seed: int = 0, by_key: bool = False
     """
     if not 0 < share < 1:
         raise ValueError(f"the share is {share}; allowed: above 0 and below 1")
+    with Lock(storage) as lock:
+        return _split(lock.storage, share, seed, by_key=by_key)
+
+
+def _split(storage: Storage, share: float, seed: int, *, by_key: bool) -> Split:
     plan = read_plan(storage)
     sidecars = read_sidecars(storage)
     if len(sidecars) < plan.shards:
@@ -71,8 +77,11 @@ def split(storage: Storage, *, share: float, seed: int = 0, by_key: bool = False
         side = group_of[key] in held_out
         sides[side].append(line)
         samples[side] += count
+    # Never one list of this split beside one of another: their samples would overlap.
+    for path in (TRAIN, VALIDATION):
+        storage.remove(path)
     for path, side_lines in zip((TRAIN, VALIDATION), sides, strict=True):
-        storage.replace(path, "".join(f"{line}\n" for line in side_lines).encode())
+        storage.settle(path, "".join(f"{line}\n" for line in side_lines).encode())
     return Split(tuple(sides[0]), tuple(sides[1]), samples[0], samples[1])
 
 

@@ -83,6 +83,7 @@ class Sidecar(BaseModel):
 
     Attributes:
         digest: of the identity that made the shard.
+        plan_sha256: of the plan that it was made for; empty in outputs of earlier versions.
         planned, accepted, rejected: items; `unverified` of the accepted ones failed the verifier and were kept.
         reasons: rejected items by reason.
         unet_rows: UNet evaluations spent.
@@ -107,6 +108,7 @@ class Sidecar(BaseModel):
     index: FileRecord
     seconds: dict[str, float]
     hardware: dict[str, dict[str, str]] = {}
+    plan_sha256: str = ""
 
     @property
     def encoded(self) -> bytes:

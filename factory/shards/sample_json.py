@@ -17,11 +17,17 @@ Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 @dataclass(frozen=True)
 class Provenance:
-    """What every sample's JSON says about how it was made."""
+    """How a shard was made.
+
+    Attributes:
+        digest, method, inference_steps: what every sample's JSON says.
+        plan_sha256: of the plan that the shard belongs to, for its sidecar.
+    """
 
     digest: str
     method: str
     inference_steps: int
+    plan_sha256: str = ""
 
 
 class SampleJson(BaseModel):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.batch import METRICS, Sample
+from actors.errors import OutputError
 from factory.schema import SCHEMA_VERSION, ShardOfSamples
 from factory.shards.previews import NAMES, shrink
 from factory.shards.records import (
@@ -18,6 +19,7 @@ from factory.shards.records import (
     Sidecar,
     columns_of,
     index_path,
+    read_sidecar,
     record_of,
     stats_path,
     tar_path,
@@ -55,12 +57,55 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         index=record_of(index),
         seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
         hardware=shard.hardware,
+        plan_sha256=how.plan_sha256,
     )
-    if tar is not None:
-        _put(storage, shard.number, tar_path(shard.number), tar)
-    _put(storage, shard.number, index_path(shard.number), index)
-    storage.publish(stats_path(shard.number), sidecar.encoded)
+    commit_shard(storage, sidecar, tar, index)
     return sidecar
+
+
+def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: bytes) -> None:
+    """Publishes the files of a shard, its sidecar last.
+
+    A shard that is committed already, for the same plan by the same recipe, is left as it is. Anything else under these
+    names was left by a run that is gone, or that lost the lock, and is removed.
+    """
+    number = sidecar.shard
+    files: dict[str, bytes | None] = {
+        tar_path(number): tar,
+        index_path(number): index,
+        stats_path(number): sidecar.encoded,
+    }
+    leftovers = False
+    for path, data in files.items():
+        if data is not None and storage.publish(path, data):
+            continue
+        if data is None and not storage.exists(path):
+            continue
+        if not leftovers:
+            if _committed(storage, sidecar):
+                return
+            storage.remove(stats_path(number))
+            leftovers = True
+        if data is None:
+            storage.remove(path)
+        else:
+            storage.settle(path, data)
+
+
+def _committed(storage: Storage, sidecar: Sidecar) -> bool:
+    """Whether the same recipe and plan have committed the shard, and its files are as its sidecar says."""
+    try:
+        committed = read_sidecar(storage, sidecar.shard)
+        if (committed.digest, committed.plan_sha256) != (sidecar.digest, sidecar.plan_sha256):
+            return False
+        files = [(index_path(sidecar.shard), committed.index)]
+        if committed.tar is not None:
+            files.append((tar_path(sidecar.shard), committed.tar))
+        elif storage.exists(tar_path(sidecar.shard)):
+            return False
+        return all(record_of(storage.read(path)) == record for path, record in files)
+    except OutputError:
+        return False
 
 
 def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str, bytes]:
@@ -112,10 +157,3 @@ def _previews(sample: Sample) -> dict[str, bytes | None]:
     """Small pictures of a rejected item, as far as it came."""
     pictures = dict(zip(NAMES, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
     return {f"preview_{name}": data for name, data in shrink(pictures, PREVIEW_SIDE).items()}
-
-
-def _put(storage: Storage, number: int, path: str, data: bytes) -> None:
-    """Publishes a file of a shard. What a killed writer left is replaced; what is committed never is."""
-    if storage.publish(path, data) or storage.exists(stats_path(number)) or storage.read(path) == data:
-        return
-    storage.replace(path, data)

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from markdown_it.token import Token
 
-from factory.card import write_card, write_merged_card
+from factory.card import card_text, merged_card_text
 from factory.care.merge import merge
 from factory.care.parts import Part, merged_identity
 from factory.foreign_text import one_line
@@ -54,8 +54,8 @@ IDENTITY = Identity({}, {"corruption": "tinytown@abc"}, {}, {})
 
 
 def card(folder: Path, *changes: str, accepted: int = 30) -> DatasetCard:
-    write_card(
-        Storage(str(folder)), load_recipe("quickstart", changes), IDENTITY, replace(TOTAL, accepted=accepted)
+    (folder / "README.md").write_text(
+        card_text(load_recipe("quickstart", changes), IDENTITY, replace(TOTAL, accepted=accepted))
     )
     return DatasetCard((folder / "README.md").read_text())
 
@@ -96,7 +96,7 @@ def test_the_size_is_in_its_bucket(tmp_path: Path, accepted: int, place: int):
 @pytest.mark.parametrize("name", ["1.0", "null", "on", "1e5", "-", "2024-01-01", "0x1F"])
 def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name: str):
     made_by = recipe("small").model_copy(update={"name": name})
-    write_card(Storage(str(tmp_path)), made_by, IDENTITY, TOTAL)
+    (tmp_path / "README.md").write_text(card_text(made_by, IDENTITY, TOTAL))
     assert DatasetCard((tmp_path / "README.md").read_text()).data.pretty_name == name
 
 
@@ -109,7 +109,7 @@ def test_only_our_own_pictures_have_our_own_licence(tmp_path: Path):
         "corruption: {model: tinytown, prompt: empty}\n",
         "x.yaml",
     )
-    write_card(Storage(str(tmp_path)), theirs, IDENTITY, TOTAL)
+    (tmp_path / "README.md").write_text(card_text(theirs, IDENTITY, TOTAL))
     text = (tmp_path / "README.md").read_text()
     assert DatasetCard(text).data.license == "unknown"
     assert "whoever publishes this sets `license` above" in " ".join(text.split())
@@ -121,7 +121,7 @@ def test_a_merged_card_names_its_parts(tmp_path: Path):
         made_of = content(recipe(name))
         made_of["corruption"]["method"] = method
         parts.append(Part(f"/{name}", name, 5, "", Identity(made_of, {"corruption": "m@1"}, {}, {})))
-    write_merged_card(Storage(str(tmp_path)), merged_identity("both", parts), TOTAL, parts)
+    (tmp_path / "README.md").write_text(merged_card_text(merged_identity("both", parts), TOTAL, parts))
     text = (tmp_path / "README.md").read_text()
     data = DatasetCard(text).data.to_dict()
     assert data["pretty_name"] == "both" and data.keys() <= KEYS
@@ -188,12 +188,12 @@ def test_foreign_text_stays_text(tmp_path: Path, text: str):
     corruption = made_by.corruption.model_copy(update={"model": text, "method": text})
     made_by = made_by.model_copy(update={"name": text, "source": source, "corruption": corruption})
     total = replace(TOTAL, skipped={text: 3, "md": 1}, reasons={text: 4})
-    write_card(Storage(str(tmp_path)), made_by, Identity({}, {text: text}, {}, {}), total)
+    (tmp_path / "README.md").write_text(card_text(made_by, Identity({}, {text: text}, {}, {}), total))
     _check_hostile(tmp_path, text)
     made_of = content(made_by)
     parts = [Part("/x", text, 5, "", Identity(made_of, {"corruption": text}, {}, {})) for _ in range(2)]
     merged = Identity({"name": text, "parts": []}, {text: text}, {}, {})
-    write_merged_card(Storage(str(tmp_path)), merged, total, parts)
+    (tmp_path / "README.md").write_text(merged_card_text(merged, total, parts))
     rows = [token for token in _check_hostile(tmp_path, text) if token.type == "tr_open"]
     assert len(rows) == 1 + 2 + 1 + 5, "two tables: parts, and files of a sample"
 
@@ -214,7 +214,7 @@ def _check_hostile(folder: Path, text: str) -> list[Token]:
 def test_the_most_frequent_reasons_only(tmp_path: Path):
     skipped = {f"ext{number}": number for number in range(1, 1001)}
     made_by = recipe("small")
-    write_card(Storage(str(tmp_path)), made_by, IDENTITY, replace(TOTAL, skipped=skipped))
+    (tmp_path / "README.md").write_text(card_text(made_by, IDENTITY, replace(TOTAL, skipped=skipped)))
     text = " ".join((tmp_path / "README.md").read_text().split())
     assert "1000 ext1000, 981 ext981," in text
     assert f"999 ext999, {sum(range(1, 981))} for 980 other reasons." in text

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import BuildError, OutputError
+from actors.errors import LockLostError, OutputError
 from factory import lock
-from factory.lock import Holder, Lock
+from factory.lock import Holder, Lock, read_holder
 from factory.storage import Storage
 
 
@@ -53,17 +53,18 @@ def test_it_is_given_back_after_an_error(storage: Storage):
     assert not storage.exists(lock.PATH)
 
 
-def test_the_heart_beats(storage: Storage):
+def test_the_heart_beats_beside_the_lock(storage: Storage):
     with Lock(storage) as held:
         first = storage.read(lock.PATH)
-        began = held.holder.heartbeat
-        put(storage, replace(held.holder, heartbeat="never"))
-        deadline = time.monotonic() + 10
-        while b"never" in storage.read(lock.PATH) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 30
+        while read_holder(storage) == held.holder and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert json.loads(storage.read(lock.PATH))["heartbeat"] >= began
-        assert json.loads(first)["run"] == held.holder.run
+        seen = read_holder(storage)
+        assert seen is not None and seen.heartbeat > held.holder.heartbeat
+        assert replace(seen, heartbeat=held.holder.heartbeat) == held.holder
+        assert storage.read(lock.PATH) == first, "a stopped run could write over its successor's lock"
         held.check()
+    assert list(Path(storage.url).iterdir()) == []
 
 
 def test_two_runs_at_once(storage: Storage):
@@ -131,6 +132,8 @@ def test_whoever_was_taken_over_stops_and_leaves_the_lock(storage: Storage):
     with Lock(storage) as held:
         put(storage, elsewhere())
         held._heart.join(10)
-        with pytest.raises(BuildError, match=r"taken over by another run .*elsewhere.* nothing is damaged"):
+        with pytest.raises(
+            LockLostError, match=r"taken over by another run .*elsewhere.* nothing is damaged"
+        ):
             held.check()
     assert json.loads(storage.read(lock.PATH))["run"] == "theirs"

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard
 
-from factory.card import write_card
+from factory.card import card_text
 from factory.identity import Identity
 from factory.manifest import Progress
 from factory.recipe import load_recipe
-from factory.storage import Storage
 
 THERE = Progress(
     planned=100, retried=0, accepted=30, rejected=10, unverified=0, shards=10, done=4,
@@ -21,7 +20,7 @@ THERE = Progress(
 
 def test_the_card_has_the_hub_s_front_matter_and_the_figures(tmp_path: Path):
     identity = Identity({}, {"corruption": "tinytown@abc"}, {}, {})
-    write_card(Storage(str(tmp_path)), load_recipe("quickstart"), identity, THERE)
+    (tmp_path / "README.md").write_text(card_text(load_recipe("quickstart"), identity, THERE))
     card = DatasetCard((tmp_path / "README.md").read_text())
     assert card.data.task_categories == ["image-segmentation"]
     assert card.data.size_categories == ["n<1K"]
@@ -56,5 +55,5 @@ IMAGE = ("corruption.target=image", "corruption.inversion={}", "corruption.deepe
 )
 def test_the_card_says_what_was_done(tmp_path: Path, changes: tuple[str, ...], told: str):
     identity = Identity({}, {"corruption": "tinytown@abc"}, {}, {})
-    write_card(Storage(str(tmp_path)), load_recipe("quickstart", changes), identity, THERE)
+    (tmp_path / "README.md").write_text(card_text(load_recipe("quickstart", changes), identity, THERE))
     assert told in " ".join((tmp_path / "README.md").read_text().split())

@@ -92,9 +92,13 @@ def test_removing_folders_and_files(tmp_path):
     storage = Storage(str(tmp_path))
     storage.publish("stats/000000.json", b"{}")
     storage.publish("manifest.json", b"{}")
-    storage.remove("stats")
-    assert files_of(tmp_path) == ["manifest.json"]
+    with pytest.raises(OutputError, match=r"cannot delete .*stats: Is a directory"):
+        storage.remove("stats")
+    storage.remove_empty("stats")
     storage.remove("manifest.json")
+    assert files_of(tmp_path) == ["stats", "stats/000000.json"]
+    storage.remove("stats/000000.json")
+    storage.remove_empty("stats")
     assert files_of(tmp_path) == []
 
 

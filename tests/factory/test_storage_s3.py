@@ -59,13 +59,12 @@ def test_a_folder_made_in_a_web_console_is_empty(storage, s3, bucket):
     assert storage.empty() and storage.names("") == []
 
 
-def test_removing_takes_a_folder_and_not_its_neighbour(storage, s3, bucket):
-    for path in ("stats/000000.json", "stats/000001.json", "statistics.json"):
+def test_removing_takes_a_file_and_not_its_neighbours(storage, s3, bucket):
+    for path in ("stats/000000.json", "stats/000000.json.old", "stats"):
         storage.publish(path, b"{}")
+    storage.remove("stats/000000.json")
     storage.remove("stats")
-    assert list(s3.objects(bucket)) == ["made/out/statistics.json"]
-    storage.remove("statistics.json")
-    assert s3.objects(bucket) == {}
+    assert list(s3.objects(bucket)) == ["made/out/stats/000000.json.old"]
 
 
 def test_large_files_go_up_in_parts_and_are_created_once(storage, s3, bucket, proxy):

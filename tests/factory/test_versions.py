@@ -40,9 +40,11 @@ def cheap(*changes: str) -> Recipe:
     return parse_recipe(CHEAP, "cheap.yaml", changes)
 
 
-def one_after_the_other(recipe: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Iterator[int]:
+def one_after_the_other(
+    recipe: Recipe, url: str, identity: Identity, todo: Sequence[int], run: str
+) -> Iterator[int]:
     """The pipeline's stages in this process. Every other test of builds has them run by Ray."""
-    stages = [stage(recipe, url, identity) for stage in (Load, SelectRegions, Corrupt, Write)]
+    stages = [stage(recipe, url, identity, run) for stage in (Load, SelectRegions, Corrupt, Write)]
     for number in todo:
         table = pa.table({"shard": [number]})
         for stage in stages:

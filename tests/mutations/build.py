@@ -15,6 +15,7 @@ from PIL import Image
 
 from actors.batch import Sample
 from actors.errors import SourceError
+from factory.care.rebuild import write_documents
 from factory.identity import Identity
 from factory.plan import read_plan
 from factory.recipe import Recipe, parse_recipe
@@ -23,7 +24,7 @@ from factory.shards.writer import write_shard
 from factory.sources import open_source
 from factory.stages import image_selector, load, provenance, region_selector
 from factory.storage import Storage
-from tests.factory.care.outputs import begin, finish, measured
+from tests.factory.care.outputs import begin, measured
 
 MORE = 2 << 30
 """Bytes of address space that the work may take beyond what is loaded; 64 million pixels take a quarter of it."""
@@ -85,7 +86,7 @@ def build(folder: Path, recipe: Recipe) -> None:
             _pass_on(sample)
         shard = from_table(to_table(ShardOfSamples(number, loaded, {"load": 0.5})))
         write_shard(storage, shard, provenance(recipe, identity.digest), original=True)
-    finish(storage, recipe, identity)
+    write_documents(storage)
 
 
 def _pass_on(sample: Sample) -> None:

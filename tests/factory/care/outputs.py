@@ -15,9 +15,8 @@ from PIL import Image
 from actors.batch import METRICS, Sample
 from actors.errors import Reject
 from actors.images import encode_image, encode_mask, read_mask
-from factory.card import write_card
+from factory.care.rebuild import write_documents
 from factory.identity import Identity, claim
-from factory.manifest import write_manifest
 from factory.plan import draw_plan, read_plan
 from factory.recipe import Recipe, content, dump, parse_recipe
 from factory.schema import ShardOfSamples
@@ -100,7 +99,7 @@ def by_hand(
     how = provenance(made_by, identity.digest)
     for number, samples in enumerate(shards):
         write_shard(storage, ShardOfSamples(number, list(samples), {"load": 0.5}), how, original=original)
-    finish(storage, made_by, identity)
+    write_documents(storage)
     return storage
 
 
@@ -116,7 +115,7 @@ def by_the_stages(folder: Path, made_by: Recipe) -> Storage:
         samples = corrupt(regions(load(source, plan.shard(number), image_selector(made_by))))
         shard = ShardOfSamples(number, samples, {"load": 0.5})
         write_shard(storage, shard, provenance(made_by, identity.digest), original=made_by.output.original)
-    finish(storage, made_by, identity)
+    write_documents(storage)
     return storage
 
 
@@ -134,8 +133,3 @@ def begin(
         storage.upload("plan.parquet", path)
         claim(storage, identity, hashlib.sha256(path.read_bytes()).hexdigest())
     storage.replace("recipe.yaml", dump(made_by).encode())
-
-
-def finish(storage: Storage, made_by: Recipe, identity: Identity) -> None:
-    total = write_manifest(storage, read_plan(storage), identity, made_by.name)
-    write_card(storage, made_by, identity, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def merged(tmp_path: Path, *parts: Storage, **keywords: object) -> tuple[Storage
     return out, merge(out.url, [part.url for part in parts], **keywords)
 
 
+def plan_of(out: Storage) -> str:
+    """sha256 of the plan, which every sidecar names."""
+    return hashlib.sha256(out.read("plan.parquet")).hexdigest()
+
+
 def test_the_shards_are_copied_byte_for_byte_under_new_numbers(tmp_path: Path, cats: Storage, dogs: Storage):
     out, report = merged(tmp_path, cats, dogs)
     assert (report.copied, report.rewritten, report.left_out) == (5, 0, 0)
@@ -63,7 +69,7 @@ def test_the_shards_are_copied_byte_for_byte_under_new_numbers(tmp_path: Path, c
         there, here = (
             json.loads(storage.read(f"stats/{n:06d}.json")) for storage, n in ((part, old), (out, new))
         )
-        assert here == {**there, "shard": new}
+        assert here == {**there, "shard": new, "plan_sha256": plan_of(out)}
 
 
 def test_the_whole_is_sound_and_its_figures_add_up(tmp_path: Path, cats: Storage, dogs: Storage):
@@ -161,7 +167,11 @@ def test_the_first_of_two_stays(tmp_path: Path, cats: Storage):
         assert out.read(path.format(3)) == without.read(path.format(0))
         assert out.read(path.format(4)) == again.read(path.format(2))
     sidecar = json.loads(out.read("stats/000003.json"))
-    assert sidecar == {**json.loads(without.read("stats/000000.json")), "shard": 3}
+    assert sidecar == {
+        **json.loads(without.read("stats/000000.json")),
+        "shard": 3,
+        "plan_sha256": plan_of(out),
+    }
     manifest = json.loads(out.read("manifest.json"))
     assert manifest["totals"]["planned"] == 8 + 2 + 3
     keys = [row["key"] for number in sorted(done_shards(out)) for row in read_index(out, number)]
