@@ -98,7 +98,7 @@ class ItemCounter:
 
 @contextmanager
 def watching(url: str, show: Callable[[Mapping[str, int]], None]) -> Iterator[Callable[[int], None]]:
-    """Passes on the progress within shards every second while a pass over an output goes on; Ray must be connected.
+    """Passes on the progress within shards every second while a pass over an output goes on; without Ray, nothing.
 
     Args:
         url: the output.
@@ -109,6 +109,9 @@ def watching(url: str, show: Callable[[Mapping[str, int]], None]) -> Iterator[Ca
     """
     import ray
 
+    if not ray.is_initialized():
+        yield lambda shard: None
+        return
     options = {"name": _name(url), "num_cpus": 0, "get_if_exists": True, "max_restarts": -1}
     board: Any = ray.remote(Board).options(**options).remote()
     over = threading.Event()

@@ -20,11 +20,10 @@ from actors.errors import WorkerError
 from actors.images import encode_image, encode_mask
 from factory.build import Mode, build
 from factory.identity import Identity
-from factory.plan import read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.schema import ShardOfSamples, from_table, to_table
 from factory.shards.check import verify
-from factory.shards.records import Sidecar, read_sidecar
+from factory.shards.records import read_sidecar
 from factory.stages import Corrupt, Load, SelectRegions, Write
 from factory.storage import Storage
 from factory.watching import look
@@ -212,12 +211,14 @@ def build_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Builds with a machine of its own for every shard: `machine(number)` sets up the one that makes it."""
 
     def made(out: Path, machine: Machine, *changes: str, mode: Mode = Mode.RESUME) -> Path:
-        def run(made_by: Recipe, url: str, identity: Identity, todo: Sequence[int]) -> Iterator[int]:
+        def run(
+            made_by: Recipe, url: str, identity: Identity, todo: Sequence[int], run: str
+        ) -> Iterator[int]:
             for number in todo:
                 table = pa.table({"shard": [number]})
                 machine(number)
                 for stage in (Load, SelectRegions, Corrupt, Write):
-                    table = stage(made_by, url, identity)(table)
+                    table = stage(made_by, url, identity, run)(table)
                 yield number
 
         monkeypatch.setattr("factory.pipeline.connect", lambda address: None)
@@ -340,18 +341,3 @@ def test_the_first_published_shard_is_the_measure_where_a_run_allowed_any(build_
     monkeypatch.delenv("MKL_CBWR")
     with pytest.raises(WorkerError, match=r"other hardware than stats/000000\.json"):
         build_on(out, lambda number: None, "execution.hardware=same")
-
-
-def test_sidecars_of_earlier_versions_can_be_read(build_on, tmp_path):
-    out = build_on(tmp_path / "out", lambda number: None)
-    storage = Storage(str(out))
-    for number in range(3):
-        path = out / f"stats/{number:06d}.json"
-        document = json.loads(path.read_text())
-        del document["hardware"]
-        path.write_text(json.dumps(document))
-        assert isinstance(sidecar := read_sidecar(storage, number), Sidecar) and sidecar.hardware == {}
-    document = json.loads((out / "manifest.json").read_text())
-    del document["hardware"]
-    (out / "manifest.json").write_text(json.dumps(document))
-    assert verify(storage).sound and read_plan(storage).shards == 3

@@ -177,7 +177,7 @@ FORGERIES += [
 ]
 
 
-@forged(TAR, "item-0 has mask.png twice")
+@forged(f"{TAR} {FIRST}", "it has two files mask.png")
 def member_twice(storage: Storage) -> None:
     found = members(storage)
     put_tar(storage, packed([*found[:2], Member.plain(f"{FIRST}.mask.png", other_mask()), *found[2:]]))
