@@ -62,7 +62,7 @@ class ImagesSource:
 
     def _candidates(self) -> Iterator[Candidate]:
         kinds = ", ".join(f".{extension}" for extension in self._extensions)
-        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over)
+        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over, self._is_own)
         for found in find(self._urls, wanted, self.skipped):
             yield Candidate(self._reference(found), partial(self._fields, found))
 
@@ -88,6 +88,13 @@ class ImagesSource:
         if self._choice.filters and extension_of(name, [_METADATA]):
             return "metadata"
         return extension_reason(name)
+
+    def _is_own(self, link: Found) -> bool:
+        """A link with a mask or a caption of its own is another item; links beside it are those of the same."""
+        sides = (
+            found for one in self._side_files.values() for found in link.beside(self._stem(link.name), one)
+        )
+        return any(_is_file(one) and not one.get("islink") for one in sides)
 
     def _reference(self, found: Found) -> Reference:
         parts = {"image": found.info}

@@ -6,7 +6,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import ELOOP
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -34,10 +34,12 @@ class Wanted:
     Attributes:
         words: what they are, for messages.
         passes_over: None for the name of a wanted file, or else the reason to count it under.
+        is_own: whether a link is an item of its own, and no repetition of the file that it leads to.
     """
 
     words: str
     passes_over: Callable[[str], str | None]
+    is_own: Callable[[Found], bool] = lambda found: False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Found:
         url: full fsspec URL, as the source's URL spells the folder.
         name: last part of its path.
         place: URL of its name, the same for every spelling of its folder. Files come sorted by it.
-        identity: URL of the file itself: `place`, or of a link what it leads to.
+        identity: URL of the file itself: `place`, or what a link leads to unless that is an item of its own.
         info: what the store says of the file.
         beside: what it says of a file in the same folder, given its stem and extension; see `Beside`.
     """
@@ -96,7 +98,8 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
 
     No folder is looked into before its turn, so that a limit ends the work early. Hidden files and folders,
     linked folders and whatever is no regular file are passed over and counted. A file that several URLs lead to is
-    counted as `duplicate` from the second time on, and so is a link to a file that is found itself.
+    counted as `duplicate` from the second time on, and so is a link to a file that is found itself, unless it is an
+    item of its own.
 
     Args:
         skipped: counts what is passed over, by reason.
@@ -121,6 +124,8 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
         _, root, number, found, rest = searches[0]
         if found is not None:
             given[root] += 1
+            if found.is_link and wanted.is_own(found):
+                found = replace(found, identity=found.place)
             if found.place == last or (found.is_link and _is_repeated(found.identity, every, linked)):
                 skipped["duplicate"] += 1
             else:
