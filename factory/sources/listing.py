@@ -265,9 +265,10 @@ class _Search:
             self.passed[reason] += 1
             return
         path = str(entry["name"])
-        identity = target_of(self.files, path) if entry.get("islink") else place
-        info = self._resolved(info) or info
-        yield Found(self._url(path), _name(name), self._url(place), self._url(identity), info, beside)
+        url = self._url(path)
+        named = url if place == path else self._url(place)
+        identity = self._url(target_of(self.files, path)) if entry.get("islink") else named
+        yield Found(url, _name(name), named, identity, self._resolved(info) or info, beside)
 
     def _followed(self, entry: Info) -> Info | None:
         """A link's entry as a look-up of its target would give it; None where there is none."""
