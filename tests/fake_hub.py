@@ -22,7 +22,7 @@ class FakeHub:
     """Data set repositories in memory.
 
     Attributes:
-        files: by repository and path.
+        files: by repository and path; of other revisions than main under `OWNER/NAME@REVISION`.
         gated: repositories whose files need a token that nobody has.
         faults: HTTP statuses for the next requests of file contents, in their order.
         requests: what was asked for, by kind.
@@ -62,7 +62,7 @@ class FakeHub:
             return wrong
         start = f"{path}/" if path else ""
         entries: dict[str, Any] = {}
-        for other, data in self.files[f"{owner}/{name}"].items():
+        for other, data in self._files(owner, name, revision).items():
             if other.startswith(start):
                 first, slash, _ = other.removeprefix(start).partition("/")
                 entries[first] = _folder(start + first) if slash else _file(other, data)
@@ -70,7 +70,7 @@ class FakeHub:
 
     def _paths(self, owner: str, name: str, revision: str) -> Any:
         self.requests["paths-info"] += 1
-        files = self.files[f"{owner}/{name}"]
+        files = self._files(owner, name, revision)
         wanted = flask.request.form.getlist("paths")
         found = [_file(path, files[path]) for path in wanted if path in files]
         folders = [path for path in wanted if any(other.startswith(f"{path}/") for other in files)]
@@ -82,7 +82,7 @@ class FakeHub:
             return _error(self.faults.pop(0), "")
         if f"{owner}/{name}" in self.gated:
             return _error(403, "GatedRepo")
-        data = self.files[f"{owner}/{name}"].get(path)
+        data = self._files(owner, name, revision).get(path)
         if data is None:
             return _error(404, "EntryNotFound")
         reply = flask.Response(data, mimetype="application/octet-stream")
@@ -91,7 +91,11 @@ class FakeHub:
     def _wrong(self, owner: str, name: str, revision: str) -> flask.Response | None:
         if f"{owner}/{name}" not in self.files:
             return _error(401, "RepoNotFound")
-        return None if revision == _REVISION else _error(404, "RevisionNotFound")
+        known = revision == _REVISION or f"{owner}/{name}@{revision}" in self.files
+        return None if known else _error(404, "RevisionNotFound")
+
+    def _files(self, owner: str, name: str, revision: str) -> dict[str, bytes]:
+        return self.files[f"{owner}/{name}" + f"@{revision}" * (revision != _REVISION)]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from factory.manifest import read_sidecars
 from factory.plan import Plan, read_plan
 from factory.shards.check_index import read_index
 from factory.shards.records import Sidecar, tar_path
-from factory.sources.reference import Reference
+from factory.sources.reference import Reference, place_in
 from factory.storage import Storage
 
 TRAIN, VALIDATION = "splits/train.txt", "splits/val.txt"
@@ -102,7 +101,7 @@ def _keys(storage: Storage, plan: Plan) -> Iterator[tuple[str, str, int]]:
 def _groups(plan: Plan, *, whole_shards: bool) -> dict[str, str]:
     """The group of every planned item by key; a group is named by the first of its keys in the alphabet."""
     groups = _Groups()
-    by_image: dict[tuple[str, str], str] = {}
+    by_image: dict[str, str] = {}
     for number in range(plan.shards):
         items = plan.shard(number)
         for item in items:
@@ -139,16 +138,12 @@ class _Groups:
         self.parent[most] = least
 
 
-def _image(item: Reference) -> tuple[str, str]:
-    """What tells a source image from all others: its file, and in a tar its name there.
-
-    A tar's member is JSON with the places of several files, which other masks for one image would make differ.
-    """
+def _image(item: Reference) -> str:
+    """What tells a source image from all others: its file, and its name or row there."""
     try:
-        stem = json.loads(item.member)["stem"]
-    except (ValueError, KeyError, TypeError):
-        stem = item.member
-    return item.url, str(stem)
+        return place_in(item.url, item.member)
+    except ValueError:
+        return f"{item.url}\0{item.member}"
 
 
 def _held_out(groups: set[str], share: float, seed: int, url: str) -> set[str]:

@@ -30,9 +30,8 @@ def listed(folder: Mapping[str, Info], resolved: Callable[[Info], Info | None]) 
             for name in sorted(folder):
                 if name != name.lower():
                     others.setdefault(name.lower(), []).append(name)
-        low = f"{stem}.{extension}".lower()
         spelled = f"{stem}.{extension}"
-        names = [spelled, *others.get(low, ()), f"{stem}.{extension.lower()}"]
+        names = [spelled, *others.get(spelled.lower(), ()), f"{stem}.{extension.lower()}"]
         right = dict.fromkeys(name for name in names if name in folder and name.startswith(f"{stem}."))
         return [info for name in right if (info := resolved(folder[name])) is not None]
 

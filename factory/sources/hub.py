@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,15 @@ _MEANINGS = {
     "HfUriError": "not a place on the hub; write hf://datasets/OWNER/NAME/...",
 }
 """By name, the most specific first: other sources need no such package."""
+
+
+_REVISION = re.compile(r"((?:[a-z]+/)?[^/@]+/[^/@]+)@(?!refs)[^/]+(?=/|$)")
+"""In a path. Names in `refs/` (conversions, pull requests) are of branches with other files."""
+
+
+def without_revision(path: str) -> str:
+    """A path without the branch, tag or commit that it names: the same file at another time."""
+    return _REVISION.sub(r"\1", path, count=1) if _REVISION.match(path) else path
 
 
 def is_hub(files: Any) -> bool:

@@ -62,7 +62,7 @@ class ImagesSource:
 
     def _candidates(self) -> Iterator[Candidate]:
         kinds = ", ".join(f".{extension}" for extension in self._extensions)
-        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over)
+        wanted = Wanted(f"files with the extensions {kinds}", self._passes_over, self._is_own)
         for found in find(self._urls, wanted, self.skipped):
             yield Candidate(self._reference(found), partial(self._fields, found))
 
@@ -89,6 +89,13 @@ class ImagesSource:
             return "metadata"
         return extension_reason(name)
 
+    def _is_own(self, link: Found) -> bool:
+        """A link with a mask or a caption of its own is another item; links beside it are those of the same."""
+        sides = (
+            found for one in self._side_files.values() for found in link.beside(self._stem(link.name), one)
+        )
+        return any(_is_file(one) and not one.get("islink") for one in sides)
+
     def _reference(self, found: Found) -> Reference:
         parts = {"image": found.info}
         for part, extension in self._side_files.items():
@@ -103,14 +110,16 @@ class ImagesSource:
         """What the store says of the file of an image's stem with an extension; more than one are counted."""
         stem = self._stem(found.name)
         files = [info for info in found.beside(stem, extension) if _is_file(info)]
-        self.skipped.update(["ambiguous_case"] * (len(files) - 1))
+        if len(files) > 1:
+            self.skipped["ambiguous_case"] += len(files) - 1
         return files[0] if files else None
 
     def _member(self, found: Found, parts: Mapping[str, store.Info]) -> str:
         """Names of the files beside the image that are spelled otherwise than the recipe would have them."""
-        stem = self._stem(found.name)
-        names = {part: info["name"].rpartition("/")[2] for part, info in parts.items() if part != "image"}
-        odd = {part: name for part, name in names.items() if name != f"{stem}.{self._side_files[part]}"}
+        stem, odd = self._stem(found.name), {}
+        for part, extension in self._side_files.items():
+            if part in parts and not str(parts[part]["name"]).endswith(f"/{stem}.{extension}"):
+                odd[part] = str(parts[part]["name"]).rpartition("/")[2]
         return json.dumps(odd, separators=(",", ":"), sort_keys=True) if odd else ""
 
     def _stem(self, name: str) -> str:

@@ -6,7 +6,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import ELOOP
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from actors.errors import SourceError
 from factory.sources.beside import Beside, listed, looked_up
-from factory.sources.places import real_path, target_of
-from factory.sources.store import Info, entries, has_version, info_of, open_store
+from factory.sources.places import is_local, real_path, target_of
+from factory.sources.store import Info, entries, has_version, info_of, is_web, open_store, version_of
 
 MOST_URLS = 1_000_000
 """A brace range that gives more is taken for a slip."""
@@ -34,10 +34,12 @@ class Wanted:
     Attributes:
         words: what they are, for messages.
         passes_over: None for the name of a wanted file, or else the reason to count it under.
+        is_own: whether a link is an item of its own, and no repetition of the file that it leads to.
     """
 
     words: str
     passes_over: Callable[[str], str | None]
+    is_own: Callable[[Found], bool] = lambda found: False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Found:
         url: full fsspec URL, as the source's URL spells the folder.
         name: last part of its path.
         place: URL of its name, the same for every spelling of its folder. Files come sorted by it.
-        identity: URL of the file itself: `place`, or of a link what it leads to.
+        identity: URL of the file itself: `place`, or what a link leads to unless that is an item of its own.
         info: what the store says of the file.
         beside: what it says of a file in the same folder, given its stem and extension; see `Beside`.
     """
@@ -96,7 +98,8 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
 
     No folder is looked into before its turn, so that a limit ends the work early. Hidden files and folders,
     linked folders and whatever is no regular file are passed over and counted. A file that several URLs lead to is
-    counted as `duplicate` from the second time on, and so is a link to a file that is found itself.
+    counted as `duplicate` from the second time on, and so is a link to a file that is found itself, unless it is an
+    item of its own.
 
     Args:
         skipped: counts what is passed over, by reason.
@@ -116,16 +119,23 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
             searches.append((search.least_place, root, next(order), None, search.found()))
             unfinished[root] += 1
     heapq.heapify(searches)
-    last, linked = "", set[int]()
+    last, linked = None, set[int]()
     while searches:
         _, root, number, found, rest = searches[0]
         if found is not None:
             given[root] += 1
-            if found.place == last or (found.is_link and _is_repeated(found.identity, every, linked)):
+            if found.is_link and wanted.is_own(found):
+                found = replace(found, identity=found.place)
+            repeated = last is not None and found.place == last.place
+            if last is not None and repeated and not _is_same(found, last):
+                raise SourceError(
+                    f"{last.url} and {found.url} are two revisions of one file, and differ: keep one of them"
+                )
+            if repeated or (found.is_link and _is_repeated(found.identity, every, linked)):
                 skipped["duplicate"] += 1
             else:
                 yield found
-            last = found.place
+            last = found
         before = passed[root].copy()
         following = next(rest, None)
         skipped.update(passed[root] - before)
@@ -136,6 +146,10 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
         unfinished[root] -= 1
         if not unfinished[root] and not given[root]:
             raise SourceError(_nothing(urls[root], wanted, passed[root]))
+
+
+def _is_same(one: Found, other: Found) -> bool:
+    return one.url == other.url or version_of(one.info) == version_of(other.info)
 
 
 def _is_repeated(target: str, searches: Sequence[_Search], linked: set[int]) -> bool:
@@ -177,6 +191,10 @@ class _Search:
         parts = tuple(part for part in self.path[len(self.folder) :].split("/") if part)
         ending = _ALL_BELOW if url.endswith("/") else ("*",) if parts[-1:] == ("**",) else ()
         self.parts = (*parts, *ending) if parts else ()
+        if not is_local(self.files) and self._has_nameless_folder(magic is not None):
+            raise SourceError(
+                f"{url}: a folder without a name (`//`) cannot be listed; write one slash, or its files' URLs"
+            )
         self.least_place = self._url(real_path(self.files, self.folder))
 
     def found(self) -> Iterator[Found]:
@@ -204,6 +222,11 @@ class _Search:
             if url.startswith(prefix) and _matches(names, parts):
                 return not (any(map(_unlisted, names)) or self.wanted.passes_over(names[-1]))
         return False
+
+    def _has_nameless_folder(self, is_glob: bool) -> bool:
+        """Whether the URL stands for a folder that a store lists as another one; web servers have their own rules."""
+        inner = self.url.partition("://")[2].lstrip("/")
+        return not is_web(self.files) and "//" in inner and (is_glob or inner.endswith("//"))
 
     @cached_property
     def _whole(self) -> str:
@@ -260,9 +283,10 @@ class _Search:
             self.passed[reason] += 1
             return
         path = str(entry["name"])
-        identity = target_of(self.files, path) if entry.get("islink") else place
-        info = self._resolved(info) or info
-        yield Found(self._url(path), _name(name), self._url(place), self._url(identity), info, beside)
+        url = self._url(path)
+        named = url if place == path else self._url(place)
+        identity = self._url(target_of(self.files, path)) if entry.get("islink") else named
+        yield Found(url, _name(name), named, identity, self._resolved(info) or info, beside)
 
     def _followed(self, entry: Info) -> Info | None:
         """A link's entry as a look-up of its target would give it; None where there is none."""

@@ -163,7 +163,7 @@ def rows_of(storage: Storage) -> Iterator[tuple[str, str, dict[str, object]]]:
     for number in range(plan.shards):
         for reference, row in zip(plan.shard(number), read_index(storage, number), strict=True):
             assert reference.key == row["key"]
-            stem = json.loads(reference.member)["stem"] if reference.member else ""
+            stem = json.loads(reference.member or "{}").get("stem", "")
             yield reference.url.rpartition("/")[2], stem, row
 
 

@@ -14,6 +14,7 @@ import pytest
 from actors.errors import Reject, SourceError
 from factory.retries import Patience
 from factory.sources import store
+from factory.sources.hub import without_revision
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
 from factory.sources.reference import Raw, Reference, Source
@@ -140,3 +141,46 @@ def test_offline_mode_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set"):
         list(ImagesSource(["hf://datasets/org/cats"]).list())
+
+
+def test_a_revision_is_not_part_of_a_key(hub: FakeHub) -> None:
+    hub.files["org/cats"] = hub.files["org/cats@v1"] = {"a.png": b"image a", "b/c.png": b"image c"}
+    root = "hf://datasets/org/cats"
+    plain = ImagesSource([root])
+    keys = [item.key for item in plain.list()]
+    for urls in ([f"{root}@main"], [f"{root}@main/b", f"{root}@main/*.png"], [f"{root}@v1/**"]):
+        pinned = ImagesSource(urls)
+        listed = list(pinned.list())
+        assert [item.key for item in listed] == keys
+        assert listed[0].url.startswith(root + ("@v1/" if "v1" in urls[0] else "@main/")), (
+            "and the file is read in that revision"
+        )
+        assert read(pinned, listed) == [Raw(b"image a", None, ""), Raw(b"image c", None, "")]
+    twice = ImagesSource([f"{root}@main", root])
+    assert [item.key for item in twice.list()] == keys
+    assert twice.skipped == {"duplicate": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "without"),
+    [
+        ("datasets/o/n@main/a@b/c.png", "datasets/o/n/a@b/c.png"),
+        ("datasets/o/n@v1", "datasets/o/n"),
+        ("datasets/o/n/a@b/c.png", "datasets/o/n/a@b/c.png"),
+        ("datasets/o/n@refs/convert/parquet/x", "datasets/o/n@refs/convert/parquet/x"),
+        ("datasets/o/n@refs%2Fpr%2F1/x", "datasets/o/n@refs%2Fpr%2F1/x"),
+        ("o/n@v1/x", "o/n/x"),
+    ],
+)
+def test_paths_without_their_revision(path: str, without: str) -> None:
+    assert without_revision(path) == without
+
+
+def test_two_revisions_of_one_file(hub: FakeHub) -> None:
+    hub.files["org/cats"] = {"a.png": b"image a", "b.png": b"image b"}
+    hub.files["org/cats@v1"] = {"a.png": b"image a", "b.png": b"another"}
+    both = ImagesSource(["hf://datasets/org/cats", "hf://datasets/org/cats@v1"])
+    with pytest.raises(
+        SourceError, match=r"cats(@v1)?/b\.png and hf://.*/b\.png are two revisions of one file"
+    ):
+        list(both.list())

@@ -16,7 +16,7 @@ import pytest
 from actors.errors import SourceError
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
-from factory.sources.reference import Reference, Source
+from factory.sources.reference import Raw, Reference, Source
 from factory.sources.webdataset import WebDatasetSource
 
 Open = Callable[[Sequence[str]], Source]
@@ -133,6 +133,30 @@ def test_two_links_to_a_file_outside_are_one_item(tmp_path: Path) -> None:
     (item,) = source.list()
     assert item.url == f"file://{tmp_path}/set/x.png"
     assert source.skipped == {"duplicate": 1}
+
+
+def test_a_link_with_a_mask_of_its_own_is_an_item_of_its_own(tmp_path: Path) -> None:
+    """One image, several masks: what a folder of links is for. Links beside a link are those of the same item."""
+    write(tmp_path / "pool/1", images)
+    (tmp_path / "pool/1.mask.png").write_bytes(b"mask")
+    (tmp_path / "set").mkdir()
+    for name in "xyz":
+        (tmp_path / f"set/{name}.png").symlink_to("../pool/1.png")
+    (tmp_path / "set/x.mask.png").write_bytes(b"left")
+    (tmp_path / "set/y.mask.png").write_bytes(b"right")
+    (tmp_path / "set/z.mask.png").symlink_to("../pool/1.mask.png")
+    for urls in (["set", "pool"], ["**"], ["pool/*", "set/*"]):
+        source = ImagesSource([f"{tmp_path}/{url}" for url in urls], mask="mask.png")
+        listed = list(source.list())
+        assert [raw.mask for _, raw in source.read(listed) if isinstance(raw, Raw)] == [
+            b"mask",
+            b"left",
+            b"right",
+        ]
+        assert len({item.key for item in listed}) == 3
+        assert source.skipped == {"mask": 4, "duplicate": 1}
+    alone = ImagesSource([f"{tmp_path}/set"], mask="mask.png")
+    assert [item.key for item in alone.list()][:2] == [item.key for item in listed][1:]
 
 
 @pytest.fixture

@@ -131,5 +131,8 @@ def test_keys_that_are_no_paths_of_a_disk(s3: S3, bucket: str) -> None:
     for name in ("a//c.png", "/lead.png"):
         single = ImagesSource([f"s3://{bucket}/{name}"])
         assert read(single, list(single.list())) == [Raw(name.encode(), None, "")]
+    for url in ("a//*.png", "a//", "/*.png", "t//**/u.png"):
+        with pytest.raises(SourceError, match=r"folder without a name \(`//`\) cannot be listed"):
+            list(ImagesSource([f"s3://{bucket}/{url}"]).list())
     with pytest.raises(SourceError, match="1 folder_without_name"):
         list(ImagesSource([f"s3://{bucket}/t"]).list())
