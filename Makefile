@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.product
 	$(BIN)/flawforge quickstart
 
+# On a machine whose cores are busy: PYTEST_ADDOPTS=--time-outs-times=10 make test
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

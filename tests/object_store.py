@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import until
+
 STATUS = {"429": ("TooManyRequests", "Too Many Requests"), "500": ("InternalError", "Internal Server Error")}
 STATUS["503"] = ("SlowDown", "Slow Down")
 
@@ -195,10 +197,13 @@ def s3_server(log: Path) -> Iterator[S3]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
-            deadline = time.monotonic() + 120
-            while not (found := re.search(r"Running on http://127\.0\.0\.1:(\d+)", log.read_text())):
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+            found = until(
+                lambda: re.search(r"Running on http://127\.0\.0\.1:(\d+)", log.read_text()),
+                within=120,
+                unless=lambda: (
+                    f"the server has ended: {log.read_text()}" if process.poll() is not None else ""
+                ),
+            )
             yield S3(int(found[1]))
         finally:
             process.kill()

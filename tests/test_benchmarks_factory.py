@@ -13,6 +13,7 @@ from benchmarks.factory.usage import _role
 from factory.manifest import read_sidecars
 from factory.plan import read_plan
 from factory.storage import Storage
+from tests.patience import seconds
 
 
 def test_processes_by_what_they_are():
@@ -23,19 +24,28 @@ def test_processes_by_what_they_are():
 
 
 def test_cpu_and_memory_of_a_grandchild():
-    """It holds 64 MiB and works for half a second of CPU. In a program of its own, which has no other children."""
+    """It holds 64 MiB and works for half a second of CPU, and tells the CPU time that it knows of itself.
+
+    In a program of its own, which has no other children. The grandchild waits until it has been looked at.
+    """
     grandchild = (
-        "import time\nheld = bytearray(64 << 20)\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.5)"
+        "import sys, time\nheld = bytearray(64 << 20)\nwhile time.process_time() < 0.5: pass\n"
+        "print(time.process_time(), flush=True)\nsys.stdin.read()"
     )
     child = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {grandchild!r}])"
     program = (
-        "import json, subprocess, sys\nfrom benchmarks.factory.usage import Usage\n"
-        f"usage = Usage(every=0.05)\nusage.start()\nsubprocess.run([sys.executable, '-c', {child!r}])\nusage.stop()\n"
-        "print(json.dumps([usage.cpu['other'], usage.peak['other']]))"
+        "import json, subprocess, sys, time\nfrom benchmarks.factory.usage import Usage\n"
+        "usage = Usage(every=0.05)\nusage.start()\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "known = float(child.stdout.readline())\n"
+        "while usage.cpu.get('other', 0) < known - 0.05: time.sleep(0.05)\n"
+        "child.communicate()\nusage.stop()\n"
+        "print(json.dumps([known, usage.cpu['other'], usage.peak['other']]))"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    cpu, peak = json.loads(done.stdout)
-    assert 0.5 <= cpu < 1.5
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds(120))
+    known, cpu, peak = json.loads(done.stdout)
+    assert known - 0.05 <= cpu < known + 0.5  # its end costs CPU time, too
     assert 64 << 20 <= peak < 128 << 20
 
 

@@ -17,6 +17,7 @@ from factory.monitor import LineMonitor, LiveMonitor, monitor
 from factory.recipe_sections import Execution, LightStage, Stage
 from factory.shards.records import FileRecord, Sidecar
 from factory.tally import Tally, clock, pace
+from tests.patience import until
 
 THERE = Progress(
     planned=100, retried=0, accepted=30, rejected=10, unverified=0, shards=10, done=4,
@@ -188,13 +189,11 @@ def test_lookers_and_the_adder_do_not_disturb_each_other():
 
 
 def lines_of(view: LineMonitor, text: io.StringIO, count: int) -> list[str]:
-    deadline = time.monotonic() + 10
-    while text.getvalue().count("\n") < count and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: text.getvalue().count("\n"), lambda lines: lines >= count, within=10, every=0.01)
     return text.getvalue().splitlines()
 
 
-def test_lines_come_from_the_start_and_while_no_shard_ends(monkeypatch: pytest.MonkeyPatch):
+def test_lines_come_from_the_start_and_while_no_shard_ends(monkeypatch: pytest.MonkeyPatch, now: list[float]):
     monkeypatch.setattr(monitoring, "SECONDS_BETWEEN_LINES", 0.01)
     text = io.StringIO()
     with LineMonitor(Console(file=text, width=40)) as view:

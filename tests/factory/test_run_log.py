@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from factory.run_state import read_state
 from factory.storage import Storage
 from factory.tally import Tally
 from tests.factory.test_monitor import CPUS, THERE, shard
+from tests.patience import until
 
 IDENTITY = Identity(
     {"seed": 1}, {"corruption": "tinytown@abc"}, {"flawforge": "0.1.0"}, {"corruption": "cpu"}
@@ -110,19 +110,10 @@ def test_states_are_written_while_nothing_ends(storage: Storage, monkeypatch: py
     monkeypatch.setattr(run_record, "SECONDS_BETWEEN_STATES", 0.01)
     with record(storage.url) as run:
         run.tally.add(shard(7, 3))
-        seen = until(lambda: read_state(storage), lambda state: state.figures.made == 10)
+        seen = until(
+            lambda: read_state(storage), lambda state: state.figures.made == 10, within=10, every=0.01
+        )
     assert seen.phase == "running" and seen.figures.total.done == 5
-
-
-def until(look: Callable[[], object], right: Callable[..., bool]) -> object:
-    """What `look` gives as soon as it is right."""
-    import time
-
-    deadline = time.monotonic() + 10
-    while not right(seen := look()):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.01)
-    return seen
 
 
 def test_on_a_disk_every_line_is_there_at_once(tmp_path: Path):

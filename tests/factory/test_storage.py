@@ -12,6 +12,7 @@ import pytest
 
 from actors.errors import OutputError
 from factory.storage import Storage
+from tests.patience import seconds
 
 IN_A_MOUNT = 'mount -t tmpfs -o size=256k tmpfs "$1" && exec "$2" -c "$3" "$1"'
 SHUT = 'mount -t tmpfs tmpfs "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3" "$1"'
@@ -51,7 +52,9 @@ def elsewhere(mount: str, folder: Path, code: str) -> list[str]:
     ]
     if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("this machine lets no user mount a file system of their own")
-    done = subprocess.run(shell, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        shell, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=seconds(120)
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from flawforge.printing import say
+from tests.commands import run
+from tests.patience import seconds
 
 HEAVY = ("torch", "ray", "diffusers", "transformers")
 
@@ -26,20 +28,12 @@ assert not heavy, heavy
 """
 
 
-def run(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flawforge", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **keywords,
-    )
-
-
 @pytest.mark.parametrize("command", [["plan", "quickstart"], ["doctor"], ["--help"]])
 def test_light_commands_import_nothing_heavy(command: list[str]):
     code = _LIGHT.format(heavy=HEAVY)
-    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=seconds(120)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

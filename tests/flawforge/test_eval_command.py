@@ -19,6 +19,7 @@ from actors.images import encode_image, encode_mask
 from eval import splits
 from flawforge.cli import app
 from flawforge.evaluation import run
+from tests.patience import seconds
 from tests.upernet import save_upernet
 from tinytown import ASSETS_VERSION
 
@@ -139,5 +140,5 @@ def test_data_are_looked_at_before_torch_is_loaded(tmp_path: Path):
         "assert 'torch' not in sys.modules"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "missing.tar")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(120))
     assert done.returncode == 0 and "no such file" in done.stdout, done.stdout + done.stderr

@@ -12,14 +12,15 @@ from factory.recipe import Recipe, parse_recipe
 
 SMALL = """
 name: small
-source: {kind: tinytown, limit: 20, size: 64, first_seed: 500}
+source: {kind: tinytown, limit: 12, size: 64, first_seed: 500}
 regions: {kind: source}
 corruption:
-  inversion_steps: 12
+  inference_steps: 25
+  inversion_steps: 8
   inversion: {mode: renoise, iterations: 1, averaging: false, regularisation: false}
   batch_size: 4
 verify: {attempts: 2, changed_threshold: 0.08}
-output: {samples_per_shard: 5}
+output: {samples_per_shard: 3}
 execution:
   corrupt: {cpus: 0.5}
 """

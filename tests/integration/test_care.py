@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,10 @@ from factory.build import build
 from factory.recipe import parse_recipe
 from factory.shards.check import verify
 from factory.storage import Storage
+from tests.commands import run, run_apart
 from tests.factory.care.outputs import by_hand, sample
 from tests.integration.conftest import SMALL, content_of
+from tests.patience import seconds
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -36,19 +37,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     return out
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flawforge", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
 def test_samples_that_ray_made_are_made_again_without_it(built: Path):
     """All seven, in batches of four with other neighbours, in a process of its own."""
-    done = run("replay", str(built), "--random", "7", "--json")
+    done = run_apart("replay", str(built), "--random", "7", "--json", within=500)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["identical"] and len(report["items"]) == 7
@@ -146,6 +137,9 @@ assert not heavy, heavy
         ["manifest", str(built)],
     ]
     done = subprocess.run(
-        [sys.executable, "-c", code.format(commands=commands)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code.format(commands=commands)],
+        capture_output=True,
+        text=True,
+        timeout=seconds(300),
     )
     assert done.returncode == 0, done.stdout + done.stderr

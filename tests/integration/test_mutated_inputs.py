@@ -32,6 +32,7 @@ from tests.mutations.inputs import KNOWN, Input, Item, Oddity, Quarters, Tar
 from tests.mutations.masks import agree
 from tests.mutations.pictures import mask_png, plain
 from tests.mutations.tar_blocks import END, member
+from tests.patience import seconds
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 240
@@ -147,7 +148,7 @@ def run(place: Path) -> dict[str, dict[str, object]]:
         errors="replace",
     )
     try:
-        told, _ = process.communicate(timeout=PATIENCE)
+        told, _ = process.communicate(timeout=seconds(PATIENCE))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)  # the fault handler then says where it hangs
         told, _ = process.communicate()
@@ -327,5 +328,5 @@ def test_a_build_on_ray(tmp_path: Path):
 
 def flawforge(*arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "flawforge", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(PATIENCE), check=False)
     return done.returncode, done.stdout + done.stderr

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
 from actors.errors import BuildError
-from benchmarks.factory.pretence import connect, no_model
 from factory.build import build
 from factory.recipe import Recipe, parse_recipe
+from tests.patience import seconds
 
 RECIPE = """
 name: pools
@@ -33,17 +33,27 @@ def recipe(*changes: str) -> Recipe:
     return parse_recipe(RECIPE, "pools.yaml", changes)
 
 
-def told_where(path: str):
-    """Every stage writes down on which node it is, and which GPUs it was given.
+def told_where(path: str) -> Callable[[], None]:
+    """Every stage writes down on which node it is, and which GPUs it was given. The corruption loads no model.
 
     A corruption worker waits for the other three, or those that are there first would do all of the work.
     """
+    patience = seconds(120)
 
     def hook() -> None:
         import os
         import time
 
+        from actors.batch import METRICS
         from factory import stages
+
+        def corrupt(samples):
+            for sample in samples:
+                sample.corrupted, sample.changed = sample.image, sample.mask
+                sample.attempts, sample.verified, sample.metrics = 1, True, dict.fromkeys(METRICS, 0.5)
+            return samples
+
+        stages.Corrupt.make = lambda self: corrupt
 
         for name in ("Load", "SelectRegions", "Corrupt", "Write"):
             stage = getattr(stages, name)
@@ -58,7 +68,7 @@ def told_where(path: str):
                 ]
                 with Path(path).open("a") as file:
                     file.write(json.dumps(line) + "\n")
-                deadline = time.monotonic() + 120
+                deadline = time.monotonic() + patience
                 while name == "Corrupt" and time.monotonic() < deadline:
                     told = [json.loads(line) for line in Path(path).read_text().splitlines()]
                     if len({actor for stage, _, actor, _ in told if stage == name}) == 4:
@@ -84,7 +94,12 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
     cluster.add_node(num_cpus=2, num_gpus=2, object_store_memory=100_000_000)
-    connect(cluster.address, no_model(), told_where(str(path)))
+    ray.init(
+        address=cluster.address,
+        logging_level="error",
+        log_to_driver=False,
+        runtime_env={"worker_process_setup_hook": told_where(str(path))},
+    )
     yield path
     ray.shutdown()
     cluster.shutdown()

@@ -20,6 +20,7 @@ from actors.images import read_mask
 from factory.shards.check import verify
 from tests.factory.care.outputs import by_hand, sample
 from tests.object_store import reached_at
+from tests.patience import seconds
 
 PAGE = (Path(__file__).parents[2] / "docs/reading-shards.md").read_text()
 PLACES = ("out/quickstart", "http://example.org/flaws", "s3://bucket/flaws")
@@ -92,7 +93,7 @@ def run(code: str, place: str, folder: Path, more: str = "", **environment: str)
         env={**outside, "PYTHONPATH": path, **caches, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=seconds(300),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
