@@ -21,7 +21,7 @@ MOST_SCANS = 100
 """Of a JPEG. Progressive ones have about 10, each goes over all pixels, and one of 20 bytes may take a second."""
 
 MOST_MEMORY = 400_000_000
-"""Bytes that decoding one file may take, beside the file itself. A load worker decodes several at a time."""
+"""Bytes that decoding one file may take, beside the file itself."""
 
 LARGE = 24_000_000
 """Pixels above which an image is reduced while it is decoded, where far fewer are needed."""
