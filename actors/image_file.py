@@ -21,7 +21,7 @@ MOST_SCANS = 100
 """Of a JPEG. Progressive ones have about 10, each goes over all pixels, and one of 20 bytes may take a second."""
 
 MOST_MEMORY = 400_000_000
-"""Bytes that decoding one file may take, beside the file itself. A load worker decodes several at a time."""
+"""Bytes that decoding one file may take, beside the file itself."""
 
 LARGE = 24_000_000
 """Pixels above which an image is reduced while it is decoded, where far fewer are needed."""
@@ -161,10 +161,17 @@ def _load(data: bytes, largest_pixels: int, needed: int | None) -> Loaded:
     elif image.format == "WEBP":
         more = _WEBP_BYTES
     check_memory(image, more, size)
+    bits = _bits(image)
     with decoding():
         image.load()
-    bits = data[24] if image.format == "PNG" else 8
     return Loaded(image, size, _orientation(image), reduction, bits, _is_lossy(image, data))
+
+
+def _bits(image: Image.Image) -> int:
+    """Per sample in the file, of which Pillow tells by the raw modes of its decoder, such as `L;4` and `RGB;16B`."""
+    tiles = getattr(image, "tile", [])  # of a file that is not loaded yet
+    found = re.search(r";(\d+)", str(tiles[0].args)) if tiles else None
+    return int(found[1]) if found else 1 if image.mode == "1" else 8
 
 
 def _reduction(size: tuple[int, int], needed: int | None) -> int:

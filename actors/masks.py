@@ -33,8 +33,9 @@ MOST_GREY = 0.25
 MOST_GREY_PER_WHITE = 4
 """Grey pixels for each white one; a heat map has far more, a mask of thin lines about as many."""
 
-_MOST_SECONDS = 0.01
-"""Share of the 3 x 3 squares of one level that a PNG which was a JPEG has at a second level near an end."""
+_EXACT, _JPEG, _LOSSY_WEBP = 0.04, 0.12, 1.0
+"""Largest share of the 3 x 3 squares of one level that may have a second level near an end, by compression. JPEGs of
+masks have up to a tenth, and PNGs that were such JPEGs; lossy WebP has half. What has more holds class numbers."""
 
 _INSIDE = 128
 _MOST_SHOWN = 6
@@ -86,12 +87,14 @@ class _Stored:
         top: the largest level of the depth; 1 for a palette, whose other indices mean nothing.
         binary: whether 0 and 1 may be a pair of levels, and a level may be ignored; not so for alpha.
         form: mode and format, for messages.
+        seconds: `_EXACT`, `_JPEG` or `_LOSSY_WEBP`.
     """
 
     levels: Levels
     top: int
     binary: bool
     form: str
+    seconds: float
 
 
 def decode_mask(
@@ -126,11 +129,10 @@ def decode_mask(
         if why.reason in _OWN_REASONS:
             raise
         raise Reject(f"mask_{why.reason}", f"the mask: {why.detail}") from None
-    lossy = loaded.lossy
-    if lossy and reading.ignore_index is not None:
+    if loaded.lossy and reading.ignore_index is not None:
         raise _bad(f"{stored.form}, whose compression keeps no exact levels for ignore_index; use PNG")
     del loaded
-    mask = _read(stored, reading.ignore_index if stored.binary else None, lossy)
+    mask = _read(stored, reading.ignore_index if stored.binary else None)
     if turn in TURNS:
         parts = (mask.inside, mask.ignored)
         turned = [None if part is None else _turned(part, TURNS[turn]) for part in parts]
@@ -175,12 +177,12 @@ def _stored(loaded: Loaded, reading: MaskReading) -> _Stored:
     if image.mode not in _MODES or (bits == 16 and len(image.getbands()) > 1):
         raise _bad(f"{form}; a mask is 1-bit, grey, palette, or has three equal channels of 8 bits")
     top = 1 if image.mode in ("1", "P") else (1 << bits) - 1
-    alpha = None
+    seconds = _EXACT if not loaded.lossy else _LOSSY_WEBP if image.format == "WEBP" else _JPEG
     if image.has_transparency_data and reading.alpha != "ignore":
         alpha = _alpha(image, bits)
         if reading.alpha != "refuse":
             inverse = reading.alpha == "transparent"
-            return _Stored(255 - alpha if inverse else alpha, 255, False, f"the alpha of {form}")
+            return _Stored(255 - alpha if inverse else alpha, 255, False, f"the alpha of {form}", seconds)
         if alpha.min() < 255:
             raise _bad(
                 f"{form} with transparent pixels (alpha from {alpha.min()}): set the alpha of masks to opaque or "
@@ -193,7 +195,7 @@ def _stored(loaded: Loaded, reading: MaskReading) -> _Stored:
         levels[rows] = pixels if pixels.ndim == 2 else pixels[..., 0]
         if image.mode == "L" and bits < 8:  # Pillow spreads them over 0 to 255
             levels[rows] //= 255 // top
-    return _Stored(levels, top, True, form)
+    return _Stored(levels, top, True, form, seconds)
 
 
 def _strips_of(image: Image.Image) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
@@ -232,8 +234,8 @@ def _alpha(image: Image.Image, bits: int) -> NDArray[np.uint8]:
     return alpha
 
 
-def _read(stored: _Stored, ignore_index: int | None, lossy: bool) -> Mask:
-    levels, top = stored.levels, stored.top
+def _read(stored: _Stored, ignore_index: int | None) -> Mask:
+    levels, top, exact = stored.levels, stored.top, stored.seconds == _EXACT
     histogram = _histogram(levels)
     ignored = None
     if ignore_index is not None and ignore_index < len(histogram):
@@ -242,7 +244,7 @@ def _read(stored: _Stored, ignore_index: int | None, lossy: bool) -> Mask:
     found = set(np.flatnonzero(histogram).tolist())
     if found <= {0}:
         return Mask(np.zeros(levels.shape, np.bool_), ignored)
-    if found <= {0, 1} and stored.binary and not lossy:
+    if found <= {0, 1} and stored.binary and exact:
         return _mask(levels == 1, ignored)
     for high in {top, min(top, 255)} - {1}:
         if found <= {0, high}:
@@ -252,7 +254,7 @@ def _read(stored: _Stored, ignore_index: int | None, lossy: bool) -> Mask:
         areas = _areas(levels)
         if ignore_index is not None:
             areas[ignore_index : ignore_index + 1] = 0
-        if _has_soft_edges(histogram[: 256 * unit : unit], areas[: 256 * unit : unit], lossy):
+        if _has_soft_edges(histogram[: 256 * unit : unit], areas[: 256 * unit : unit], stored.seconds):
             return _mask(levels >= _INSIDE * unit, ignored)
     raise _bad(
         f"{stored.form} with the levels {_shown(histogram)}; a mask has 0 and 1, or 0 and {max(top, 1)}, where grey "
@@ -295,26 +297,26 @@ def _unit(found: set[int], top: int) -> int | None:
     return 257 if top == 65535 and all(level % 257 == 0 for level in found) else None
 
 
-def _has_soft_edges(counts: NDArray[np.int64], areas: NDArray[np.int64], lossy: bool) -> bool:
+def _has_soft_edges(counts: NDArray[np.int64], areas: NDArray[np.int64], most_seconds: float) -> bool:
     """Whether a mask has two levels and soft edges, and does not hold class numbers, a heat map or a photo.
 
     Args:
         counts: int64 [256], pixels by level.
         areas: int64 [256], see `_areas`.
-        lossy: JPEG leaves any levels near the ends. Elsewhere a single level between them is a class of its own,
-            and so are many low levels without high ones, as in 0, 1, 2 and 255, and second areas near an end.
+        most_seconds: see `_EXACT`. Where levels are exact, a single level between the ends is a class of its own,
+            and so are many low levels without high ones, as in 0, 1, 2 and 255.
     """
     dark, grey, white = counts[: DARK + 1], counts[DARK + 1 : WHITE].sum(), counts[WHITE:]
     if not dark.any() or not white.any() or areas[DARK + 1 : WHITE].any():
         return False
     if grey > MOST_GREY * counts.sum() or grey > MOST_GREY_PER_WHITE * white.sum():
         return False
-    if lossy:
-        return True
     seconds = areas.sum() - areas[: DARK + 1].max() - areas[WHITE:].max()
-    if np.count_nonzero(counts[1:255]) < 2 or seconds > _MOST_SECONDS * areas.sum():
+    if seconds > most_seconds * areas.sum():
         return False
-    return bool(white[:-1].any() or dark[1:].sum() <= grey)
+    if most_seconds != _EXACT:
+        return True
+    return bool(np.count_nonzero(counts[1:255]) > 1 and (white[:-1].any() or dark[1:].sum() <= grey))
 
 
 def _shown(histogram: NDArray[np.int64]) -> str:

@@ -112,6 +112,13 @@ class Masks(Section):
         "or as it is displayed; null: what the sizes tell, or else the item is rejected",
     )
 
+    @field_validator("alpha")
+    @classmethod
+    def _levels_or_alpha(cls, value: str, info: ValidationInfo) -> str:
+        if value in ("opaque", "transparent") and info.data.get("ignore_index") is not None:
+            raise not_allowed("refuse or ignore, since ignore_index is set: alpha is then not the mask")
+        return value
+
 
 class Filter(Section):
     """A condition on what a source says of an item beside its image. An item stays where all of them hold."""

@@ -148,6 +148,7 @@ REFUSED = {
     "a transparent index": (palette(ONES, transparency=0), "mode P with transparent pixels"),
     "16-bit RGB of 0 and 1": (raw(np.repeat(HALF.astype(">u2")[..., None], 3, axis=2), 16, 2), "mode RGB with 16 bits"),
     "CMYK": (saved(Image.fromarray(PHOTO).convert("CMYK"), "JPEG"), "a JPEG of mode CMYK"),
+    "a rim in a JPEG": (saved(Image.fromarray(WITH_RIM), "JPEG", quality=100), "a JPEG of mode L with the levels 0"),
     "0 and 1 in a JPEG": (saved(Image.fromarray(ONES), "JPEG", quality=100), "a JPEG of mode L with the levels 0"),
 }  # fmt: skip
 
@@ -220,6 +221,16 @@ HOLE = as_png(np.dstack([PHOTO, 255 - GREY]))
 def test_transparency_counts_as_it_is_set(data: bytes, alpha: str):
     assert (read(data, MaskReading(alpha=alpha)).inside == DISC).all()  # type: ignore[arg-type]
     assert refused(data)[0] == "bad_mask"
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_the_depth_is_known_where_other_chunks_come_first(bits: int):
+    """Pillow reads a PNG whose header is not its first chunk."""
+    data = raw(ONES * np.uint16((1 << bits) - 1) if bits > 8 else ONES * ((1 << bits) - 1), bits, 0)
+    data = (
+        data[:8] + chunk(b"tEXt", b"key\0" + b"a long text, in which the depth would be read" * 2) + data[8:]
+    )
+    assert (read(data).inside == DISC).all()
 
 
 def test_transparency_is_not_read_as_class_numbers():

@@ -84,3 +84,33 @@ def test_chance_keeps_all_areas():
 
 def test_chance_where_all_is_empty():
     assert random_iou(np.zeros_like(TRUTH), np.zeros_like(TRUTH), draws=2).value == 1
+
+
+def test_ignored_pixels_count_nowhere():
+    """All figures are those of the images without their ignored columns."""
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random((6, 8, 9)) < 0.4, rng.random((6, 8, 9)).astype(np.float32)
+    ignored = np.zeros(truth.shape, np.bool_)
+    ignored[:, :, 5:] = True
+    assert evaluate(truth, scores, 0.5, ignored=ignored) == evaluate(truth[..., :5], scores[..., :5], 0.5)
+    some = ignored.copy()
+    some[3:] = False
+    found = evaluate(truth, scores, 0.5, ignored=some)
+    whole = [evaluate(truth[3:], scores[3:], 0.5), evaluate(truth[:3, :, :5], scores[:3, :, :5], 0.5)]
+    assert found.iou_per_image.value == pytest.approx(np.mean([one.iou_per_image.value for one in whole]))
+    hits = sum(int((truth[s] & (scores[s] >= 0.5) & ~some[s]).sum()) for s in range(6))
+    union = sum(int(((truth[s] | (scores[s] >= 0.5)) & ~some[s]).sum()) for s in range(6))
+    either = [
+        int((~some[s]).sum()) - int(((truth[s] & (scores[s] >= 0.5)) & ~some[s]).sum()) for s in range(6)
+    ]
+    background = sum(int((~truth[s] & ~(scores[s] >= 0.5) & ~some[s]).sum()) for s in range(6))
+    assert found.iou_fg.value == pytest.approx(hits / union)
+    assert found.miou_2class.value == pytest.approx((hits / union + background / sum(either)) / 2)
+
+
+def test_chance_does_not_count_what_is_moved_onto_ignored_pixels():
+    predicted, truth, ignored = (np.zeros((2, 4, 4), np.bool_) for _ in range(3))
+    predicted[:], truth[:, :2], ignored[:, 1:] = True, True, True
+    assert random_iou(truth, predicted, draws=3, ignored=ignored).value == 1, "all that counts is true"
+    ignored[:, 1:], ignored[:, 3:] = False, True
+    assert random_iou(truth, predicted, draws=3, ignored=ignored).value == pytest.approx(2 / 3)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from actors.errors import EvaluationError, SourceError
 from actors.images import encode_image, encode_mask
+from actors.masks import MaskReading
 from eval.labelled import read_labelled
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
@@ -67,6 +68,54 @@ def test_masks_written_as_0_and_1(tmp_path: Path):
     Image.fromarray(MASKS[0].astype(np.uint8)).save(buffer, "PNG")
     url = write(tmp_path / "a.tar", sample(0, "a")[0], ("a.mask.png", buffer.getvalue()))
     assert np.array_equal(read_labelled([url]).masks[0], MASKS[0])
+
+
+def encoded(levels: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+RIM = np.zeros((8, 10), np.bool_)
+RIM[0] = True
+
+
+def test_ignored_pixels_are_no_truth_and_no_labels(tmp_path: Path):
+    levels = np.where(RIM, np.uint8(255), MASKS[0])
+    url = write(tmp_path / "a.tar", sample(0, "a")[0], ("a.mask.png", encoded(levels)), *sample(1, "b"))
+    with pytest.raises(EvaluationError, match=r"a\.tar, a: mask\.png: .*levels 0 .*, 1 .*, 255"):
+        read_labelled([url])
+    found = read_labelled([url], reading=MaskReading(ignore_index=255))
+    assert np.array_equal(found.masks, [MASKS[0] & ~RIM, MASKS[1]])
+    assert found.ignored is not None and np.array_equal(found.ignored, [RIM, np.zeros_like(RIM)])
+    assert np.array_equal(found.labels, [levels, MASKS[1].astype(np.uint8)])
+    plain = read_labelled([write(tmp_path / "b.tar", *sample(1, "b"))])
+    assert plain.ignored is None and np.array_equal(plain.labels, MASKS[1:2])
+
+
+def test_masks_are_read_by_the_rules_of_a_build(tmp_path: Path):
+    """Palettes by their index, transparency by its setting, turned images with their masks."""
+    swapped = Image.fromarray(MASKS[0].astype(np.uint8), "P")
+    swapped.putpalette([255, 255, 255, 0, 0, 0])
+    buffer = io.BytesIO()
+    swapped.save(buffer, "PNG")
+    image = sample(0, "a")[0]
+    url = write(tmp_path / "palette.tar", image, ("a.mask.png", buffer.getvalue()))
+    assert np.array_equal(read_labelled([url]).masks[0], MASKS[0])
+    hole = np.dstack([IMAGES[0], np.where(MASKS[0], 0, 255).astype(np.uint8)])
+    url = write(tmp_path / "hole.tar", image, ("a.mask.png", encoded(hole)))
+    with pytest.raises(EvaluationError, match="mode RGBA with transparent pixels"):
+        read_labelled([url])
+    assert np.array_equal(read_labelled([url], reading=MaskReading(alpha="transparent")).masks[0], MASKS[0])
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    parts = [("a.image.png", encoded(IMAGES[0], exif=turned)), ("a.mask.png", encode_mask(MASKS[0]))]
+    url = write(tmp_path / "turned.tar", *parts)
+    with pytest.raises(EvaluationError, match="EXIF orientation 3"):
+        read_labelled([url])
+    found = read_labelled([url], reading=MaskReading(orientation="stored"))
+    assert np.array_equal(found.masks[0], MASKS[0][::-1, ::-1])
+    assert np.array_equal(found.images[0], IMAGES[0][::-1, ::-1])
 
 
 def test_unlabelled_sets_have_empty_masks(tmp_path: Path):

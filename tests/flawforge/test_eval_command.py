@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from actors.errors import EvaluationError
@@ -75,6 +76,31 @@ def test_other_data_has_the_default_threshold(everywhere: str, tmp_path: Path):
     assert report.model.startswith(f"{Path(everywhere).name}")
 
 
+def test_ignored_pixels_of_ones_own_data(everywhere: str, tmp_path: Path):
+    """One mask of 0 and 1: a quarter is true, a half ignored. Everything is predicted: IoU_fg is a half."""
+    levels = np.zeros((64, 64), np.uint8)
+    levels[:16], levels[32:] = 1, 255
+    mask, path = io.BytesIO(), tmp_path / "mine.tar"
+    Image.fromarray(levels).save(mask, "PNG")
+    with tarfile.open(path, "w") as tar:
+        image = encode_image(np.full((64, 64, 3), 128, np.uint8))
+        for part, data in (("image.png", image), ("mask.png", mask.getvalue())):
+            info = tarfile.TarInfo(f"a.{part}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    result = CliRunner().invoke(
+        app, ["eval", everywhere, "--data", str(path), "--ignore-index", "255", "--json"]
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    document = json.loads(result.stdout)
+    assert document["evaluation"]["iou_fg"]["value"] == 0.5
+    assert document["evaluation"]["miou_2class"]["value"] == 0.25
+    assert document["at_random"]["value"] == 0.5
+    assert "50.0% of the pixels are ignored" in result.stderr
+    with pytest.raises(EvaluationError, match="255"):
+        run(everywhere, urls=[str(path)])
+
+
 def test_a_threshold_above_all_scores_predicts_nothing(everywhere: str, tmp_path: Path):
     report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")], threshold=0.9)
     assert report.threshold_from == "given"
@@ -124,7 +150,14 @@ def test_missing_splits_are_told(everywhere: str, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--split", "wild"], ["--split", "validation", "--data", "x.tar"], ["--threshold", "1.5"]],
+    [
+        ["--split", "wild"],
+        ["--split", "validation", "--data", "x.tar"],
+        ["--threshold", "1.5"],
+        ["--ignore-index", "255"],
+        ["--data", "x.tar", "--alpha", "white"],
+        ["--data", "x.tar", "--ignore-index", "-1"],
+    ],
 )
 def test_wrong_use(arguments: list[str]):
     assert CliRunner().invoke(app, ["eval", "nowhere", *arguments]).exit_code == 2

@@ -78,7 +78,13 @@ def test_the_sections_in_the_documentation_are_right() -> None:
     sources = [section["source"] for section in sections if "source" in section]
     kinds = [SourceRecipe.model_validate(one).kind for one in sources if "kind" in one]
     assert kinds == ["images", "webdataset", "parquet", "parquet"]
-    (rest,) = (one for one in sources if "kind" not in one)
+    masks, rest = (one for one in sources if "kind" not in one)
+    assert (
+        SourceRecipe.model_validate(
+            masks | {"kind": "images", "urls": ["/data"], "size": 64}
+        ).masks.ignore_index
+        == 255
+    )
     assert len(SourceRecipe.model_validate({**sources[0], **rest}).filters) == 4
     (selection,) = (section["selection"] for section in sections if "selection" in section)
     assert Selection.model_validate(selection).largest_artifact_area == 0.02
