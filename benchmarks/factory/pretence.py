@@ -47,6 +47,7 @@ def no_model() -> Hook:
             return samples
 
         stages.Corrupt.make = lambda self: work  # type: ignore[method-assign]
+        stages.Corrupt.roles = ()  # it computes nothing, so its hardware is not looked at
 
     return hook
 
@@ -67,6 +68,7 @@ def sleeping(stage: str, seconds: float) -> Hook:
             return samples
 
         getattr(stages, stage).make = lambda self: work
+        getattr(stages, stage).roles = ()
 
     return hook
 

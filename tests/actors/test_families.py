@@ -17,6 +17,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionXLImg2ImgPipeline,
+    UNet2DConditionModel,
 )
 from safetensors.torch import load_file, save_file
 
@@ -194,6 +195,22 @@ def test_a_compiled_model_is_compiled_once_for_all_timesteps(folders, models):
         )
         assert torch.allclose(found, wanted, atol=1e-4)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_kernels_are_not_chosen_by_timing(folders, monkeypatch):
+    """On a GPU, Inductor would time several reductions and keep the fastest; the order of their sums differs."""
+    from torch._inductor import config
+
+    given = []
+    monkeypatch.setattr(UNet2DConditionModel, "compile", lambda unet, **options: given.append(options))
+    DiffusionModel(str(folders["sd1"]), compiled=True)
+    assert given == [{"dynamic": False, "fullgraph": True, "options": {"deterministic": True}}]
+    assert config.deterministic is False  # the option is the UNet's alone, and known to this torch
+    monkeypatch.delattr(config, "deterministic")
+    with pytest.raises(
+        ModelError, match=r"cannot compile deterministically: .* corruption\.compiled to false"
+    ):
+        DiffusionModel(str(folders["sd1"]), compiled=True)
 
 
 @pytest.mark.parametrize("name", SAVE)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +283,19 @@ def test_another_cpu_model_and_hidden_flags_are_other_classes(tmp_path, monkeypa
     assert [one["isa"] for one in found] == [f"{level} avx2 fma", f"{level} avx2 fma avx512f", f"{level} fma"]
     info.unlink()
     assert hardware.hardware_class("cpu")["cpu"]
+
+
+def test_the_level_that_torch_uses_counts_not_the_one_that_the_cpu_has():
+    """As on a machine whose CPU lacks what this one has; on another process, since torch looks once."""
+    program = "from actors.hardware import hardware_class; print(hardware_class('cpu')['isa'])"
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split()[0] == "DEFAULT"
 
 
 def test_a_gpu_has_a_class_of_its_own(tmp_path, monkeypatch):

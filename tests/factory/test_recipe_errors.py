@@ -129,7 +129,7 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
             "corruption: {iterations: 4}",
             "corruption.iterations: unknown key; allowed here: model, revision, method, target, inference_steps, "
             "inversion_steps, deeper, inversion, guidance_scale, prompt, dtype, channels_last, compiled, batch_size, "
-            "threads",
+            "vae_batch_size, threads",
         ),
         (
             "corruption: {deeper: 20}",
