@@ -71,8 +71,8 @@ class Corruption(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model")
     channels_last: bool = Field(default=False, description="memory format; faster in half precision on a GPU")
     compiled: bool = Field(default=False, description="compile the UNet: minutes at the start, then faster")
-    batch_size: int = Field(default=16, ge=1, description="images in one step; floats depend on it")
-    threads: int = Field(default=1, ge=1, description="CPU threads of torch; floats depend on them")
+    batch_size: int = Field(default=16, ge=1, le=4096, description="images in one step; floats depend on it")
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of torch; floats depend on them")
 
     @field_validator("model")
     @classmethod

@@ -257,3 +257,21 @@ def test_lines_are_known_of_values_that_cannot_be_read():
     written = RecipeText("name: small\nseed: 007\nsource: {size: 0x1_0}\n")
     assert [(mistake.path, mistake.line) for mistake in written.mistakes] == [(("seed",), 2)]
     assert written.values["source"]["size"] == "0x1_0"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "regions.batch_size",
+        "corruption.batch_size",
+        "corruption.threads",
+        "corruption.inference_steps",
+        "output.samples_per_shard",
+        "source.first_seed",
+        "source.size",
+        "verify.attempts",
+    ],
+)
+def test_a_number_that_sizes_memory_has_an_upper_limit(key: str):
+    with pytest.raises(RecipeError, match=rf"{key}: found 9223372036854775807; allowed: .* to \d+"):
+        parse_recipe(SMALL, "mine.yaml", [f"{key}={2**63 - 1}"])

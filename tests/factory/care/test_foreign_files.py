@@ -118,6 +118,8 @@ def test_what_is_missing_beside_the_shards_is_noted(output: Storage):
 
 
 def test_a_licence_may_be_set_in_the_card(output: Storage):
-    card = output.read("README.md").replace(b"license: apache-2.0\n", b"license: cc-by-4.0\nlanguage:\n- en\n")
+    card = output.read("README.md").replace(
+        b"license: apache-2.0\n", b"license: cc-by-4.0\nlanguage:\n- en\n"
+    )
     output.replace("README.md", card)
     assert b"cc-by-4.0" in card and verify(output).sound
