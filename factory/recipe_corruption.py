@@ -75,13 +75,14 @@ class Corruption(Section):
         description="compile the UNet, without autotuning, so that every worker compiles alike: minutes at the start, "
         "then faster; on a CPU, bytes also depend on the C++ compiler",
     )
-    batch_size: int = Field(default=16, ge=1, description="images in one step; floats depend on it")
+    batch_size: int = Field(default=16, ge=1, le=4096, description="images in one step; floats depend on it")
     vae_batch_size: int | None = Field(
         default=None,
         ge=1,
+        le=4096,
         description="images that the autoencoder takes at once; null is batch_size; fewer save memory at 1024 pixels",
     )
-    threads: int = Field(default=1, ge=1, description="CPU threads of torch; floats depend on them")
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of torch; floats depend on them")
 
     @field_validator("model")
     @classmethod

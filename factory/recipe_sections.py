@@ -64,7 +64,9 @@ class Regions(Section):
     threshold: Inside = Field(default=0.5, description="probability from which a pixel is in the region")
     smallest_area: Share = Field(default=0.001, description="share of the image that a region must cover")
     largest_area: Share = Field(default=0.5, description="share of the image that a region may cover")
-    batch_size: int = Field(default=8, ge=1, description="images in one step of a segmenter or detector")
+    batch_size: int = Field(
+        default=8, ge=1, le=4096, description="images in one step of a segmenter or detector"
+    )
 
     @field_validator("checkpoint", "revision")
     @classmethod
@@ -107,7 +109,9 @@ class Verify(Section):
 class Output(Section):
     """What the shards hold."""
 
-    samples_per_shard: int = Field(default=128, ge=1, description="planned items in a shard, before rejects")
+    samples_per_shard: int = Field(
+        default=128, ge=1, le=1_000_000, description="planned items in a shard, before rejects"
+    )
     original: bool = Field(default=True, description="store the clean image with every sample")
 
 

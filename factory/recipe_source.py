@@ -175,7 +175,7 @@ class Source(Section):
     limit: int | None = Field(
         default=None, ge=1, description="take only so many items, the first that are left"
     )
-    first_seed: int = Field(default=0, ge=0, description="seed of tinytown's first scene")
+    first_seed: int = Field(default=0, ge=0, le=1 << 62, description="seed of tinytown's first scene")
     size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
     parts: list[Part] = Field(
         default=list(get_args(Part)),

@@ -17,7 +17,7 @@ from factory.recipe_errors import Mistake, shown
 LARGEST_TEXT = 1 << 20
 """Bytes of a recipe's file."""
 
-MOST_VALUES = 100_000
+MOST_VALUES = 20_000
 DEEPEST = 32
 LONGEST_SCALAR = 10_000
 LARGEST_INTEGER = (1 << 63) - 1

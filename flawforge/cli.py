@@ -212,13 +212,15 @@ def gallery(
 ) -> None:
     """Write the gallery page of an output anew."""
     from eval.gallery import PATH, write_gallery
+    from factory.care.parts import is_merged, parts_of
     from factory.identity import read_identity
-    from factory.recipe import parse_recipe
+    from factory.plan import read_plan
     from factory.storage import Storage
 
     storage = Storage(url)
-    merged = read_identity(storage)[0].content.get("name")
-    name = merged or parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
+    identity, _ = read_identity(storage)
+    merged = is_merged(identity)
+    name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
     shown = write_gallery(storage, name, tiles=tiles)
     say(console, f"{url}/{PATH} shows {shown} samples")
 

@@ -13,7 +13,8 @@ from actors.batch import METRICS
 from actors.errors import OutputError
 from factory.recipe_errors import shown
 from factory.shards.made_by import MadeBy
-from factory.shards.previews import NAMES
+from factory.shards.pictures import check_preview
+from factory.shards.previews import NAMES, PREVIEW_SIDE
 from factory.shards.records import INDEX_SCHEMA, MEMBERS, Sidecar, columns_of, index_path, stats_path
 from factory.sources.reference import Reference
 from factory.storage import Storage
@@ -102,6 +103,7 @@ def check_row(row: Row, made_by: MadeBy) -> Iterator[str]:
             yield "rejected without a reason"
         if filled & set().union(*map(columns_of, MEMBERS)):
             yield "rejected, but with hashes of files"
+        yield from _check_previews(row)
     elif row["status"] == "accepted":
         wanted = {*METRICS, *hashed}
         if filled != wanted:
@@ -112,6 +114,16 @@ def check_row(row: Row, made_by: MadeBy) -> Iterator[str]:
         yield from _check_verified(row, made_by)
     else:
         yield f"its status is {shown(row['status'])}; allowed: accepted, rejected"
+
+
+def _check_previews(row: Row) -> Iterator[str]:
+    for name in (f"preview_{name}" for name in NAMES):
+        data = row[name]
+        if isinstance(data, bytes):
+            try:
+                check_preview(data, PREVIEW_SIDE)
+            except ValueError as error:
+                yield f"{name}: {error}"
 
 
 def _check_verified(row: Row, made_by: MadeBy) -> Iterator[str]:

@@ -42,6 +42,24 @@ def check_size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
+def check_preview(data: bytes, side: int) -> None:
+    """Whether a small picture of the index is one: PNG, or JPEG where it was shrunk; no side above `side` pixels.
+
+    Raises:
+        ValueError: it is not; the message says why.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        try:
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as header:
+                width, height = header.size
+        except Exception as error:  # Pillow's header parsers raise many kinds on damaged files
+            raise ValueError(f"cannot be decoded: {error}") from error
+    else:
+        width, height = size_of(data)
+    if max(width, height) > side:
+        raise ValueError(f"{width} x {height} pixels; at most {side} x {side} are kept")
+
+
 def decode(data: bytes, side: int, mode: str) -> NDArray[np.generic]:
     """The pixels of a picture that must be of one size and mode. Nothing else is decoded.
 

@@ -9,10 +9,14 @@ import numpy as np
 from PIL import Image
 
 from actors.images import encode_mask, read_image, read_mask
-from factory.shards.pictures import check_size
+from factory.shards.pictures import check_preview, check_size
 
 NAMES = ("before", "after", "mask", "changed")
+PREVIEW_SIDE = 256
+"""Pixels of the small pictures that an index keeps."""
+
 _MASKS = ("mask", "changed")
+_JPEG = b"\xff\xd8\xff"
 
 
 def shrink(pictures: Mapping[str, bytes | None], side: int) -> dict[str, bytes | None]:
@@ -21,16 +25,19 @@ def shrink(pictures: Mapping[str, bytes | None], side: int) -> dict[str, bytes |
     What fits already is kept as it is. Larger images become JPEG, larger masks 1-bit PNG of the same size.
 
     Args:
-        pictures: PNG by name; `mask` and `changed` are masks, the others images.
+        pictures: PNG by name; `mask` and `changed` are masks, the others images. What was shrunk before may be JPEG.
 
     Raises:
-        ValueError: a picture is not a PNG, damaged, or too large to be decoded.
+        ValueError: a picture is damaged, of another kind, or too large to be decoded.
     """
     return {name: _shrunk(name, data, side) if data else None for name, data in pictures.items()}
 
 
 def _shrunk(name: str, data: bytes, side: int) -> bytes:
     try:
+        if data.startswith(_JPEG):  # of the index, where it was shrunk before
+            check_preview(data, side)
+            return data
         return data if max(check_size(data)) <= side else _smaller(name, data, side)
     except OSError as error:  # what Pillow raises on damaged files
         raise ValueError(f"{name} cannot be decoded: {error}") from error

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from actors.batch import METRICS, Sample
 from actors.errors import OutputError
 from factory.schema import SCHEMA_VERSION, ShardOfSamples
-from factory.shards.previews import NAMES, shrink
+from factory.shards.previews import NAMES, PREVIEW_SIDE, shrink
 from factory.shards.records import (
     INDEX_SCHEMA,
     PREVIEWS_PER_REASON,
@@ -29,8 +29,6 @@ from factory.shards.tar import write_tar
 from factory.storage import Storage
 
 __all__ = ["Provenance", "sample_files", "write_shard"]
-
-PREVIEW_SIDE = 256
 
 
 def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> Sidecar:

@@ -125,7 +125,6 @@ def change_both(storage: Storage, key: str, **values: Any) -> None:
 
     change_index(storage, lambda rows: next(row for row in rows if row["key"] == key).update(values))
     change_tar(storage, rewritten, index=True)
-    rebuild(storage)
 
 
 def change_sidecar(storage: Storage, change: Callable[[dict[str, Any]], None], shard: int = 0) -> None:
@@ -153,14 +152,17 @@ def change_plan(
 
 
 def refit(storage: Storage, shard: int = 0) -> None:
-    """Gives the sidecar size and sha256 of tar and index as they are now."""
+    """Gives the sidecar size and sha256 of tar and index as they are now, and writes manifest and card anew."""
 
     def change(document: dict[str, Any]) -> None:
         for name, path in (("tar", tar_path(shard)), ("index", index_path(shard))):
+            if document[name] is None:
+                continue  # a shard of rejects has no tar
             data = storage.read(path)
             document[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
     change_sidecar(storage, change, shard)
+    rebuild(storage)
 
 
 def change_document(

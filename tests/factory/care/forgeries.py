@@ -552,13 +552,11 @@ def mask_moved_and_everything_refitted(storage: Storage) -> None:
     mask = np.roll(read_mask({one.name: one.data for one in members(storage)}[name]), 3, axis=1)
     moved = {name: encode_mask(mask), f"{FIRST}.changed.png": encode_mask(mask)}
     change_tar(storage, lambda files: files.update(moved), index=True)
-    rebuild(storage)
 
 
 @unknowable("Pictures, captions and figures that were replaced in tar, index, sidecar and manifest alike")
 def image_replaced_and_everything_refitted(storage: Storage) -> None:
     change_tar(storage, lambda files: files.update({f"{FIRST}.image.png": other_image()}), index=True)
-    rebuild(storage)
 
 
 @unknowable("Pictures, captions and figures that were replaced in tar, index, sidecar and manifest alike")
