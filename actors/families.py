@@ -113,6 +113,12 @@ def _text_encoder(
     # The other half of a whole CLIP, and the projection that the first encoder has no use for.
     unused = r"(vision_model|visual_projection)\.|logit_scale$" + ("" if suffix else r"|text_projection\.")
     tokenizer = load_tokenizer(folder, f"tokenizer{suffix}", rows=config.vocab_size)
+    # 2 is what configurations had before transformers 4.31; the pooled state is then that of the largest token.
+    if suffix and config.eos_token_id not in (2, tokenizer.eos_token_id):
+        raise ModelError(
+            f"{folder.name}: {part} pools at token {config.eos_token_id}, the end of its tokenizer's prompts is "
+            f"{tokenizer.eos_token_id}: take parts of one model"
+        )
     encoder = TextEncoder(
         part, tokenizer, load_network(kind, config, folder, part, dtype=dtype, unused=unused)
     )

@@ -49,7 +49,8 @@ class ModelFolder:
 
     def error(self, path: Path, cause: str, advice: str | None = None) -> ModelError:
         """An error about one file."""
-        return ModelError(f"{self.name}: {path} {cause}: {advice or self.advice}")
+        subject = f"{path}" if path.is_relative_to(self.name) else f"{self.name}: {path}"
+        return ModelError(f"{subject} {cause}: {advice or self.advice}")
 
     def read(self, path: str) -> bytes:
         """A small file as bytes.
@@ -67,10 +68,11 @@ class ModelFolder:
         """
         if not (self.path / path).is_symlink() and not (self.path / path).exists():
             kind = "" if path == "model_index.json" else self._pipeline()
-            raise ModelError(f"{self.name}{kind} has no {path} under {self.path}: {self.advice}. {SUPPORTED}")
+            supported = f". {SUPPORTED}" if "/" in path else ""
+            raise ModelError(f"{self.name}{kind} has no {path} under {self.path}: {self.advice}{supported}")
         data = self.read(path)
         try:
-            document = json.loads(data)
+            document = json.loads(data, parse_constant=_not_a_number)
         except (ValueError, RecursionError) as error:
             raise self.error(self.path / path, f"is not JSON ({error})") from error
         if not isinstance(document, dict):
@@ -246,3 +248,8 @@ class ModelFolder:
                 f"{subject} {pickles[0]} and no safetensors; a pickle is never loaded: convert it to safetensors"
             )
         return ModelError(f"{subject} no {stem}.safetensors under {folder}: {self.advice}")
+
+
+def _not_a_number(constant: str) -> None:
+    """NaN and Infinity are not JSON, and no setting means them."""
+    raise ValueError(f"{constant} is not a number")

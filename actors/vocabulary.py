@@ -39,7 +39,13 @@ def load_tokenizer(folder: ModelFolder, part: str, *, rows: int) -> CLIPTokenize
         tokenizer = CLIPTokenizer.from_pretrained(folder.path / part, local_files_only=True)
         model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
         added = set(tokenizer.get_added_vocab())
-        largest = max(tokenizer.get_vocab().values(), default=-1) + 1
+        numbers = set(tokenizer.get_vocab().values())
+        largest = max(numbers, default=-1) + 1
+    if len(numbers) != largest:
+        raise ModelError(
+            f"{folder.name}: the vocabulary of {part} has {len(numbers)} tokens numbered up to {largest - 1}, so some "
+            f"are missing ({folder.path / part}): {folder.advice}"
+        )
     _check_merges(folder, part, model, added)
     if largest > rows or largest <= rows - PADDING:
         raise ModelError(

@@ -141,10 +141,9 @@ def explained(folder: ModelFolder, part: str) -> Iterator[None]:
         raise
     except Exception as error:
         where = folder.path / part if part else folder.path
-        cause = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ModelError(
-            f"cannot load {_of(folder, part)} from {where}: its configuration does not make a network ({cause}): "
-            f"{folder.advice}"
+            f"cannot load {_of(folder, part)} from {where}: its configuration is not valid ({cause}): {folder.advice}"
         ) from error
 
 

@@ -136,7 +136,7 @@ def test_steps_that_the_schedule_does_not_have(
         ({"num_train_timesteps": 10**9}, "num_train_timesteps 1000000000"),
         ({"beta_start": None}, "beta_start None"),
         ({"beta_end": -1}, "beta_end -1"),
-        ({"beta_start": float("nan")}, "beta_start nan"),
+        ({"beta_start": float("nan")}, "is not JSON .NaN is not a number"),
         ({"trained_betas": "none"}, "trained_betas that are not numbers"),
         ({"trained_betas": [0.1, 0.2]}, "2 trained_betas for 1000 timesteps"),
         ({"timestep_spacing": "karras"}, "timestep_spacing 'karras'; known: leading, trailing, linspace"),

@@ -188,8 +188,8 @@ def test_models_of_another_kind(tmp_path: Path):
     [
         ({"backbone_config": None}, "has no backbone_config with a model_type"),
         ({"backbone_config": {"model_type": "timm_backbone"}}, r"no backbone_config .*'timm_backbone'"),
-        ({"backbone_config": {"model_type": "nonsense"}}, "its configuration does not make a network"),
-        ({"hidden_size": "8"}, "its configuration does not make a network"),
+        ({"backbone_config": {"model_type": "nonsense"}}, "its configuration is not valid"),
+        ({"hidden_size": "8"}, "its configuration is not valid"),
         ({"hidden_size": 16}, "weights of another shape than its config.json says"),
         ({"pool_scales": []}, "lacks|weights of another shape|that do not belong"),
         ({"use_auxiliary_head": True}, "lacks .* weights, such as auxiliary_head"),

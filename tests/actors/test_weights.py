@@ -227,3 +227,11 @@ def test_weights_do_not_change_with_their_file(folder: Path):
 def test_a_folder_without_any_weights(folder: Path):
     save_file({}, weights_of(folder / "vae"), metadata={"format": "pt"})
     refused(folder, r"vae lacks \d+ weights")
+
+
+def test_a_second_text_encoder_that_pools_at_another_token(tmp_path: Path):
+    folder = save_sdxl(tmp_path / "sdxl")
+    edit(folder / "text_encoder_2" / "config.json", eos_token_id=0)
+    refused(folder, "text_encoder_2 pools at token 0, the end of its tokenizer's prompts is 513")
+    edit(folder / "text_encoder_2" / "config.json", eos_token_id=2)
+    DiffusionModel(str(folder))
