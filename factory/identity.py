@@ -84,7 +84,7 @@ def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
         identity = Identity(**{name: document[name] for name in ("content", "models", "versions", "devices")})
         claimed, plan = str(document["digest"]), str(document["plan_sha256"])
         digest_of_it = identity.digest
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
     if digest_of_it != claimed:
         raise OutputError(f"{storage.url}: {path} was changed after it was written; its digest does not fit")
