@@ -1,8 +1,14 @@
-"""Kills drivers, actors, writers and raylets in the middle of builds, and compares the bytes: `make faults`.
+"""Kills, and stops, what takes part in builds, and compares the bytes: `make faults`; parts of it with `--only`.
+
+`kills`: drivers, actors, writers and raylets.
 
 A cluster of three nodes on this machine. Every kill lands between the first and the last publish of its build; shards
 in flight are written down. After each build, tars and indexes are compared with those of a build that was left alone,
 and the corruptions that were made again are counted: at most the shards that were begun and not published at a kill.
+
+`blame`: corruption workers are killed twenty times in a row, each soon after it has begun a shard. No item is rejected.
+
+`pauses`: see `benchmarks.pauses`.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.pauses import paused_builds
 from factory.manifest import done_shards
 from factory.storage import Storage
 
@@ -34,8 +41,13 @@ KINDS = ("driver", "actor", "writer", "raylet")
 MODELS = {
     "tinytown": {"corruption.inversion_steps": 5},
     "fast": {"corruption.method": "blur", "corruption.target": "image"},
+    "slow": {"corruption.method": "blur", "corruption.target": "image"},
 }
-"""By name, what is changed in `RECIPE`. `fast` has no model: the image is taken for its own corruption."""
+"""By name, what is changed in `RECIPE`. `fast` has no model: the image is taken for its own corruption. `slow` sleeps
+before."""
+
+SECONDS_A_SAMPLE = 0.3
+"""Of `slow`."""
 
 RECIPE = """\
 name: faults
@@ -138,7 +150,7 @@ class Nodes:
 
 def drive(recipe: str, model: str, out: str, address: str, ledger: str) -> None:
     """A driver: builds, with workers that write down what they begin."""
-    from benchmarks.factory.pretence import connect, no_model
+    from benchmarks.factory.pretence import connect, no_model, sleeping
     from factory.build import build
     from factory.recipe import parse_recipe
 
@@ -157,9 +169,39 @@ def drive(recipe: str, model: str, out: str, address: str, ledger: str) -> None:
 
         stages.Corrupt.__call__ = noted  # type: ignore[method-assign]
 
-    connect(address, keep_a_ledger, *([no_model()] if model == "fast" else []))
+    hooks = {"fast": [no_model()], "slow": [sleeping("Corrupt", SECONDS_A_SAMPLE)]}
+    connect(address, keep_a_ledger, *hooks.get(model, []))
     changes = [f"{name}={value}" for name, value in MODELS[model].items()]
     build(parse_recipe(recipe, "faults.yaml", changes), out, address=address)
+
+
+def blamed(kills: int, work: Path, nodes: Nodes, chance: random.Random) -> str:
+    """Kills whatever corruption worker has begun a shard, again and again; a sentence, or an error where it matters."""
+    alone, out = work / "slow-alone", work / "slow-killed"
+    disturbed("slow", alone, [], nodes, chance)
+    ledger = out.with_suffix(".ledger")
+    ledger.touch()
+    driver, drivers, killed, begun = _start("slow", out, nodes.address, ledger), 1, 0, 0
+    deadline = time.monotonic() + PATIENCE * 4
+    while driver.poll() != 0:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{out}: it did not end")
+        if driver.poll() is not None:
+            driver = _start("slow", out, nodes.address, ledger)
+            drivers += 1
+        lines = len(ledger.read_text().split())
+        if killed < kills and lines > begun:
+            begun = lines
+            time.sleep(chance.random() * 3 * SECONDS_A_SAMPLE)
+            for pid in nodes.pids(["Corrupt"]):
+                os.kill(pid, signal.SIGKILL)
+            killed += 1
+        time.sleep(0.02)
+    if content(out) != content(alone):
+        raise SystemExit(
+            f"{out}: the bytes differ after {killed} kills of corruption workers; an item was rejected?"
+        )
+    return f"blame: {killed} kills of corruption workers in a row, {drivers} drivers, no item rejected, bytes equal"
 
 
 def disturbed(model: str, out: Path, kinds: Sequence[str], nodes: Nodes, chance: random.Random) -> Outcome:
@@ -243,6 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=80, help="with the fast model, a quarter of every kind")
     parser.add_argument("--tinytown", type=int, default=20, help="with the shipped diffusion model")
+    parser.add_argument("--only", choices=("kills", "blame", "pauses"), default=None)
+    parser.add_argument("--in-a-row", type=int, default=20, help="kills of corruption workers")
+    parser.add_argument("--pauses", type=int, default=40)
     parser.add_argument("--per-build", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -250,33 +295,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--report", type=Path, default=None, help="write every fault as JSON")
     given = parser.parse_args(arguments)
-    console, chance, outcomes = Console(width=120), random.Random(given.seed), list[Outcome]()
-    with tempfile.TemporaryDirectory() as temporary, cluster() as nodes:
+    console, chance = Console(width=120), random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        for model, kills in (("fast", given.kills), ("tinytown", given.tinytown)):
-            alone = work / f"{model}-alone"
-            disturbed(model, alone, [], nodes, chance)
-            kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
-            chance.shuffle(kinds)
-            builds = 0
-            while kinds:
-                out = work / f"{model}-{builds:02d}"
-                outcome = disturbed(model, out, kinds[: given.per_build], nodes, chance)
-                outcome.same = content(out) == content(alone)
-                outcomes.append(outcome)
-                counts = Counter(fault.kind for fault in outcome.faults)
-                # A build that ended before its last kills leaves them to the next one.
-                for kind in counts.elements():
-                    kinds.remove(kind)
-                builds += 1
-                console.print(
-                    f"{out.name}: {dict(counts)}, {outcome.drivers} drivers, {outcome.redone} redone of "
-                    f"{outcome.allowed} allowed, bytes {'equal' if outcome.same else 'DIFFER'}",
-                    highlight=False,
-                )
+        if given.only in (None, "pauses"):
+            console.print(paused_builds(given.pauses, work, chance, console), highlight=False)
+        if given.only in (None, "blame"):
+            with cluster() as nodes:
+                console.print(blamed(given.in_a_row, work, nodes, chance), highlight=False)
+        if given.only in (None, "kills"):
+            with cluster() as nodes:
+                outcomes = _killed_builds(given, work, nodes, chance, console)
+            _report(outcomes, given.report, console)
+
+
+def _killed_builds(
+    given: argparse.Namespace, work: Path, nodes: Nodes, chance: random.Random, console: Console
+) -> list[Outcome]:
+    outcomes = list[Outcome]()
+    for model, kills in (("fast", given.kills), ("tinytown", given.tinytown)):
+        alone = work / f"{model}-alone"
+        disturbed(model, alone, [], nodes, chance)
+        kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
+        chance.shuffle(kinds)
+        builds = 0
+        while kinds:
+            out = work / f"{model}-{builds:02d}"
+            outcome = disturbed(model, out, kinds[: given.per_build], nodes, chance)
+            outcome.same = content(out) == content(alone)
+            outcomes.append(outcome)
+            counts = Counter(fault.kind for fault in outcome.faults)
+            # A build that ended before its last kills leaves them to the next one.
+            for kind in counts.elements():
+                kinds.remove(kind)
+            builds += 1
+            console.print(
+                f"{out.name}: {dict(counts)}, {outcome.drivers} drivers, {outcome.redone} redone of "
+                f"{outcome.allowed} allowed, bytes {'equal' if outcome.same else 'DIFFER'}",
+                highlight=False,
+            )
+    return outcomes
+
+
+def _report(outcomes: Sequence[Outcome], report: Path | None, console: Console) -> None:
     console.print(_table(outcomes))
-    if given.report:
+    if report:
         told = [
             {
                 "model": one.model,
@@ -286,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             }
             for one in outcomes
         ]
-        given.report.write_text(json.dumps(told, indent=1) + "\n")
+        report.write_text(json.dumps(told, indent=1) + "\n")
     wrong = [one for one in outcomes if not one.same or one.redone > one.allowed]
     if wrong:
         raise SystemExit(f"{len(wrong)} of {len(outcomes)} builds are not as they should be")
@@ -294,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
     table = Table("model", *KINDS, "kills", "builds", "equal", "redone", "in flight at the kills")
-    for model in MODELS:
+    for model in ("fast", "tinytown"):
         here = [one for one in outcomes if one.model == model]
         counts = Counter(fault.kind for one in here for fault in one.faults)
         table.add_row(

@@ -6,8 +6,8 @@ memory for another process). Only the first is a reason to set an item aside, so
 
 1. A shard that has three such marks is halved, and so is every part of it that has one: parts are worked on nearly as
    fast as the whole.
-2. Parts are worked on in an order drawn anew each time, those without a mark first. A part that once survived is marked
-   so. If it ends a process later, then the cause lies elsewhere: all marks of the shard are forgotten.
+2. Parts are worked on in an order drawn anew each time, after one that has no such mark. A part that once survived is
+   marked so. If it ends a process later, then the cause lies elsewhere: all marks of the shard are forgotten.
 3. An item is set aside when it has ended its process three times, alone, each time after another part of the shard had
    survived in the same process.
 4. Where processes end again and again and no part ever survives, the run fails: nothing can be said about any item.
@@ -43,8 +43,15 @@ ENDS_OF_A_SHARD = 3
 ENDS_OF_AN_ITEM = 3
 """Trials of an item that ended the process, after which it is rejected."""
 
+PARTS_OF_A_TRIAL = 8
+"""At least, so that what ends processes at a fixed moment seldom meets the same item."""
+
 ENDS_WITHOUT_SURVIVOR = 24
 """Ends of a process in a shard, no part of which ever survived, after which the run fails."""
+
+
+_DRAW: random.Random = random.SystemRandom()
+"""No result depends on it."""
 
 
 @dataclass
@@ -62,18 +69,31 @@ class _Marks:
         return self.begun[part] + self.tried[part]
 
     @property
+    def ended(self) -> set[Part]:
+        """The parts that have ended a process."""
+        return {*self.begun, *self.tried}
+
+    @property
     def contradictory(self) -> bool:
-        """Whether a part that survived has ended a process, too."""
-        return any(self.ends(part) for part in self.survived)
+        """Whether items that survived have ended a process, too."""
+        return any(_within(ended, survived) for survived in self.survived for ended in self.ended)
 
     def parts(self, size: int) -> list[Part]:
-        """What a shard is worked on as: at once, or in parts."""
+        """What a shard is worked on as: at once, or in parts; in many where an item is tried alone."""
         whole = (0, size)
-        return self._halves(whole) if self.ends(whole) >= ENDS_OF_A_SHARD else [whole]
+        if self.ends(whole) < ENDS_OF_A_SHARD:
+            return [whole]
+        parts = self._halves(whole)
+        if any(self.ends(part) for part in parts):
+            while len(parts) < min(PARTS_OF_A_TRIAL, size):
+                place = max(range(len(parts)), key=lambda one: parts[one][1] - parts[one][0])
+                first, end = parts[place]
+                parts[place : place + 1] = [(first, (first + end) // 2), ((first + end) // 2, end)]
+        return parts
 
     def _halves(self, part: Part) -> list[Part]:
         first, end = part
-        if end - first < 2 or not self.ends(part):
+        if end - first < 2 or not any(_within(ended, part) for ended in self.ended):
             return [part]
         middle = (first + end) // 2
         return [*self._halves((first, middle)), *self._halves((middle, end))]
@@ -198,7 +218,16 @@ def killed_process(ends: int, stage: str) -> Reject:
     )
 
 
+def _within(part: Part, other: Part) -> bool:
+    return other[0] <= part[0] and part[1] <= other[1]
+
+
 def _order(parts: Sequence[Part], marks: _Marks) -> list[Part]:
-    """Parts without a mark first; drawn anew each time, so that no part always meets what comes at a fixed moment."""
-    drawn = random.SystemRandom().sample(parts, len(parts))
-    return sorted(drawn, key=lambda part: marks.ends(part) > 0)
+    """A part without a mark first, as a control; the others drawn anew each time.
+
+    So no part always meets what comes at a fixed moment of a process's life.
+    """
+    order = _DRAW.sample(parts, len(parts))
+    first = next((part for part in order if not marks.ends(part)), order[0])
+    order.remove(first)
+    return [first, *order]

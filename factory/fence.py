@@ -49,7 +49,7 @@ def holder_of(read: Callable[[str], bytes]) -> dict[str, object]:
     """The lock's document; empty where it is missing or damaged."""
     try:
         document = json.loads(read(LOCK))
-    except (OutputError, ValueError):
+    except (OutputError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

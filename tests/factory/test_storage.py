@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,8 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from actors.errors import OutputError
+from factory import bucket
+from factory.fence import unfenced
+from factory.retries import Patience
 from factory.storage import Storage
 from tests.patience import seconds
 
@@ -189,3 +194,79 @@ def test_a_folder_where_a_file_should_be_is_told(tmp_path):
 def test_urls_that_cannot_be_outputs(url, words):
     with pytest.raises(OutputError, match=words):
         Storage(url)
+
+
+@pytest.mark.parametrize(
+    ("driver", "installed", "advice"),
+    [
+        ("GCSFileSystem", "2025.1.0", "install gcsfs>=2025.2.0"),
+        ("AzureBlobFileSystem", "2024.7.0", "install adlfs>=2024.12.0"),
+        ("S3FileSystem", "2024.12.0", "install s3fs>=2025.3.0"),
+        ("SFTPFileSystem", "", "use a folder on a disk, s3://, gs:// or abfs://"),
+        ("DropboxDriveFileSystem", "", "use a folder on a disk"),
+    ],
+)
+def test_a_store_that_would_replace_what_it_should_create_is_refused(
+    monkeypatch: pytest.MonkeyPatch, driver: str, installed: str, advice: str
+):
+    """gcsfs and adlfs take `mode="create"` without a word before these versions, as their sources show."""
+    monkeypatch.setattr(bucket, "version", lambda package: installed)
+    monkeypatch.setattr(bucket, "check_driver", bucket.check_driver.__wrapped__)
+    files = type(driver, (MemoryFileSystem,), {})()
+    storage = bucket.Bucket(files, "/refused", "store://refused", Patience())
+    with pytest.raises(OutputError, match=advice):
+        storage.publish("lock.json", b"{}", unfenced)
+    assert not files.exists("/refused/lock.json")
+
+
+@pytest.mark.parametrize(
+    ("driver", "installed"),
+    [("GCSFileSystem", "2025.2.0"), ("AzureBlobFileSystem", "2026.8.0"), ("S3FileSystem", "2025.10.0.post1")],
+)
+def test_newer_drivers_are_taken(monkeypatch: pytest.MonkeyPatch, driver: str, installed: str):
+    monkeypatch.setattr(bucket, "version", lambda package: installed)
+    bucket.check_driver.__wrapped__(driver, "store://taken")
+
+
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what is flushed to the disk from now on, in order."""
+    paths: list[str] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flush(descriptor)
+        paths.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return paths
+
+
+def test_names_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """After every change of a name, its folder is flushed; a new folder's name, too."""
+    storage, flushed = Storage(str(tmp_path / "new" / "out")), synced(monkeypatch)
+    storage.publish("shards/000000.tar", b"x")
+    folders = [tmp_path / "new" / "out", tmp_path / "new", tmp_path]
+    assert set(map(str, folders)) <= set(flushed[:3]) and flushed[-1] == f"{tmp_path}/new/out/shards"
+    for change in (
+        lambda: storage.replace("shards/000000.tar", b"y"),
+        lambda: storage.remove("shards/000000.tar"),
+        lambda: storage.settle("shards/000000.tar", b"z"),
+    ):
+        flushed.clear()
+        change()
+        assert flushed[-1] == f"{tmp_path}/new/out/shards"
+
+
+def test_a_disk_that_cannot_flush_folders_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flush = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    storage = Storage(str(tmp_path))
+    assert storage.publish("a", b"a") and storage.read("a") == b"a"
+    storage.remove("a")
+    assert storage.empty()

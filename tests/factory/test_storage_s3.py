@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import OutputError
+from actors.errors import LockLostError, OutputError
+from factory.lock import Lock
 from factory.retries import Patience
 from factory.storage import Storage
 from tests.object_store import FAULTS, reached_at, scripted, seeded
@@ -133,11 +134,53 @@ def test_no_answer_is_not_taken_for_absence(storage, s3, bucket, proxy, ask):
 
 
 def test_deleting_is_done_again(storage, s3, bucket, proxy):
-    for number in range(3):
-        s3.client.put_object(Bucket=bucket, Key=f"made/out/stats/{number}.json", Body=b"x")
-    proxy.schedule = scripted("500", "drop after", "503", method="POST")
-    storage.remove("stats")
+    s3.client.put_object(Bucket=bucket, Key="made/out/stats/0.json", Body=b"x")
+    proxy.schedule = scripted("500", "drop after", "503", method="DELETE")
+    storage.remove("stats/0.json")
     assert s3.objects(bucket) == {} and proxy.faults.total() >= 2
+
+
+@pytest.fixture
+def taken_over(storage, s3, bucket, proxy):
+    """Has another run take the lock at the moment at which a change arrives, after the look at the lock."""
+
+    def now(method: str, size: int) -> str:
+        if method in ("PUT", "DELETE"):
+            s3.client.put_object(Bucket=bucket, Key="made/out/lock.json", Body=b'{"run": "theirs"}')
+        return ""
+
+    with Lock(storage) as lock:
+        lock.storage.replace("manifest.json", b"before")
+        proxy.schedule = now
+        yield lock.storage
+        proxy.schedule = scripted()
+
+
+def test_whoever_is_taken_over_before_a_write_takes_it_back(taken_over, s3, bucket):
+    with pytest.raises(LockLostError, match="taken over by another run"):
+        taken_over.publish("shards/000000.tar", DATA)
+    assert "made/out/shards/000000.tar" not in s3.objects(bucket)
+
+
+@pytest.mark.parametrize("change", ["publish", "settle", "replace", "remove", "upload"])
+def test_whoever_was_taken_over_changes_nothing(taken_over, s3, bucket, tmp_path, change):
+    with pytest.raises(LockLostError):
+        taken_over.remove("runs/1.json")
+    before = s3.objects(bucket)
+    (tmp_path / "file").write_bytes(DATA)
+    arguments = {"remove": (), "upload": (tmp_path / "file",)}.get(change, (DATA,))
+    with pytest.raises(LockLostError):
+        getattr(taken_over, change)("manifest.json", *arguments)
+    assert s3.objects(bucket) == before
+    assert s3.bytes_of(bucket, "made/out/manifest.json") == b"before"
+
+
+def test_the_lock_of_another_run_is_not_given_back(storage, s3, bucket):
+    with Lock(storage) as lock:
+        s3.client.put_object(Bucket=bucket, Key="made/out/lock.json", Body=b'{"run": "theirs"}')
+        with pytest.raises(LockLostError):
+            lock.storage.check()
+    assert s3.bytes_of(bucket, "made/out/lock.json") == b'{"run": "theirs"}'
 
 
 def test_parquet_is_read_by_pieces_through_faults(storage, s3, bucket, proxy):
