@@ -168,7 +168,7 @@ def _load(data: bytes, largest_pixels: int, needed: int | None) -> Loaded:
 
 
 def _bits(image: Image.Image) -> int:
-    """Per sample in the file, of which Pillow tells by the raw modes of its decoder, such as `L;4` and `RGB;16B`."""
+    """Bits per sample in the file, from the raw mode of Pillow's decoder, such as `L;4` or `RGB;16B`."""
     tiles = getattr(image, "tile", [])  # of a file that is not loaded yet
     found = re.search(r";(\d+)", str(tiles[0].args)) if tiles else None
     return int(found[1]) if found else 1 if image.mode == "1" else 8

@@ -21,7 +21,7 @@ class ImageSelector:
         smallest_side: of the image as it comes, in pixels.
         largest_aspect: longer side over shorter side.
         largest_pixels: images with more are not decoded.
-        masks: how the source's masks are meant.
+        masks: how the source's masks are to be read.
     """
 
     def __init__(

@@ -50,14 +50,14 @@ Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How masks of one source are meant.
+    """How the masks of one source are to be read, where their files leave it open.
 
     Attributes:
         ignore_index: a level that is neither inside nor outside, such as 255 in mmseg; None if there is none.
         alpha: what transparency means: the region is where the mask is `opaque`, where it is `transparent`, or the
             colours count and transparency is to `ignore`. `refuse` rejects masks with transparent pixels.
-        orientation: how a mask without an EXIF orientation lies that belongs to an image with one: as the image is
-            `stored`, or as it is `displayed`. None takes what the sizes tell, and else rejects.
+        orientation: whether a mask without an EXIF orientation fits its image as `stored` or as `displayed`, where the
+            image has one. None decides by the sizes where they differ, and else rejects.
     """
 
     ignore_index: int | None = None
@@ -109,7 +109,7 @@ def decode_mask(
 
     Args:
         data: an encoded file.
-        reading: how it is meant.
+        reading: how it is to be read.
         size: width and height of its image, upright.
         orientation: EXIF orientation of its image, 1 to 8.
         largest_pixels: width times height above which the file is not decoded.

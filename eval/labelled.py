@@ -64,7 +64,7 @@ def read_labelled(
     Args:
         urls: fsspec URLs or paths of tars, folders or globs; brace ranges are written out.
         unlabelled: masks may be missing; they are then empty.
-        reading: how the masks are meant.
+        reading: how the masks are to be read.
 
     Raises:
         EvaluationError: a sample without image or mask, or with one that cannot be read; a mask of another size

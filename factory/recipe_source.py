@@ -93,7 +93,7 @@ class Fields(Section):
 
 
 class Masks(Section):
-    """How the masks of a source are meant, where their files do not tell."""
+    """How the masks of a source are to be read, where their files leave it open."""
 
     ignore_index: int | None = Field(
         default=None,
@@ -103,13 +103,13 @@ class Masks(Section):
     )
     alpha: Literal["refuse", "opaque", "transparent", "ignore"] = Field(
         default="refuse",
-        description="where the region is in a mask with transparency; ignore: transparency does not count; refuse: "
-        "such an item is rejected",
+        description="where the region is in a mask with transparency; ignore reads the colours alone, refuse rejects "
+        "the item",
     )
     orientation: Literal["stored", "displayed"] | None = Field(
         default=None,
-        description="what a mask without an EXIF orientation fits, where its image has one: the image as it is stored, "
-        "or as it is displayed; null: what the sizes tell, or else the item is rejected",
+        description="whether a mask without an EXIF orientation fits its image as stored or as displayed, where the "
+        "image has one; null decides by the sizes where they differ, and else rejects the item",
     )
 
     @field_validator("alpha")
@@ -165,7 +165,7 @@ class Source(Section):
     )
     urls: list[str] = Field(default=[], description="fsspec URLs or paths; globs, brace ranges")
     fields: Fields = Field(default=Fields(), description="which parts of an item are what")
-    masks: Masks = Field(default=Masks(), description="how the masks are meant")
+    masks: Masks = Field(default=Masks(), description="how masks are to be read")
     filters: list[Filter] = Field(
         default=[], description="conditions on columns or JSON fields; all must hold"
     )

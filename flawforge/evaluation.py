@@ -83,7 +83,7 @@ def run(
         urls: tars with `image.png` and `mask.png`.
         threshold: score from which a pixel is predicted.
         root: folder of the splits; None takes the shipped ones.
-        reading: how the masks of `urls` are meant.
+        reading: how the masks of `urls` are to be read.
 
     Raises:
         EvaluationError: data that cannot be evaluated.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from actors.batch import Sample
 from actors.errors import Reject
@@ -297,6 +298,21 @@ def test_a_square_turned_image_with_a_plain_mask_is_unclear(kind: str, orientati
     assert sample.mask is not None and (read_mask(sample.mask) == upright).all()
     sample = selector(Sample("a", "a"), image, as_png(upright.astype(np.uint8), exif=exif(1)))
     assert sample.mask is not None and (read_mask(sample.mask) == upright).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_orientation_in_xmp_counts_too(kind: str):
+    """Editors write it there; Pillow reads it where EXIF has none."""
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    image, text = Image.fromarray(PAINTED), PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp)
+    about = {"pnginfo": text} if kind == "PNG" else {"xmp": xmp.encode()}
+    selector = ImageSelector(size=SIDE, smallest_side=1, largest_aspect=3, largest_pixels=10**6)
+    sample = selector(Sample("a", "a"), saved(image, kind, **about, **KINDS[kind]), as_png(CORNER))
+    assert sample.reason == "orientation_unclear" and "orientation 6" in sample.detail
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
