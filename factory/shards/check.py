@@ -72,7 +72,7 @@ class Verdict:
     shards: int
     done: int
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -133,12 +133,13 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
         assert found.number == number, f"shard {found.number} in the place of {number}"
         problems += found.problems
         accepted, rejected = accepted + found.accepted, rejected + found.rejected
-    notes: tuple[str, ...] = ()
+    notes: list[Problem] = []
     if not problems:
         sidecars = read_sidecars(storage)
-        notes = tuple(f"mixed hardware: {line}" for line in progress(plan, sidecars).mixtures)
+        mixtures = progress(plan, sidecars).mixtures
+        notes += [Problem("stats", f"mixed hardware: {line}") for line in mixtures]
         problems += _check_manifest(storage, plan, identity, sidecars)
-    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), notes)
+    return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), tuple(notes))
 
 
 def check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) -> ShardVerdict:

@@ -26,7 +26,7 @@ from factory.identity import Identity
 from factory.plan import read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.schema import ShardOfSamples, from_table, to_table
-from factory.shards.check import verify
+from factory.shards.check import Problem, verify
 from factory.shards.records import Sidecar, read_sidecar
 from factory.stages import Corrupt, Load, SelectRegions, Write
 from factory.storage import Storage
@@ -280,7 +280,7 @@ def test_a_mix_of_hardware_is_reported(name, value, build_on, tmp_path, monkeypa
     assert mix in (out / "README.md").read_text()
     assert f"mixed hardware, so bytes depend on the machine: {mix}" in lines(look(storage), str(out))
     verdict = verify(storage)
-    assert verdict.sound and verdict.notes == (f"mixed hardware: {mix}",)
+    assert verdict.sound and verdict.notes == (Problem("stats", f"mixed hardware: {mix}"),)
 
 
 def test_another_cpu_model_and_hidden_flags_are_other_classes(tmp_path, monkeypatch):
