@@ -120,7 +120,7 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
         wrong, missing = check_documents(storage, plan, sidecars)
         problems += wrong
         notes += missing
-        notes += [Problem("mixed hardware", line) for line in progress(plan, sidecars).mixtures]
+        notes += [Problem("stats", f"mixed hardware: {line}") for line in progress(plan, sidecars).mixtures]
     return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), tuple(notes))
 
 

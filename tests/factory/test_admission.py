@@ -25,7 +25,7 @@ from factory.build import Mode, build
 from factory.identity import Identity
 from factory.recipe import Recipe, parse_recipe
 from factory.schema import ShardOfSamples, from_table, to_table
-from factory.shards.check import verify
+from factory.shards.check import Problem, verify
 from factory.shards.records import read_sidecar
 from factory.stages import Corrupt, Load, SelectRegions, Write
 from factory.storage import Storage
@@ -159,6 +159,24 @@ def test_segmenters_are_held_to_their_commit_too(role, text, model, tmp_path, mo
         SelectRegions(made_by, str(tmp_path / "out"), identity)(shard_of(2))
 
 
+def test_a_segmenter_is_loaded_at_its_commit_though_the_branch_moved(tmp_path, monkeypatch):
+    add_snapshot(tmp_path / "cache", "org/net", OLD, save_upernet(tmp_path / "one", bias=3.0))
+    made_by = parse_recipe(SEGMENTED, "segmented.yaml")
+    use_cache(monkeypatch, tmp_path / "cache")
+    identity = Identity.of(made_by)
+    add_snapshot(tmp_path / "cache", "org/net", NEW, save_upernet(tmp_path / "two", bias=-3.0))
+    moved = Identity.of(made_by)
+    assert (identity.models["regions"], moved.models["regions"]) == (f"org/net@{OLD}", f"org/net@{NEW}")
+    reasons = []
+    for one in (identity, moved):
+        samples = from_table(shard_of(2)).samples
+        for sample in samples:
+            sample.mask = None
+        table = SelectRegions(made_by, str(tmp_path / "out"), one)(to_table(ShardOfSamples(0, samples)))
+        reasons.append([sample.reason for sample in from_table(table).samples])
+    assert reasons == [["", ""], ["no_region", "no_region"]]
+
+
 def planned(out: Path, made_by: Recipe) -> Identity:
     """Begins an output and makes nothing of it."""
     with pytest.MonkeyPatch.context() as patch:
@@ -263,7 +281,7 @@ def test_a_mix_of_hardware_is_reported(name, value, build_on, tmp_path, monkeypa
     assert mix in (out / "README.md").read_text()
     assert f"mixed hardware, so bytes depend on the machine: {mix}" in lines(look(storage), str(out))
     verdict = verify(storage)
-    assert verdict.sound and list(map(str, verdict.notes)) == [f"mixed hardware: {mix}"]
+    assert verdict.sound and verdict.notes == (Problem("stats", f"mixed hardware: {mix}"),)
 
 
 def test_another_cpu_model_and_hidden_flags_are_other_classes(tmp_path, monkeypatch):
