@@ -79,6 +79,8 @@ def paused_builds(pauses: int, work: Path, chance: random.Random, console: Conso
         mode = "overwrite" if seed else chance.choice(["resume", "overwrite"])
         ended = _paused(out, stopped, woken, seed, mode, chance)
         wrong = _wrong(out, alone[seed])
+        if ended == 0:
+            wrong = wrong or "the first driver did not notice that it had lost the lock"
         console.print(
             f"{out.name}: {stopped} stopped, woken {woken}, taken over by {'another' if seed else 'the same'} recipe "
             f"({mode}); the first ended with {ended}: {wrong or 'as it should be'}",
@@ -97,14 +99,13 @@ def _paused(out: Path, stopped: str, woken: str, seed: int, mode: str, chance: r
     first = _start(out, 0, "resume")
     _wait(out, chance.randrange(SHARDS - 1), first)
     pids = _stop(first, stopped)
-    holder = read_holder(Storage(str(out)))
+    run = _run(out)
     second = _start(out, seed, mode, take_over=stopped == "writers")
-    if woken == "at once":
-        while second.poll() is None and read_holder(Storage(str(out))) == holder:
-            time.sleep(0.02)
-    elif woken == "in the middle":
-        time.sleep(chance.random() * 3 + PATIENCE)
-    else:
+    while second.poll() is None and _run(out) == run:
+        time.sleep(0.02)
+    if woken == "in the middle":
+        time.sleep(chance.random() * 3)
+    elif woken == "after the end":
         _end(second, 0)
     for pid in pids:
         # Where the first driver has ended meanwhile, its workers have, too.
@@ -112,6 +113,12 @@ def _paused(out: Path, stopped: str, woken: str, seed: int, mode: str, chance: r
             os.kill(pid, signal.SIGCONT)
     _end(second, 0)
     return _end(first, None)
+
+
+def _run(out: Path) -> str:
+    """The run that holds the lock."""
+    holder = read_holder(Storage(str(out)))
+    return holder.run if holder else ""
 
 
 def _start(out: Path, seed: int, mode: str, take_over: bool = False) -> subprocess.Popen[bytes]:
@@ -138,10 +145,11 @@ def _wait(out: Path, published: int, driver: subprocess.Popen[bytes]) -> None:
 
 def _stop(driver: subprocess.Popen[bytes], what: str) -> list[int]:
     """Stops a driver, the writers among its descendants, or all of them; the processes that were stopped."""
-    family = [driver.pid, *_descendants(driver.pid)]
-    chosen = {"driver": family[:1], "everything": family}.get(
-        what, [pid for pid in family if "MapBatches(Write)" in _title(pid)]
-    )
+    chosen: list[int] = []
+    while not chosen and driver.poll() is None:
+        family = [driver.pid, *_descendants(driver.pid)]
+        writers = [pid for pid in family if "MapBatches(Write)" in _title(pid)]
+        chosen = {"driver": family[:1], "writers": writers, "everything": family}[what]
     stopped = []
     for pid in chosen:
         try:

@@ -139,7 +139,7 @@ class Bucket:
         check()
 
     def remove(self, path: str, check: Check) -> None:
-        """Unlike a disk, a bucket cannot put back what was deleted: see docs/architecture.md on what then happens."""
+        """Unlike a disk, a bucket cannot put back what was deleted: see docs/watching.md on what then happens."""
 
         def delete() -> None:
             check()

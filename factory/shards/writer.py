@@ -94,7 +94,8 @@ def _committed(storage: Storage, sidecar: Sidecar) -> bool:
     """Whether the same recipe and plan have committed the shard, and its files are as its sidecar says."""
     try:
         committed = read_sidecar(storage, sidecar.shard)
-        if (committed.digest, committed.plan_sha256) != (sidecar.digest, sidecar.plan_sha256):
+        names = ("digest", "plan_sha256", "planned")
+        if any(getattr(committed, name) != getattr(sidecar, name) for name in names):
             return False
         files = [(index_path(sidecar.shard), committed.index)]
         if committed.tar is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from actors.errors import BuildError
 from factory import run_log, run_record
 from factory.identity import Identity
 from factory.interruption import Terminated
+from factory.lock import PATH as LOCK
 from factory.lock import Holder
 from factory.run_log import RunLog, clear_old, run_name
 from factory.run_record import RunRecord
@@ -30,6 +31,8 @@ HOLDER = Holder("their-run", "here", 7, "", "2026-01-02T03:04:05+00:00", "2026-0
 
 
 def record(url: str) -> RunRecord:
+    """Of the run that holds the lock."""
+    Storage(url).replace(LOCK, json.dumps(asdict(HOLDER)).encode())
     return RunRecord(url, HOLDER, "small", IDENTITY, Tally(THERE, CPUS), missing=6, address="local")
 
 
@@ -192,3 +195,12 @@ def test_trouble_with_the_record_does_not_end_the_run(tmp_path: Path, caplog: py
 def test_a_state_that_cannot_be_understood_is_none(storage: Storage, damage: bytes):
     storage.replace("runs/20260101T000000Z-x.json", damage)
     assert read_state(storage) is None
+
+
+def test_a_run_that_lost_the_lock_writes_no_more_of_itself(storage: Storage):
+    """Another one may have overwritten the output: its `runs/` is not this run's any more."""
+    with record(storage.url) as one:
+        storage.replace(LOCK, b'{"run": "another"}')
+        before = {name: storage.read(f"runs/{name}") for name in storage.names("runs")}
+        one.log.note("published", shard=7)
+    assert {name: storage.read(f"runs/{name}") for name in storage.names("runs")} == before
