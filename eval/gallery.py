@@ -34,7 +34,7 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
     items, of which the index keeps a few small pictures per reason and shard.
 
     Raises:
-        OutputError: nothing was built there.
+        OutputError: nothing was built there, or what is there cannot be shown.
     """
     plan = read_plan(storage)
     sidecars = read_sidecars(storage)
@@ -45,12 +45,15 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
         shown += _shard_tiles(storage, number, quota, has_tar=sidecars[number].tar is not None)
     total = progress(plan, sidecars)
     identity = identity_of(storage, plan)
-    page = gallery_page(
-        title=title,
-        figures=_figures(total, _corruptions(identity.content)),
-        tiles=shown,
-        notes=_notes(total, len(shown)),
-    )
+    try:
+        page = gallery_page(
+            title=title,
+            figures=_figures(total, _corruptions(identity.content)),
+            tiles=shown,
+            notes=_notes(total, len(shown)),
+        )
+    except ValueError as error:  # a picture with a sound header and a damaged body
+        raise OutputError(f"{storage.url}: {error}; run flawforge verify") from error
     storage.replace(PATH, page.encode())
     return len(shown)
 

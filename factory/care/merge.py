@@ -22,7 +22,6 @@ from factory.lock import Lock
 from factory.manifest import Progress, read_sidecars
 from factory.plan import PATH as PLAN
 from factory.plan import Plan, read_plan, write_plan
-from factory.schema import SCHEMA_VERSION
 from factory.shards.records import FileRecord, Sidecar, index_path, tar_path
 from factory.shards.writer import commit_shard
 from factory.sources.reference import Reference
@@ -172,11 +171,6 @@ def _input(storage: Storage) -> Input:
     if len(sidecars) < plan.shards:
         raise OutputError(
             f"{storage.url} is not complete: {len(sidecars)} of {plan.shards} shards; finish its build first"
-        )
-    versions = {sidecar.schema_version for sidecar in sidecars.values()}
-    if versions != {SCHEMA_VERSION}:
-        raise OutputError(
-            f"{storage.url} has the layout {sorted(versions)}, this Flawforge writes {SCHEMA_VERSION}"
         )
     return Input(storage, plan, parts_of(storage, plan), sidecars)
 

@@ -251,5 +251,5 @@ def _json_difference(there: bytes, here: bytes) -> Difference:
         return Difference(
             "json", "; ".join(differences(json.loads(there), json.loads(here))) or "other spelling"
         )
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         return Difference("json", f"cannot be read: {error}")

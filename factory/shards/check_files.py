@@ -145,7 +145,11 @@ def _against(text: str, where: str, content: Mapping[str, object]) -> Iterator[s
     if unknown:
         yield f"unknown keys {', '.join(unknown)}"
     mine = {name: written[name] for name in written if name in CONTENT}
-    found = differences(content, mine)
+    try:
+        found = differences(content, mine)
+    except ValueError:
+        yield "it is not the recipe of the identity: it has a number that is not finite"
+        return
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         yield f"it is not the recipe of the identity: {'; '.join(found[:3])}{more}"

@@ -24,7 +24,8 @@ Row = Mapping[str, object]
 LARGEST_INDEX = 1 << 30
 """Bytes of an index after decompression."""
 
-_OPTIONAL = {*METRICS, *(f"preview_{name}" for name in NAMES)}.union(*map(columns_of, MEMBERS))
+_HASHES = frozenset(column for name in MEMBERS for column in columns_of(name))
+_OPTIONAL = {*METRICS, *(f"preview_{name}" for name in NAMES)} | _HASHES
 
 
 def read_index(storage: Storage, number: int) -> list[dict[str, object]]:
@@ -101,7 +102,7 @@ def check_row(row: Row, made_by: MadeBy) -> Iterator[str]:
     if row["status"] == "rejected":
         if not row["reason"] or not row["stage"]:
             yield "rejected without a reason"
-        if filled & set().union(*map(columns_of, MEMBERS)):
+        if filled & _HASHES:
             yield "rejected, but with hashes of files"
         yield from _check_previews(row)
     elif row["status"] == "accepted":

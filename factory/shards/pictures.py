@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import struct
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 LARGEST_SIDE = 4096
@@ -60,16 +58,13 @@ def check_preview(data: bytes, side: int) -> None:
         raise ValueError(f"{width} x {height} pixels; at most {side} x {side} are kept")
 
 
-def decode(data: bytes, side: int, mode: str) -> NDArray[np.generic]:
-    """The pixels of a picture that must be of one size and mode. Nothing else is decoded.
+def decode(data: bytes, side: int, mode: str) -> Image.Image:
+    """A picture that must be of one size and mode, decoded. No other one is decoded at all.
 
     Args:
         data: PNG.
         side: width and height in pixels.
         mode: of Pillow: `RGB`, or `1` for masks.
-
-    Returns:
-        uint8 [side, side, 3], or bool [side, side] for masks.
 
     Raises:
         ValueError: another size or mode, not a PNG, or damaged.
@@ -84,7 +79,8 @@ def decode(data: bytes, side: int, mode: str) -> NDArray[np.generic]:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             if picture.mode != mode:
                 raise ValueError(f"has the mode {picture.mode}, written are {mode}")
-            return np.asarray(picture)
+            picture.load()
+            return picture
     except (MemoryError, ValueError):
         raise
     except Exception as error:  # Pillow raises many kinds on damaged files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Protocol
@@ -14,6 +15,8 @@ LARGEST_MEMBER = 64 << 20
 """Bytes. The largest that is written is an image of 4096 x 4096 pixels, 48 MiB where PNG saves nothing."""
 
 _BLOCK = tarfile.BLOCKSIZE
+_EMPTY = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+_NAME = re.compile(rb"[\x21-\x7e]+")
 _AT_ONCE = 1 << 16
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
@@ -116,6 +119,26 @@ def _members(stream: Readable) -> Iterator[tuple[str, bytes]]:
 
 def _name_and_size(block: bytes, place: int) -> tuple[str, int]:
     """Of the member with this header."""
+    return _of_normal(block) or _of_any(block, place)
+
+
+def _of_normal(block: bytes) -> tuple[str, int] | None:
+    """Name and size where the header is as it is written and the name fits into its first field; else None.
+
+    `tarfile` would take longer for the headers of small pictures than Pillow for the pictures.
+    """
+    name, size = block[:100].rstrip(b"\0"), block[124:135]
+    if block[100:124] != _EMPTY[100:124] or block[136:148] != _EMPTY[136:148] or block[156:] != _EMPTY[156:]:
+        return None
+    total = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 8 * ord(" "))
+    if block[148:156] != total or not size.isdigit() or block[135] or not name or not _NAME.fullmatch(name):
+        return None
+    length = int(size, 8) if not size.strip(b"01234567") else LARGEST_MEMBER + 1
+    return (name.decode(), length) if length <= LARGEST_MEMBER else None
+
+
+def _of_any(block: bytes, place: int) -> tuple[str, int]:
+    """As `_name_and_size`, for long names, and for headers that are not as they are written."""
     try:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
         if not header.isreg() or header.type != tarfile.REGTYPE:

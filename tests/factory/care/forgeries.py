@@ -474,6 +474,12 @@ def recipe_without_a_setting(storage: Storage) -> None:
     storage.replace("recipe.yaml", storage.read("recipe.yaml").replace(b"  samples_per_shard: 4\n", b""))
 
 
+@forged("recipe.yaml", "it has a number that is not finite")
+def recipe_with_an_infinite_limit(storage: Storage) -> None:
+    text = storage.read("recipe.yaml").replace(b"largest_aspect: 3.0", b"largest_aspect: .inf")
+    storage.replace("recipe.yaml", text)
+
+
 @forged("identity.json", "not in the form in which it is written")
 def identity_with_a_further_key(storage: Storage) -> None:
     change_document(

@@ -281,3 +281,15 @@ def test_two_merges_at_once(tmp_path: Path, cats: Storage, dogs: Storage, monkey
         merge(str(out), [cats.url, dogs.url])
     merge(str(out), [cats.url, dogs.url])
     assert not (out / "lock.json").exists() and verify(Storage(str(out))).sound
+
+
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_an_output_of_another_schema_version_is_refused_by_name(
+    tmp_path: Path, cats: Storage, dogs: Storage, version: int
+):
+    from tests.factory.care.forger import change_sidecar
+
+    change_sidecar(dogs, lambda document: document.update(schema_version=version))
+    told = rf"stats/000000\.json has schema version {version}, this Flawforge reads 3 only; use the version that made"
+    with pytest.raises(OutputError, match=told):
+        merged(tmp_path, cats, dogs)
