@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -195,16 +194,8 @@ class DiffusionModel:
         self.vae, self.unet = networks.vae, networks.unet
         self.dtype: torch.dtype = self.unet.dtype
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        parts: list[tuple[str, Any]] = [("vae", self.vae), ("unet", self.unet)]
-        parts += [(encoder.part, encoder.network) for encoder in self.texts]
-        for part, network in parts:
+        for network in (self.vae, self.unet, *(encoder.network for encoder in self.texts)):
             network.requires_grad_(False).eval().to(device)
-            for weight, value in network.named_parameters():
-                if not torch.isfinite(value).all():
-                    raise ModelError(
-                        f"{name}: {part} has NaN or infinite weights in {weight}: take other weights, or a dtype "
-                        "that holds them"
-                    )
         self.vae.to(memory_format=self._format)
         self.unet.to(memory_format=self._format)
         if compiled:
