@@ -280,12 +280,6 @@ class DiffusionModel:
         for part, network in parts:
             with memory_errors_explained(f"loading {part} of {name}", device):
                 network.requires_grad_(False).eval().to(device)
-            for weight, value in network.named_parameters():
-                if not torch.isfinite(value).all():
-                    raise ModelError(
-                        f"{name}: {part} has NaN or infinite weights in {weight}: take other weights, or a dtype "
-                        "that holds them"
-                    )
         self.vae.to(memory_format=self._format)
         self.unet.to(memory_format=self._format)
         if compiled:

@@ -200,9 +200,9 @@ def invert(
         added_cond_kwargs, negative_added_cond_kwargs: further conditions by name, [B, ...] each (SDXL).
 
     Raises:
-        ValueError: guidance together with regularisation; no seeds for it, or not one per sample; a number of
-            steps that the schedule does not have.
-        ModelError: a scheduler that predicts neither noise nor velocity.
+        ValueError: guidance together with regularisation; no seeds for it, or not one per sample; more
+            inversion steps than inference steps.
+        ModelError: a scheduler that predicts neither noise nor velocity, or that does not have these steps.
     """
     iterations, averaging, _ = method.resolved
     regularised = method.regularised
@@ -317,8 +317,8 @@ def resample(
         [B, C, h, w], the latents at the schedule's end.
 
     Raises:
-        ValueError: a number of steps that the schedule does not have; conditions that are not one row per sample.
-        ModelError: a scheduler that predicts neither noise nor velocity.
+        ValueError: more inversion steps than inference steps; conditions that are not one row per sample.
+        ModelError: a scheduler that predicts neither noise nor velocity, or that does not have these steps.
     """
     negatives = (negative_prompt_embeds, negative_added_cond_kwargs)
     conditions = _Conditions.of(prompt_embeds, added_cond_kwargs, guidance_scale, *negatives)

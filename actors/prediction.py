@@ -10,8 +10,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from actors.errors import ModelError
-
-PREDICTIONS = ("epsilon", "v_prediction")
+from actors.scheduler_config import PREDICTIONS
 
 
 class Denoiser(Protocol):

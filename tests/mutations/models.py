@@ -154,7 +154,7 @@ def _json(folder: Path, rng: random.Random) -> str:
     path = rng.choice(_files(folder, ".json"))
     try:
         document = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return "nothing"
     places: list[tuple[Any, Any]] = []
 
