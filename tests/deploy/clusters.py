@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import psutil
 import ray.util
+
+from tests.patience import seconds, until
 
 BIN = Path(sys.executable).parent
 HOST = "127.0.0.1"
@@ -133,7 +134,9 @@ def status(url: str, token: str | None = None) -> int:
     """The HTTP status of a request, 0 where nobody answers."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=seconds(10)
+        ) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -152,15 +155,18 @@ def run(
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=900,
+        timeout=seconds(900),
     )
 
 
 def _wait(url: str, token: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while status(url, token.read_text()) != 200:
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.5)
+    until(
+        lambda: status(url, token.read_text()),
+        lambda code: code == 200,
+        within=120,
+        every=0.5,
+        unless=lambda: f"the head has ended: {log.read_text()}" if process.poll() is not None else "",
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

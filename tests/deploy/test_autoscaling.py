@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from tests.deploy.clusters import SMALL, Head, head, here, ports
+from tests.patience import seconds, until
 
 ROOT = Path(__file__).parents[2]
 FAKE_HEAD = "ray.head.default"
@@ -84,18 +84,9 @@ def gpus(cluster: Head) -> float:
     request = urllib.request.Request(
         f"{cluster.jobs}/api/v0/nodes", headers={"Authorization": f"Bearer {token}"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=seconds(60)) as answer:
         nodes = json.load(answer)["data"]["result"]["result"]
     return sum(node["resources_total"].get("GPU", 0.0) for node in nodes if node["state"] == "ALIVE")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(2)
-    return True
 
 
 @pytest.mark.slow
@@ -123,12 +114,18 @@ def test_gpu_workers_come_for_a_build_and_leave_after_it(cluster, tmp_path):
             stderr=subprocess.STDOUT,
         )
     try:
-        assert wait_until(lambda: gpus(cluster) == 1, 300), (tmp_path / "build.log").read_text()
-        code = build.wait(600)
+        until(
+            lambda: gpus(cluster),
+            lambda count: count == 1,
+            within=300,
+            every=2,
+            unless=lambda: (tmp_path / "build.log").read_text() if build.poll() is not None else "",
+        )
+        code = build.wait(seconds(600))
     finally:
         build.kill()
         build.wait()
     assert code == 0, (tmp_path / "build.log").read_text()
     published = sorted(path.name for path in (tmp_path / "out" / "shards").iterdir())
     assert published == ["000000.tar", "000001.tar"]
-    assert wait_until(lambda: gpus(cluster) == 0, 300)
+    until(lambda: gpus(cluster), lambda count: count == 0, within=300, every=2)

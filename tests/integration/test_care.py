@@ -38,8 +38,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
 
 
 def test_samples_that_ray_made_are_made_again_without_it(built: Path):
-    """All seven, in batches of four with other neighbours, in a process of its own."""
-    done = run_apart("replay", str(built), "--random", "7", "--json", within=500)
+    """All seven, each among the others of its shard, in a process of its own."""
+    done = run_apart("replay", str(built), "--random", "7", "--neighbours", "--json", within=500)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["identical"] and len(report["items"]) == 7

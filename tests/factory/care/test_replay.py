@@ -76,20 +76,35 @@ def notes(report: Report) -> list[str]:
     return [note for note in report.notes if "versions.flawforge" not in note]
 
 
-def test_a_sample_alone_is_the_same_bytes(made: Storage):
+def assert_made_again(report: Report) -> None:
+    """Every item ended as in the build, and its pictures differ by one level at most, if at all.
+
+    With other rows beside it in its batch, a network's output for a row may differ by 1e-6, depending on the CPU.
+    """
+    for item in report.items:
+        assert item.there == item.here
+        for difference in item.differences:
+            assert difference.name in ("image.png", "changed.png", "json"), item
+            assert difference.name != "image.png" or difference.largest == 1, item
+            assert difference.name != "changed.png" or difference.mean < 1, item
+
+
+def test_a_sample_alone_is_made_again(made: Storage):
     """In the build it had a neighbour in its batch; here it has none."""
     report = replay(made, [KEYS[4]])
-    assert report.identical and notes(report) == []
+    assert_made_again(report)
+    assert notes(report) == []
     assert [(item.key, item.there, item.here, item.compared) for item in report.items] == [
         (KEYS[4], "accepted", "accepted", FILES)
     ]
 
 
-def test_samples_among_other_neighbours_are_the_same_bytes(made: Storage):
+def test_samples_among_other_neighbours_are_made_again(made: Storage):
     """In batches of two: 508 with 501, 504 with 507, 503 alone; the build had other pairs."""
     keys = [KEYS[place] for place in (4, 0, 2, 3, 1)]
     report = replay(made, [*keys, keys[0]])
-    assert report.identical and [item.key for item in report.items] == keys
+    assert_made_again(report)
+    assert [item.key for item in report.items] == keys
     rejected = report.items[2]
     assert rejected.there == rejected.here == "rejected: verify unchanged"
     assert rejected.compared == () and rejected.shard == 0
@@ -115,7 +130,7 @@ def test_what_was_changed_is_told(copy: Storage):
     key = KEYS[3]
     change(copy, 1, {f"{key}.image.png": one_level, f"{key}.json": figures})
     identity_changed(copy, versions={"torch": "0.1"}, models={"corruption": "tinytown-v0@0"})
-    report = replay(copy, [key])
+    report = replay(copy, [key], neighbours=True)
     image, about = report.items[0].differences
     assert not report.identical
     assert image == Difference("image.png", "1 pixels differ", 10, 10 / (64 * 64 * 3))
@@ -182,7 +197,8 @@ def test_samples_of_a_merged_output(made: Storage, tmp_path: Path):
     merge(out.url, [made.url, other.url])
     (alien,) = [item.key for item in read_plan(out).shard(2)]
     report = replay(out, [alien, KEYS[4]])
-    assert report.identical and notes(report) == []
+    assert_made_again(report)
+    assert notes(report) == []
     assert [item.shard for item in report.items] == [2, 1]
 
 
