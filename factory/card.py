@@ -74,7 +74,7 @@ def write_card(storage: Storage, recipe: Recipe, identity: Identity, total: Prog
     """Writes `README.md` anew."""
     alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
     made = _ONE.format(
-        source=", ".join(recipe.source.urls) or recipe.source.kind,
+        source=", ".join(recipe.source.redacted().urls) or recipe.source.kind,
         how=_how(recipe.corruption),
         baseline="autoencoder" if alone else "model",
         inside=recipe.verify.least_inside,

@@ -10,6 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import OutputError
+from actors.redaction import redact
 from factory.bucket import Bucket
 from factory.local_folder import LocalFolder
 from factory.retries import Patience
@@ -41,7 +42,7 @@ class Storage:
             # Workers of a cluster have a working folder of their own.
             self.url = self._folder.url
         else:
-            self._folder = Bucket(files, str(root).rstrip("/"), self.url, patience or Patience())
+            self._folder = Bucket(files, str(root).rstrip("/"), redact(self.url), patience or Patience())
 
     @property
     def local(self) -> Path | None:

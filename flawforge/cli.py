@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from actors.errors import FlawforgeError, RecipeError
+from actors.redaction import redact, scrub
 from factory.recipe import load_recipe
 from flawforge.care import app as care
 from flawforge.options import (
@@ -108,7 +109,7 @@ def build(
         total = run(loaded, out, mode=Mode(mode), take_over=take_over, address=address, **told)
     write_gallery(Storage(out), loaded.name)
     if as_json:
-        print_json({**asdict(total), "out": out})
+        print_json({**asdict(total), "out": redact(out)})
     else:
         console.print(
             f"[bold]{total.accepted:,} samples[/] in {total.done} shards, {total.rejected:,} rejected"
@@ -116,7 +117,8 @@ def build(
         )
         if total.skipped:
             console.print("passed over while listing the source: " + counts(total.skipped))
-        say(console, f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
+        shown = redact(out)
+        say(console, f"{shown}/{PATH} shows a sample of them; flawforge verify {shown} checks them all")
     share = total.rejected / total.planned
     if share > loaded.limits.rejects:
         screen.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
@@ -214,7 +216,7 @@ def gallery(
     merged = read_identity(storage)[0].content.get("name")
     name = merged or parse_recipe(storage.read("recipe.yaml").decode(), f"{url}/recipe.yaml").name
     shown = write_gallery(storage, name, tiles=tiles)
-    say(console, f"{url}/{PATH} shows {shown} samples")
+    say(console, f"{redact(url)}/{PATH} shows {shown} samples")
 
 
 @app.command("eval")
@@ -282,7 +284,7 @@ def main() -> NoReturn:
 
 
 def _complain(error: object, code: int) -> NoReturn:
-    lines = f"flawforge: {error}".split("\n")
+    lines = scrub(f"flawforge: {error}").split("\n")
     print(*map(harmless, lines), sep="\n", file=sys.stderr)
     sys.exit(code)
 

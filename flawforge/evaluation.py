@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from actors.redaction import redact
 from eval.evaluate import Evaluation, best_threshold, evaluate, random_iou
 from eval.labelled import Labelled, read_labelled
 from eval.metrics import RESAMPLES, Interval
@@ -87,7 +88,7 @@ def run(
         ModelError: a checkpoint that cannot be loaded.
     """
     truth = read_labelled(urls) if urls else open_split(split, sealed_allowed=split == "sealed", root=root)
-    data = " ".join(urls) if urls else f"{split} of {splits_version(root)}"
+    data = " ".join(map(redact, urls)) if urls else f"{split} of {splits_version(root)}"
 
     from actors.models import fingerprint
     from actors.segmenter import Segmenter

@@ -72,6 +72,8 @@ class ImagesSource:
         files, _ = store.open_store(found.url)
         try:
             return fields_of(store.read_file(files, info))
+        except Reject as why:
+            return Reject("bad_metadata", f"its JSON file: {why.detail}")
         except FileNotFoundError:
             return {}
 
@@ -113,6 +115,8 @@ class ImagesSource:
             return reference, self._raw(reference)
         except Reject as why:
             return reference, why
+        except store.SlowAnswerError as error:
+            return reference, store.timed_out(error)
 
     def _raw(self, reference: Reference) -> Raw:
         files, path = store.open_store(reference.url)

@@ -13,7 +13,9 @@ from itertools import count, product
 from urllib.parse import urlsplit
 
 from actors.errors import SourceError
-from factory.sources.store import Info, entries, has_version, info_of, open_store
+from actors.redaction import redact
+from factory.sources.credentials import remember
+from factory.sources.store import Info, entries, has_version, info_of, open_store, url_of
 
 MOST_URLS = 1_000_000
 """A brace range that gives more is taken for a slip."""
@@ -97,6 +99,7 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
     Raises:
         SourceError: a URL under which nothing wanted is found, or a place that may not be read.
     """
+    remember(urls)
     order = count()
     searches: list[tuple[str, int, int, Found | None, Iterator[Found]]] = []
     unfinished, given = Counter[int](), Counter[int]()
@@ -154,7 +157,7 @@ class _Search:
         magic = _GLOB.search(self.path)
         self.folder = self.path[: magic.start()].rpartition("/")[0] if magic else self.path
         self.parts = tuple(part for part in self.path[len(self.folder) :].split("/") if part)
-        self.least_url = str(self.files.unstrip_protocol(self.folder))
+        self.least_url = url_of(self.files, self.folder)
         pattern = str(self.files._strip_protocol(written))
         magic = _NOT_FIXED.search(pattern)
         self.base = pattern[: magic.start()].rpartition("/")[0] if magic else None
@@ -216,9 +219,10 @@ class _Search:
             return
         path = str(entry["name"])
         base = self.path if self.base is None else self.base
-        relative = path[len(base) :].lstrip("/")
-        url = str(self.files.unstrip_protocol(path))
-        yield Found(url, _name(name), self.root, relative, self._resolved(info) or info, beside)
+        relative = redact(path)[len(redact(base)) :].lstrip("/")
+        yield Found(
+            url_of(self.files, path), _name(name), self.root, relative, self._resolved(info) or info, beside
+        )
 
     def _followed(self, entry: Info) -> Info | None:
         """A link's entry as a look-up of its target would give it; None where there is none."""
