@@ -8,11 +8,11 @@ from typing import Any
 
 from factory.retries import answer
 
-_ANONYMOUS = (
+ANONYMOUS = """where the bucket is public, set FSSPEC_S3='{"anon": true}' on every machine to read it without a login"""
     """or, where the bucket is public, set FSSPEC_S3='{"anon": true}', on every machine of a cluster"""
 )
 _S3_LOGIN = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
-_NO_CREDENTIALS = f"there are no credentials for it: {_S3_LOGIN}, {_ANONYMOUS}"
+_NO_CREDENTIALS = f"there are no credentials for it: {_S3_LOGIN}"
 _EXPIRED = "the credentials have expired: get new ones (aws sso login, or a session token), then run the same command"
 _UNKNOWN_KEY = "the store does not know the access key: correct AWS_ACCESS_KEY_ID or AWS_PROFILE"
 _BAD_SIGNATURE = (
@@ -24,11 +24,11 @@ _SKEWED = (
 _ARCHIVED = (
     "the object is archived (such as GLACIER), and cannot be read until it is restored; or leave it out"
 )
-_REGION = "the bucket is in another regionREGION: set AWS_DEFAULT_REGION to it, or the endpoint to that of the bucket"
+_REGION = "the bucket is in another region<which>: set AWS_DEFAULT_REGION to it, or the endpoint to that of the bucket"
 _NO_BUCKET = "there is no such bucket: correct the URL, or create the bucket"
 _DENIED = (
     "access is denied: the credentials are valid and lack the right; grant it (on S3 GetObject and ListBucket to read, "
-    f"PutObject and DeleteObject to write) {_ANONYMOUS}"
+    "PutObject and DeleteObject to write)"
 )
 _REFUSED = (
     "the store refused the request without a reason: most often a token has expired or the region is wrong"
@@ -57,7 +57,7 @@ _CODES = {
 
 _NAMES = {
     **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError"), _NO_CREDENTIALS),
-    "ProfileNotFound": f"there is no such AWS profile: correct AWS_PROFILE, {_ANONYMOUS}",
+    "ProfileNotFound": "there is no such AWS profile: correct AWS_PROFILE",
     "NoRegionError": "no region is set: set AWS_DEFAULT_REGION",
     **dict.fromkeys(("TokenRetrievalError", "SSOTokenLoadError", "UnauthorizedSSOTokenError"), _EXPIRED),
     "DefaultCredentialsError": f"there are no credentials for it: {_GOOGLE_LOGIN}",
@@ -79,12 +79,14 @@ class Meaning:
         archived: whether the single object is archived.
         no_bucket: whether there is no such bucket.
         vague: whether the store did not say why, as in answers to HEAD.
+        perhaps_public: whether a reader may do without credentials, see `ANONYMOUS`.
     """
 
     words: str
     archived: bool = False
     no_bucket: bool = False
     vague: bool = False
+    perhaps_public: bool = False
 
 
 def meaning(error: BaseException) -> Meaning | None:
@@ -93,16 +95,17 @@ def meaning(error: BaseException) -> Meaning | None:
     if code in _CODES:
         words, region = _CODES[code], _region(error)
         return Meaning(
-            f"{words.replace('REGION', f' ({region})' if region else '')} ({code})",
+            f"{words.replace('<which>', f' ({region})' if region else '')} ({code})",
             archived=words is _ARCHIVED,
             no_bucket=words is _NO_BUCKET,
             vague=code.isdigit(),
+            perhaps_public=words is _DENIED or words is _UNKNOWN_KEY,
         )
     names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
     words = next((words for name, words in _NAMES.items() if name in names), "")
     if not words and status in (401, 403) and any(name == "HttpError" for name in names):  # gcsfs
         words = f"access is denied: grant it, or {_GOOGLE_LOGIN}"
-    return Meaning(words) if words else None
+    return Meaning(words, perhaps_public=words is _NO_CREDENTIALS) if words else None
 
 
 def clearer(files: Any, path: str, error: Exception) -> Exception:
@@ -113,11 +116,12 @@ def clearer(files: Any, path: str, error: Exception) -> Exception:
         path: of the file or folder that was looked up.
         error: what the look-up raised.
     """
-    found = meaning(error)
-    if found is None or not found.vague:
+    found, inside = meaning(error), "/" in path.strip("/")
+    is_missing_bucket = not inside and answer(error)[1] == "404"
+    if not is_missing_bucket and (found is None or not found.vague):
         return error
     try:
-        if "/" in path.strip("/"):
+        if inside:
             files.cat_file(path, start=0, end=1)
         else:
             files.ls(path, detail=False)

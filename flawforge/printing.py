@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from actors.redaction import scrub
+
 
 def print_json(document: Any) -> None:
     """For programs: on standard output, whatever the console is."""
@@ -15,8 +17,8 @@ def print_json(document: Any) -> None:
 
 
 def say(screen: Console, text: str) -> None:
-    """Prints a line of words that may hold anything, brackets and ends of lines too."""
-    screen.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+    """Prints a line of words that may hold anything, brackets and ends of lines too; but no secret of a URL."""
+    screen.print(harmless(scrub(text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def harmless(text: str) -> str:

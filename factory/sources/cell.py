@@ -99,7 +99,7 @@ class Cells:
             raise Reject(reason, str(error)) from None
         except FileNotFoundError:
             raise Reject("missing", f"{shown(place.url)}: the server has no such file") from None
-        except Exception as error:  # of aiohttp, or of the URL's spelling
+        except Exception as error:  # of aiohttp
             raise _web_error(place, error, began) from error
 
 
@@ -112,8 +112,6 @@ def _web_error(place: Place, error: Exception, began: float) -> Exception:
         return store.timed_out(OSError(f"{shown(place.url)}: its server is too slow, or does not answer"))
     what = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
     words = f"{shown(place.url)}: the server {what} for {WEB_PATIENCE.seconds:g} seconds"
-    if isinstance(error, ValueError):
-        return Reject("bad_url", f"{shown(place.url)} is not a URL that can be asked for")
     if status is None and _no_such_name(error):
         return Reject("no_answer", f"{shown(place.url)}: there is no such host")
     if web.served_since(began):

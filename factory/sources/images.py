@@ -12,6 +12,7 @@ from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
 from factory.sources.choice import EVERYTHING, Candidate, Choice
 from factory.sources.filters import LARGEST_DOCUMENT, fields_of, too_large
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
+from factory.sources.paths import beside, name_of
 from factory.sources.reference import Raw, Reference, key_for
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
@@ -123,8 +124,7 @@ class ImagesSource:
         image = store.info_of(files, path)
         if image is None:
             raise store.missing(files, path)
-        folder, _, name = path.rpartition("/")
-        parts = self._parts(image, name, lambda other: store.info_of(files, f"{folder}/{other}"))
+        parts = self._parts(image, name_of(path), lambda other: store.info_of(files, beside(path, other)))
         if _version(parts) != reference.version:
             raise store.changed(reference.url)
         for part, info in parts.items():

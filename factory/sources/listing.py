@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from errno import ELOOP
 from fnmatch import fnmatchcase
 from itertools import count, product
-from urllib.parse import urlsplit
 
 from actors.errors import SourceError
 from actors.redaction import redact
 from factory.sources.credentials import remember
-from factory.sources.store import Info, entries, has_version, info_of, open_store, url_of
+from factory.sources.paths import beside, name_of, url_of
+from factory.sources.store import Info, entries, has_version, info_of, is_web, open_store
 
 MOST_URLS = 1_000_000
 """A brace range that gives more is taken for a slip."""
@@ -168,9 +168,11 @@ class _Search:
         if info is not None and info["type"] == "directory":
             yield from self._below(self.path, (), _ALL_BELOW)
         elif info is not None:
-            folder, _, name = self.path.rpartition("/")
-            self.base = folder if self.base is None else self.base
-            yield from self._offer(info, name, lambda other: info_of(self.files, f"{folder}/{other}"))
+            folder = self.path.partition("?")[0] if is_web(self.files) else self.path
+            self.base = folder.rpartition("/")[0] if self.base is None else self.base
+            yield from self._offer(
+                info, name_of(self.path), lambda other: info_of(self.files, beside(self.path, other))
+            )
         elif self.parts:
             ending = _ALL_BELOW if self.url.endswith("/") else ("*",) if self.parts[-1] == "**" else ()
             yield from self._below(self.folder or "/", (), self.parts + ending)
@@ -205,7 +207,7 @@ class _Search:
         for entry in entries(self.files, folder):
             path = entry["name"].rstrip("/")
             if path != folder.rstrip("/"):  # a bucket lists the marker of a folder as a file in it
-                found[_name(path) + "/" * (entry["type"] == "directory")] = entry
+                found[name_of(path) + "/" * (entry["type"] == "directory")] = entry
         return found
 
     def _offer(self, entry: Info, name: str, beside: Callable[[str], Info | None]) -> Iterator[Found]:
@@ -213,15 +215,18 @@ class _Search:
         if info is None:
             self.passed["broken_link"] += 1
             return
-        reason = _OTHER_TYPES.get(info["type"]) or self.wanted.passes_over(_name(name))
+        reason = _OTHER_TYPES.get(info["type"]) or self.wanted.passes_over(name_of(name))
         if reason:
             self.passed[reason] += 1
             return
         path = str(entry["name"])
         base = self.path if self.base is None else self.base
         relative = redact(path)[len(redact(base)) :].lstrip("/")
+        stem, _, query = relative.partition("?")
+        if is_web(self.files) and query and "." in stem.rpartition("/")[2]:
+            relative = f"{query}/{stem}"  # which ends in the extension, and tells items apart that differ in a number
         yield Found(
-            url_of(self.files, path), _name(name), self.root, relative, self._resolved(info) or info, beside
+            url_of(self.files, path), name_of(name), self.root, relative, self._resolved(info) or info, beside
         )
 
     def _followed(self, entry: Info) -> Info | None:
@@ -255,11 +260,6 @@ def _may_hold(names: Sequence[str], parts: Sequence[str]) -> bool:
     if not names or not parts:
         return bool(parts)
     return parts[0] == "**" or (fnmatchcase(names[0], parts[0]) and _may_hold(names[1:], parts[1:]))
-
-
-def _name(path: str) -> str:
-    """The last part of a path, which on a web server may carry a query."""
-    return (urlsplit(path).path if "://" in path else path).rpartition("/")[2]
 
 
 def _is_utf8(name: str) -> bool:

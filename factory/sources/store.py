@@ -16,12 +16,13 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import ArchivedError, NoBucketError, Reject, SourceError
-from actors.redaction import redact, scrub
+from actors.redaction import scrub
 from factory.remote_file import RemoteFile
 from factory.retries import Patience, answer, may_pass, persist
 from factory.sources import hub, web
 from factory.sources.credentials import reveal
-from factory.store_errors import clearer, meaning
+from factory.sources.paths import url_of
+from factory.store_errors import ANONYMOUS, clearer, meaning
 
 PATIENCE = Patience()
 """With stores in the network."""
@@ -84,7 +85,7 @@ def info_of(files: Any, path: str) -> Info | None:
             cause = error.__cause__  # of a web server, of which any trouble comes as if there were no file
             if isinstance(cause, Exception) and may_pass(cause) and not isinstance(cause, ValueError):
                 raise OSError(str(cause) or type(cause).__name__) from cause
-            if _is_no_answer(error) or meaning(error):
+            if _is_no_answer(error) or meaning(clearer(files, path, error)):
                 raise
             return None
         except OSError as error:
@@ -116,11 +117,6 @@ def entries(files: Any, folder: str) -> list[Info]:
         return listed
 
     return _asked(files, folder, look)
-
-
-def url_of(files: Any, path: str) -> str:
-    """The full URL of a file, without secrets: for plans and for messages."""
-    return redact(str(files.unstrip_protocol(path)))
 
 
 def version_of(info: Info) -> str:
@@ -299,7 +295,7 @@ def _explained(files: Any, path: str, error: Exception) -> Exception | None:
     found = meaning(clearer(files, path, error))
     if found:
         kind = ArchivedError if found.archived else NoBucketError if found.no_bucket else SourceError
-        return kind(f"{url}: {found.words}")
+        return kind(f"{url}: {found.words}{f'; {ANONYMOUS}' if found.perhaps_public else ''}")
     if isinstance(error, PermissionError) or answer(error)[0] in _FORBIDDEN:
         return not_permitted(files, path)
     if may_pass(error):

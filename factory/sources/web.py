@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.asyn import sync
 
+from actors.errors import Reject
+from actors.redaction import redact
 from factory.addresses import Reach, socket_factory
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def get(url: str, reach: Reach) -> bytes | Redirect:
         reach: which addresses its host may have.
 
     Raises:
-        Reject: `url_not_allowed`, an address is out of reach.
+        Reject: `url_not_allowed`, an address is out of reach; `bad_url`, such as one of a host that cannot be.
         FileNotFoundError: there is no such file.
         TooManyBytesError, SlowServerError, EncodedError: see there.
         aiohttp.ClientError: anything else.
@@ -112,6 +114,8 @@ async def _get(files: Any, url: str) -> bytes | Redirect:
     try:
         async with asyncio.timeout(GRACE * 2):  # connecting has a limit of its own, and an error of its own
             answer = await session.get(files.encode_url(url), allow_redirects=False)
+    except ValueError:  # of yarl, or of the codec of host names
+        raise Reject("bad_url", f"{redact(url):.200} is not a URL that can be asked for") from None
     except TimeoutError as error:
         if type(error).__name__ == "ConnectionTimeoutError":
             raise
