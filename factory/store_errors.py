@@ -9,8 +9,6 @@ from typing import Any
 from factory.retries import answer
 
 ANONYMOUS = """where the bucket is public, set FSSPEC_S3='{"anon": true}' on every machine to read it without a login"""
-    """or, where the bucket is public, set FSSPEC_S3='{"anon": true}', on every machine of a cluster"""
-)
 _S3_LOGIN = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
 _NO_CREDENTIALS = f"there are no credentials for it: {_S3_LOGIN}"
 _EXPIRED = "the credentials have expired: get new ones (aws sso login, or a session token), then run the same command"
