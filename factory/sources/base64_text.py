@@ -9,7 +9,7 @@ from base64 import b64decode
 from actors.errors import Reject
 
 _DATA_URL = re.compile(rb"data:[\w.+/-]*(?:;[\w.+-]+=[^;,]*)*(;base64)?,", re.IGNORECASE)
-_IMAGES = (b"/9j/", b"_9j_", b"iVBORw0KGgo", b"UklGR", b"R0lGOD")
+_IMAGES = (b"/9j/", b"_9j_", b"iVBORw0KGg", b"UklGR", b"R0lGOD")
 """How JPEG, PNG, WebP and GIF begin in base64; the second in the alphabet for URLs."""
 
 _FEWEST = 64
