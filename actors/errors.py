@@ -31,6 +31,14 @@ class NoBucketError(SourceError):
     """A store has no such bucket."""
 
 
+class TooManyBytesError(SourceError):
+    """A web server's answer has more bytes than were asked for, or than are read."""
+
+
+class EncodedAnswerError(SourceError):
+    """A web server's answer is compressed, though the request forbids it: what it decompresses to has no bound."""
+
+
 class ModelError(FlawforgeError):
     """Model weights are missing, unsafe, or do not fit the recipe."""
 

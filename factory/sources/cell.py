@@ -9,7 +9,7 @@ from pathlib import Path
 from socket import EAI_NONAME, gaierror
 from typing import Any
 
-from actors.errors import NoBucketError, Reject, SourceError
+from actors.errors import EncodedAnswerError, NoBucketError, Reject, SourceError, TooManyBytesError
 from factory.gate import Gate, Place, shown
 from factory.retries import Patience, answer, persist
 from factory.sources import base64_text, store, web
@@ -94,8 +94,8 @@ class Cells:
             return persist(partial(web.get, full, reach), place.url, WEB_PATIENCE)
         except Reject:
             raise
-        except (web.TooManyBytesError, web.EncodedError) as error:
-            reason = "too_many_bytes" if isinstance(error, web.TooManyBytesError) else "not_served"
+        except (TooManyBytesError, EncodedAnswerError) as error:
+            reason = "too_many_bytes" if isinstance(error, TooManyBytesError) else "not_served"
             raise Reject(reason, str(error)) from None
         except FileNotFoundError:
             raise Reject("missing", f"{shown(place.url)}: the server has no such file") from None

@@ -15,7 +15,14 @@ from typing import IO, Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from actors.errors import ArchivedError, NoBucketError, Reject, SourceError
+from actors.errors import (
+    ArchivedError,
+    EncodedAnswerError,
+    NoBucketError,
+    Reject,
+    SourceError,
+    TooManyBytesError,
+)
 from actors.redaction import scrub
 from factory.remote_file import RemoteFile
 from factory.retries import Patience, answer, may_pass, persist
@@ -157,11 +164,11 @@ def read_file(files: Any, info: Info) -> bytes:
         raise Reject("archived", str(error)) from None
     except SlowAnswerError as error:
         raise timed_out(error) from None
-    except web.TooManyBytesError:
+    except TooManyBytesError:
         raise Reject(
             "too_many_bytes", f"more than {web.LARGEST_BODY:,} bytes, which is all that is read of an answer"
         ) from None
-    except web.EncodedError as error:
+    except EncodedAnswerError as error:
         raise Reject("not_served", str(error)) from None
 
 
@@ -176,7 +183,7 @@ def read_bytes(files: Any, path: str, start: int, end: int) -> bytes:
         else:
             try:
                 data = bytes(files.cat_file(path, start=start, end=end))
-            except web.TooManyBytesError:
+            except TooManyBytesError:
                 raise _whole_files_only(files, path) from None
         if len(data) > end - start:
             raise _whole_files_only(files, path)
@@ -259,7 +266,10 @@ def changed(url: str) -> SourceError:
 
 def not_permitted(files: Any, path: str) -> SourceError:
     """The error for a place that exists and may not be read."""
-    return SourceError(f"{url_of(files, path)} may not be read: permission denied; grant it and resume")
+    words = f"{url_of(files, path)} may not be read: permission denied; grant it and resume"
+    if is_web(files):
+        words += " (outputs keep no signatures or passwords of URLs: give them anew with --set 'source.urls=[...]')"
+    return SourceError(words)
 
 
 def _asked(files: Any, path: str, attempt: Callable[[], Read]) -> Read:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.asyn import sync
 
-from actors.errors import Reject
+from actors.errors import EncodedAnswerError, Reject, TooManyBytesError
 from actors.redaction import redact
 from factory.addresses import Reach, socket_factory
 
@@ -41,16 +41,8 @@ def forget_clients() -> None:
     _client_of.cache_clear()
 
 
-class TooManyBytesError(Exception):
-    """An answer has more bytes than were asked for, or than are read."""
-
-
 class SlowServerError(TimeoutError):
     """A server took the connection and then answered too slowly, or not at all."""
-
-
-class EncodedError(Exception):
-    """An answer is compressed, though the request forbids it: what it decompresses to has no bound."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ def get(url: str, reach: Reach) -> bytes | Redirect:
     Raises:
         Reject: `url_not_allowed`, an address is out of reach; `bad_url`, such as one of a host that cannot be.
         FileNotFoundError: there is no such file.
-        TooManyBytesError, SlowServerError, EncodedError: see there.
+        TooManyBytesError, SlowServerError, EncodedAnswerError: see there.
         aiohttp.ClientError: anything else.
     """
     files = _files(reach)
@@ -144,6 +136,7 @@ def _client_of(reach: Reach) -> Callable[..., Any]:
         return aiohttp.ClientSession(
             **options,
             connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),  # else a worker keeps those of every host that it ever asks
             auto_decompress=False,
             headers={"Accept-Encoding": "identity"},
             response_class=_bounded(),
@@ -176,7 +169,7 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
     most = LARGEST_BODY if asked is None else int(asked[2]) - int(asked[1]) + 1
     encoding = answer.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity" and answer.ok:
-        raise EncodedError(
+        raise EncodedAnswerError(
             f"{answer.url}: the answer is compressed ({encoding[:40]}), which was not asked for"
         )
     if answer.ok and (answer.content_length or 0) > most:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import Reject
+from actors.errors import Reject, SourceError
 from factory.retries import Patience
 from factory.sources import cell, store, web
 from factory.sources.images import ImagesSource
@@ -184,6 +184,14 @@ def test_image_files_on_such_servers(server: Web) -> None:
         sorted(source.list(), key=lambda item: list(paths).index(item.url.removeprefix(server.root)))
     )
     assert [raw.reason if isinstance(raw, Reject) else "read" for _, raw in read] == list(paths.values())
+
+
+def test_lists_of_links_are_bounded_too(server: Web) -> None:
+    for path, words in (("endless", "more than"), ("gzip", "compressed")):
+        with pytest.raises(SourceError, match=words):
+            list(ImagesSource([f"{server.root}/{path}/64/*.png"]).list())
+    with pytest.raises(SourceError, match="whole files only"):
+        list(ParquetSource([f"{server.root}/endless/rows.parquet"], image=["image"]).list())
 
 
 GREEDY = """
