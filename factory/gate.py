@@ -77,8 +77,6 @@ class Gate:
         own = _parsed(url, trusted=True)
         folder = _folder(own)
         place = _parsed(text if "://" in text or text.startswith("/") else _joined(folder, text))
-        if "://" not in text and text.startswith("/") and own.protocol != "file":
-            raise _refused(text, "is a path on a disk, and its Parquet file is not on one")
         if place.protocol not in (own.protocol, *_PROTOCOLS):
             raise Reject("bad_url", f"{shown(text)} names a protocol that cells may not name")
         if leads_up(place.path if place.protocol in _WEB else text):

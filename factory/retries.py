@@ -129,7 +129,7 @@ def may_pass(error: BaseException) -> bool:
 
 def answer(error: BaseException) -> tuple[int | None, str]:
     """The HTTP status that a store answered with and its own name for it, as far as the error tells."""
-    for one in _chain(error):
+    for one in chain(error):
         response = getattr(one, "response", None)
         if isinstance(response, Mapping):  # botocore
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -142,7 +142,8 @@ def answer(error: BaseException) -> tuple[int | None, str]:
     return None, ""
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

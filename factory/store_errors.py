@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from factory.retries import answer
+from factory.retries import answer, chain
 
 ANONYMOUS = """where the bucket is public, set FSSPEC_S3='{"anon": true}' on every machine to read it without a login"""
 _S3_LOGIN = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
@@ -99,7 +98,7 @@ def meaning(error: BaseException) -> Meaning | None:
             vague=code.isdigit(),
             perhaps_public=words is _DENIED or words is _UNKNOWN_KEY,
         )
-    names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
+    names = {kind.__name__ for one in chain(error) for kind in type(one).__mro__}
     words = next((words for name, words in _NAMES.items() if name in names), "")
     if not words and status in (401, 403) and any(name == "HttpError" for name in names):  # gcsfs
         words = f"access is denied: grant it, or {_GOOGLE_LOGIN}"
@@ -130,18 +129,9 @@ def clearer(files: Any, path: str, error: Exception) -> Exception:
 
 
 def _region(error: BaseException) -> str:
-    for one in _chain(error):
+    for one in chain(error):
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             return str(headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region", ""))
     return ""
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in seen:
-        seen.append(link)
-        yield link
-        link = link.__cause__ or link.__context__

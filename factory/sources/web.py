@@ -17,6 +17,7 @@ from fsspec.asyn import sync
 from actors.errors import EncodedAnswerError, Reject, TooManyBytesError
 from actors.redaction import redact
 from factory.addresses import Reach, socket_factory
+from factory.retries import chain
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,6 +33,7 @@ SLOWEST = 64 << 10
 
 _LONGEST = 300.0
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_COMPRESSED = re.compile(r"gzip|deflate|\bbr\b|zstd|compress", re.IGNORECASE)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -82,13 +84,11 @@ def served_since(moment: float) -> bool:
     return _last.served > moment
 
 
-def is_slow(error: BaseException | None) -> bool:
+def is_slow(error: BaseException) -> bool:
     """Whether a request failed since its server, once connected, took too long."""
-    while error is not None:
-        if isinstance(error, SlowServerError) or type(error).__name__ == "SocketTimeoutError":
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(one, SlowServerError) or type(one).__name__ == "SocketTimeoutError" for one in chain(error)
+    )
 
 
 @dataclass
@@ -167,8 +167,8 @@ def _bounded() -> type[aiohttp.ClientResponse]:
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
     asked = _RANGE.fullmatch(answer.request_info.headers.get("Range", ""))
     most = LARGEST_BODY if asked is None else int(asked[2]) - int(asked[1]) + 1
-    encoding = answer.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity" and answer.ok:
+    encoding = answer.headers.get("Content-Encoding", "")
+    if _COMPRESSED.search(encoding) and answer.ok:
         raise EncodedAnswerError(
             f"{answer.url}: the answer is compressed ({encoding[:40]}), which was not asked for"
         )

@@ -92,6 +92,7 @@ def test_a_bucket() -> None:
     }
     assert {text: end_of(text, own) for text in ends} == ends
     assert end_of("s3://other/x/a.png", own, "s3://other") == "ok"
+    assert end_of("/data/a.png", own, "/data") == "ok"
     assert end_of("s3://other/x/a.png", own, "s3://other/y") == "url_not_allowed"
     assert end_of("hf://datasets/o/n/a.png", own, "hf://datasets/o/n") == "ok"
 
