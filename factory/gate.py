@@ -80,7 +80,7 @@ class Gate:
         if place.protocol not in (own.protocol, *_PROTOCOLS):
             raise Reject("bad_url", f"{shown(text)} names a protocol that cells may not name")
         if leads_up(place.path if place.protocol in _WEB else text):
-            raise _refused(text, "leads upwards by '..'")
+            raise _refused(text, "leads upwards by '..'", "cells may not, wherever they lead to")
         return self._checked(place, folder, text)
 
     def redirected(self, place: Place, location: str, url: str) -> Place:
@@ -89,7 +89,11 @@ class Gate:
         _check_text(target)
         protocol = target.partition("://")[0].lower()
         if protocol not in _WEB or (protocol == "http" and place.protocol == "https"):
-            raise _refused(target, f"is where {shown(place.url)} redirects to, by another protocol")
+            raise _refused(
+                target,
+                f"is where {shown(place.url)} redirects to, by another protocol",
+                "such redirects are not followed",
+            )
         return self.place(target, url)
 
     def is_own(self, place: Place, url: str) -> bool:
@@ -103,12 +107,12 @@ class Gate:
         A name is exempt only where the recipe allows it: whoever owns the name of the Parquet file's server decides
         what it resolves to. An address that the recipe writes out is what it is.
         """
+        server = (place.protocol, place.host)
+        named = {(one.protocol, one.host) for one in self._allow}
         own = _parsed(url, trusted=True)
-        written = [one.name for one in (*self._allow, own) if one.protocol in _WEB and literal(one.name)]
-        if place.name in written:
+        if literal(place.name) and server in {*named, (own.protocol, own.host)}:
             return Reach.ANY
-        named = [one.name for one in self._allow if one.protocol in _WEB]
-        return Reach.PRIVATE if place.name in named else Reach.PUBLIC
+        return Reach.PRIVATE if server in named else Reach.PUBLIC
 
     def _checked(self, place: Place, folder: Place, text: str) -> Place:
         if place.within(folder) and (folder.path.rstrip("/") or folder.protocol != "file"):
@@ -166,10 +170,10 @@ def _folder(own: Place) -> Place:
     return Place(own.url, own.protocol, own.host, own.path.rpartition("/")[0], own.name)
 
 
-def _refused(text: str, why: str) -> Reject:
-    return Reject(
-        "url_not_allowed", f"{shown(text)} {why}; if it is to be read, put its prefix into {SETTING}"
-    )
+def _refused(
+    text: str, why: str, rule: str = f"if it is to be read, put its prefix into {SETTING}"
+) -> Reject:
+    return Reject("url_not_allowed", f"{shown(text)} {why}; {rule}")
 
 
 def _check_text(text: str) -> None:
@@ -214,7 +218,7 @@ def _web_place(text: str, protocol: str, *, trusted: bool) -> Place:
     except ValueError as error:
         raise Reject("bad_url", f"{shown(text)}: {error}") from None
     if "@" in parts.netloc and not trusted:
-        raise _refused(text, "holds a user name or a password")
+        raise _refused(text, "holds a user name or a password", "cells may not")
     name = unicodedata.normalize("NFKC", name).rstrip(".")
     if not name or "%" in name or any(letter.isspace() for letter in parts.netloc):
         raise Reject("bad_url", f"{shown(text)} names no host")
