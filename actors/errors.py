@@ -1,10 +1,18 @@
-"""The errors of Flawforge. A message says what was wrong, where, and what to do."""
+"""The errors of Flawforge. A message says what was wrong, where, and what to do, and holds no secret of a URL."""
 
 from __future__ import annotations
+
+from actors.redaction import scrub
+
+LONGEST_DETAIL = 2_000
+"""Characters of a reject's sentence; what lies beyond comes from outside."""
 
 
 class FlawforgeError(Exception):
     """Anything that a user can mend; the command line prints the message without a traceback."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(scrub(word) if isinstance(word, str) else word for word in words))
 
 
 class RecipeError(FlawforgeError):
@@ -13,6 +21,22 @@ class RecipeError(FlawforgeError):
 
 class SourceError(FlawforgeError):
     """A source cannot be listed or read at all (a single bad item is a `Reject` instead)."""
+
+
+class ArchivedError(SourceError):
+    """An object of a store is archived, and must be restored before it can be read."""
+
+
+class NoBucketError(SourceError):
+    """A store has no such bucket."""
+
+
+class TooManyBytesError(SourceError):
+    """A web server's answer has more bytes than were asked for, or than are read."""
+
+
+class EncodedAnswerError(SourceError):
+    """A web server's answer is compressed, though the request forbids it: what it decompresses to has no bound."""
 
 
 class ModelError(FlawforgeError):
@@ -54,6 +78,9 @@ class Reject(Exception):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
+        detail = scrub(detail[: 10 * LONGEST_DETAIL])
+        if len(detail) > LONGEST_DETAIL:
+            detail = f"{detail[:LONGEST_DETAIL]}..."
         super().__init__(detail)
         self.reason = reason
         self.detail = detail

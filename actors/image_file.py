@@ -42,6 +42,20 @@ TURNS = {
 
 _ORIENTATION = 0x0112
 _BEGINNING = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP", re.DOTALL)
+_OTHERS = {
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"BM": "a BMP",
+    b"%PDF": "a PDF",
+    b"PK\3\4": "a zip archive",
+    b"\x1f\x8b": "gzip",
+    b"<": "HTML or XML, such as a server's error page",
+    b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
+}
+"""What a file is that is no image, by its first bytes. They are not shown: a file may be a private one."""
+
+_LONGEST_CAUSE = 200
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 """Of a JPEG, followed by a length; not those that stand alone, nor an escaped 255 in the pixels."""
 
@@ -195,7 +209,8 @@ def _open(data: bytes, largest_pixels: int) -> Image.Image:
     except UnidentifiedImageError:
         if _BEGINNING.match(data):
             raise Reject("damaged", "it begins as an image does, but its header cannot be read") from None
-        raise Reject("not_an_image", f"not a PNG, JPEG or WebP file: it begins with {data[:12]!r}") from None
+        kind = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "something else")
+        raise Reject("not_an_image", f"not a PNG, JPEG or WebP file, but {kind}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         found = re.search(r"\d+", str(error))  # Pillow says the product only, and no attribute holds it
         pixels = f"{int(found[0]):,}" if found else "far too many"
@@ -270,4 +285,6 @@ def _without_text(data: bytes) -> bytes:
 
 
 def _told(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """An error of Pillow's, short, and without bytes of the file, of which it quotes some."""
+    words = re.sub(r"b(['\"]).*?\1", "...", str(error), flags=re.DOTALL)
+    return words[:_LONGEST_CAUSE] or type(error).__name__

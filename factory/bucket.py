@@ -16,6 +16,7 @@ from actors.errors import FlawforgeError, LockLostError, OutputError
 from factory.fence import Check
 from factory.remote_file import RemoteFile
 from factory.retries import Patience, answer, may_pass, persist
+from factory.store_errors import clearer, meaning
 
 READ_AHEAD = 1 << 20
 """Bytes that a file opened for reading fetches at least, by one request."""
@@ -206,24 +207,30 @@ class Bucket:
             return persist(attempt, what, self.patience)
         except FlawforgeError:
             raise
-        except FileNotFoundError as error:
+        except Exception as error:  # every store's driver has its own kinds
+            raise self._explained(what, path, error) from error
+
+    def _explained(self, what: str, path: str, error: Exception) -> OutputError:
+        found = None if may_pass(error) else meaning(clearer(self.files, self._full(path), error))
+        if found and not found.no_bucket:
+            return OutputError(f"{what}: {found.words}")
+        if isinstance(error, FileNotFoundError):
             bucket = self.root.strip("/").partition("/")[0]
             if self._bucket_is_there(bucket):
-                raise OutputError(f"{self.url}: {path} is missing") from error
-            raise OutputError(f"{what}: there is no bucket {bucket!r}; create it, or mend the URL") from error
-        except PermissionError as error:
-            raise OutputError(
+                return OutputError(f"{self.url}: {path} is missing")
+            return OutputError(f"{what}: there is no bucket {bucket!r}; create it, or mend the URL")
+        if isinstance(error, PermissionError):
+            return OutputError(
                 f"{what}: {_words(error)}; the credentials must allow to list, read, write and delete there "
                 "(on S3: ListBucket, GetObject, PutObject, DeleteObject)"
-            ) from error
-        except Exception as error:  # every store's driver has its own kinds
-            advice = "see what the store's documentation says about it"
-            if may_pass(error):
-                advice = (
-                    f"gave up after {math.ceil(self.patience.seconds)} seconds of attempts; see whether the store "
-                    "and the network are well, then run the same command again: what is published stays"
-                )
-            raise OutputError(f"{what}: {_words(error)}; {advice}") from error
+            )
+        advice = "see what the store's documentation says about it"
+        if may_pass(error):
+            advice = (
+                f"gave up after {math.ceil(self.patience.seconds)} seconds of attempts; see whether the store "
+                "and the network are well, then run the same command again: what is published stays"
+            )
+        return OutputError(f"{what}: {_words(error)}; {advice}")
 
     def _bucket_is_there(self, bucket: str) -> bool:
         try:

@@ -75,7 +75,7 @@ def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
     """The text of `README.md`."""
     alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
     made = _ONE.format(
-        source=", ".join(map(code, recipe.source.urls)) or code(recipe.source.kind),
+        source=", ".join(map(code, recipe.source.redacted().urls)) or code(recipe.source.kind),
         how=_how(recipe.corruption),
         baseline="autoencoder" if alone else "model",
         inside=recipe.verify.least_inside,

@@ -54,6 +54,7 @@ __all__ = [
     "dump",
     "load_recipe",
     "parse_recipe",
+    "published",
 ]
 
 SHIPPED = ("quickstart", "images", "sd15")
@@ -145,17 +146,25 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe
     return recipe
 
 
+def published(recipe: Recipe) -> Recipe:
+    """The recipe without the secrets of its URLs. Whatever is written or printed of a recipe is written of this."""
+    return recipe.model_copy(update={"source": recipe.source.redacted()})
+
+
 def dump(recipe: Recipe) -> str:
-    """YAML with every default written out; it reads back as an equal recipe.
+    """YAML with every default written out; it reads back as an equal recipe, but for the secrets of its URLs.
 
     Text beyond ASCII is escaped, since PyYAML writes some of it (U+0085) so that it reads back as a space.
     """
-    return dump_yaml(recipe.model_dump(mode="json"))
+    return dump_yaml(published(recipe).model_dump(mode="json"))
 
 
 def content(recipe: Recipe) -> dict[str, Any]:
-    """The half that decides the bytes of the shards, as JSON has it: all but name, limits and execution."""
-    return recipe.model_dump(mode="json", include=set(CONTENT))
+    """The half that decides the bytes of the shards, as JSON has it: all but name, limits and execution.
+
+    Without the secrets of URLs, so that a renewed signature makes no other data set.
+    """
+    return published(recipe).model_dump(mode="json", include=set(CONTENT))
 
 
 def digest(document: Mapping[str, Any]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
+from actors.redaction import redact
+from factory.gate import allowed
 from factory.recipe_errors import not_allowed
 from factory.recipe_sections import Section
 
@@ -16,6 +18,7 @@ Part = Literal["face", "hand", "letter"]
 Scalar = bool | int | float | str
 
 _FILES = ("images", "webdataset", "parquet")
+_OWNERS = {"cells": ("parquet",), "first_seed": ("tinytown",), "parts": ("tinytown",)}
 _EXTENSION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _EXTENSION_WORDS = "an extension without its leading dot, such as png or image.png"
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "jpe", "jfif", "apng", "mpo")
@@ -59,6 +62,9 @@ class Fields(Section):
         default=None, description="extension or column of the region's mask, white inside"
     )
     caption: str | None = Field(default=None, description="EXT of a text member, json:FIELD, or a column")
+    encoding: Literal["plain", "base64"] = Field(
+        default="plain", description="base64: the columns of images and masks hold base64 or data URLs"
+    )
 
     def check(self, kind: str) -> None:
         """Raises the error of a recipe for the first name that a source of the kind cannot have."""
@@ -66,6 +72,8 @@ class Fields(Section):
             self._check_columns()
         elif kind != "tinytown":
             self._check_extensions()
+        if self.encoding != "plain" and kind != "parquet":
+            raise not_allowed("plain, unless source.kind is parquet", key="encoding")
         if self.mask in self.image:
             what = "a column" if kind == "parquet" else "an extension"
             raise not_allowed(f"{what} that is not among those of fields.image, or null", key="mask")
@@ -157,6 +165,26 @@ class Filter(Section):
         return value
 
 
+class Cells(Section):
+    """What cells of Parquet files may name. They come from outside: by default only what lies beside their file."""
+
+    allow: list[str] = Field(
+        default=[],
+        description="prefixes of URLs that cells may name beside their file's folder: a protocol such as https://, a "
+        "host, a bucket, a folder; a host named here may have a private address",
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _prefixes(cls, value: list[str]) -> list[str]:
+        for prefix in value:
+            try:
+                allowed(prefix)
+            except ValueError as error:
+                raise not_allowed(f"prefixes of URLs; {prefix[:200]!r}: {error}") from None
+        return value
+
+
 class Source(Section):
     """Where the clean images come from."""
 
@@ -166,6 +194,7 @@ class Source(Section):
     urls: list[str] = Field(default=[], description="fsspec URLs or paths; globs, brace ranges")
     fields: Fields = Field(default=Fields(), description="which parts of an item are what")
     masks: Masks = Field(default=Masks(), description="how masks are to be read")
+    cells: Cells = Field(default=Cells(), description="what cells of Parquet files may name")
     filters: list[Filter] = Field(
         default=[], description="conditions on columns or JSON fields; all must hold"
     )
@@ -182,6 +211,15 @@ class Source(Section):
         description="parts that tinytown makes regions of; none takes every scene",
     )
 
+    def redacted(self) -> Source:
+        """The section without the secrets of its URLs."""
+        return self.model_copy(update={"urls": [redact(url) for url in self.urls]})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Ray logs the arguments of its actors."""
+        for name, value in super().__repr_args__():
+            yield name, [redact(url) for url in value] if name == "urls" else value
+
     @field_validator("urls")
     @classmethod
     def _urls_of_files(cls, value: list[str], info: ValidationInfo) -> list[str]:
@@ -192,11 +230,11 @@ class Source(Section):
             raise not_allowed(f"a list of one or more URLs or paths, since source.kind is {kind}")
         return value
 
-    @field_validator("fields", "masks", "filters", "first_seed", "parts")
+    @field_validator("fields", "masks", "cells", "filters", "first_seed", "parts")
     @classmethod
     def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
         """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
-        owners = _FILES if info.field_name in ("fields", "masks", "filters") else ("tinytown",)
+        owners = _OWNERS.get(str(info.field_name), _FILES)
         kind = info.data.get("kind", owners[0])
         if kind not in owners and value != cls.model_fields[str(info.field_name)].default:
             raise not_allowed(f"nothing but the default, unless source.kind is {_either(owners)}")

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from actors.redaction import scrub
+
 log = logging.getLogger(__name__)
 
 WORTH_A_WORD = 10.0
@@ -25,6 +27,9 @@ _PASSING_CODES = {
     "XAmzContentSHA256Mismatch",
 }
 """What S3 answers with a 400 or 404 to an upload that was cut short, came late or was cleared away."""
+
+_LASTING_CODES = {"BlobArchived", "BlobBeingRehydrated"}
+"""What Azure answers with a 409 for as long as a blob is in its archive."""
 
 _LASTING_ERRORS = (
     FileExistsError,
@@ -87,7 +92,8 @@ def persist(attempt: Callable[[], Result], what: str, patience: Patience) -> Res
     def tell(state: RetryCallState) -> None:
         spent, error = state.seconds_since_start or 0.0, state.outcome and state.outcome.exception()
         level = logging.WARNING if spent > WORTH_A_WORD else logging.DEBUG
-        log.log(level, "%s: attempt %d failed after %.0f s: %s", what, state.attempt_number, spent, error)
+        words = (scrub(what), state.attempt_number, spent, scrub(str(error)))
+        log.log(level, "%s: attempt %d failed after %.0f s: %s", *words)
 
     retrying = Retrying(
         retry=retry_if_exception(may_pass),
@@ -107,6 +113,8 @@ def may_pass(error: BaseException) -> bool:
     status, code = answer(error)
     if code in _PASSING_CODES:
         return True
+    if code in _LASTING_CODES:
+        return False
     if status is not None:
         return status in _PASSING_STATUS or (status >= 500 and status != 501)
     if isinstance(error, _LASTING_ERRORS):
@@ -121,7 +129,7 @@ def may_pass(error: BaseException) -> bool:
 
 def answer(error: BaseException) -> tuple[int | None, str]:
     """The HTTP status that a store answered with and its own name for it, as far as the error tells."""
-    for one in _chain(error):
+    for one in chain(error):
         response = getattr(one, "response", None)
         if isinstance(response, Mapping):  # botocore
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -129,11 +137,13 @@ def answer(error: BaseException) -> tuple[int | None, str]:
         for holder, name in ((one, "status"), (one, "status_code"), (one, "code"), (response, "status_code")):
             status = getattr(holder, name, None)  # aiohttp, Azure, Google, requests
             if isinstance(status, int) and 400 <= status < 600:
-                return status, ""
+                code = getattr(one, "error_code", None) or ""  # Azure, whose codes are an enum
+                return status, str(getattr(code, "value", code))
     return None, ""
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

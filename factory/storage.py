@@ -10,6 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import OutputError
+from actors.redaction import redact
 from factory.bucket import Bucket
 from factory.fence import Check, Fence, unfenced
 from factory.local_folder import LocalFolder
@@ -44,7 +45,7 @@ class Storage:
             # Workers of a cluster have a working folder of their own.
             self.url = self._folder.url
         else:
-            self._folder = Bucket(files, str(root).rstrip("/"), self.url, patience or Patience())
+            self._folder = Bucket(files, str(root).rstrip("/"), redact(self.url), patience or Patience())
 
         self.run, self.patience = run, patience
         self.check: Check = Fence(self._folder.read, self.url, run) if run else unfenced

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.errors import FlawforgeError, RecipeError
+from actors.redaction import redact
 from factory.foreign_text import one_line
 from factory.recipe import load_recipe
 from flawforge.care import app as care
@@ -111,7 +112,7 @@ def build(
         total = run(loaded, out, mode=Mode(mode), take_over=take_over, address=address, **told)
     write_gallery(Storage(out), loaded.name)
     if as_json:
-        print_json({**asdict(total), "out": out})
+        print_json({**asdict(total), "out": redact(out)})
     else:
         say(
             console,
@@ -120,7 +121,8 @@ def build(
         )
         if total.skipped:
             say(console, "passed over while listing the source: " + counts(total.skipped))
-        say(console, f"{out}/{PATH} shows a sample of them; flawforge verify {out} checks them all")
+        shown = redact(out)
+        say(console, f"{shown}/{PATH} shows a sample of them; flawforge verify {shown} checks them all")
     share = total.rejected / total.planned
     if share > loaded.limits.rejects:
         screen.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
@@ -222,7 +224,7 @@ def gallery(
     merged = is_merged(identity)
     name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
     shown = write_gallery(storage, name, tiles=tiles)
-    say(console, f"{url}/{PATH} shows {shown} samples")
+    say(console, f"{redact(url)}/{PATH} shows {shown} samples")
 
 
 @app.command("eval")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from actors.masks import MaskReading
+from actors.redaction import redact
 from eval.evaluate import Evaluation, best_threshold, evaluate, random_iou
 from eval.labelled import Labelled, read_labelled
 from eval.metrics import RESAMPLES, Interval
@@ -93,7 +94,7 @@ def run(
         truth = read_labelled(urls, reading=reading)
     else:
         truth = open_split(split, sealed_allowed=split == "sealed", root=root)
-    data = " ".join(urls) if urls else f"{split} of {splits_version(root)}"
+    data = " ".join(map(redact, urls)) if urls else f"{split} of {splits_version(root)}"
 
     from actors.models import fingerprint
     from actors.segmenter import Segmenter

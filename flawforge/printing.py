@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from actors.redaction import scrub
 from factory.foreign_text import lines, one_line
 
 
@@ -20,18 +21,18 @@ def print_json(document: Any) -> None:
 
 
 def say(screen: Console, text: str) -> None:
-    """Prints a line of words that may hold anything, brackets and ends of lines too."""
-    screen.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+    """Prints a line of words that may hold anything, brackets and ends of lines too; but no secret of a URL."""
+    screen.print(one_line(scrub(text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def cell(text: object) -> Text:
     """Words that may hold anything, for a table or a title."""
-    return Text(one_line(str(text)))
+    return Text(one_line(scrub(str(text))))
 
 
 def complain(text: str, stream: TextIO | None = None) -> None:
     """Prints an error, which may have several lines."""
-    print(lines(f"flawforge: {text}"), file=stream or sys.stderr)
+    print(lines(scrub(f"flawforge: {text}")), file=stream or sys.stderr)
 
 
 def counts(found: Mapping[str, int]) -> str:
@@ -50,4 +51,4 @@ def guard_streams() -> None:
 
 class _SafeFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return lines(super().format(record))
+        return lines(scrub(super().format(record)))

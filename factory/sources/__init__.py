@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from factory.recipe_source import Source as SourceRecipe
 from factory.sources.choice import Choice
+from factory.sources.credentials import remember
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
 from factory.sources.reference import Raw, Reference, Source
@@ -20,6 +21,7 @@ def open_source(recipe: SourceRecipe, seed: int) -> Source:
         recipe: its section `source`.
         seed: the recipe's.
     """
+    remember(recipe.urls)
     urls, fields = recipe.urls, recipe.fields
     mask, caption = fields.mask, fields.caption
     choice = Choice(seed, recipe.share, tuple(recipe.filters), recipe.limit)
@@ -33,4 +35,12 @@ def open_source(recipe: SourceRecipe, seed: int) -> Source:
         case "webdataset":
             return WebDatasetSource(urls, image=fields.image, mask=mask, caption=caption, choice=choice)
         case "parquet":
-            return ParquetSource(urls, image=fields.image, mask=mask, caption=caption, choice=choice)
+            return ParquetSource(
+                urls,
+                image=fields.image,
+                mask=mask,
+                caption=caption,
+                choice=choice,
+                allow=recipe.cells.allow,
+                base64=fields.encoding == "base64",
+            )

@@ -2,91 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from socket import EAI_NONAME, gaierror
 from typing import Any
 
-from actors.errors import Reject, SourceError
-from factory.retries import answer, may_pass
-from factory.sources import store
+from actors.errors import EncodedAnswerError, NoBucketError, Reject, SourceError, TooManyBytesError
+from factory.gate import Gate, Place, shown
+from factory.retries import Patience, answer, persist
+from factory.sources import base64_text, store, web
+from factory.sources.credentials import beside
 
-_LOCAL = ("file", "local")
-_ANYWHERE = ("http", "https", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hf")
-"""Protocols that a cell may name, beside that of its own Parquet file."""
+WEB_PATIENCE = Patience(seconds=30.0)
+"""With the web server of a single cell. That of the recipe's own files is `store.PATIENCE`."""
+
+_MOST_REDIRECTS = 5
+_REASONS = {401: "not_permitted", 403: "not_permitted", 404: "missing", 410: "missing"}
+_BASE64_SETTING = "set source.fields.encoding to base64"
 
 
-def bytes_in(cell: Any, url: str) -> bytes | None:
-    """An image file's bytes; None for a cell that is null or empty.
+class Cells:
+    """Reads what cells hold or name.
 
     Args:
-        cell: bytes; Hugging Face's struct, whose `bytes` count before its `path`; or text, which is an fsspec URL or a
-            path that begins in the Parquet file's folder.
-        url: the Parquet file's.
-
-    Raises:
-        Reject: `too_many_bytes`, `bad_cell`, `bad_url`, `unsafe_path`, `missing`, `not_permitted` or `not_served`.
-        SourceError: a place other than a web server may not be read, or a disk is not mounted.
-        OSError: a store failed.
+        allow: prefixes that cells may name beside the folder of their Parquet file, see `factory.gate`.
+        base64: text and bytes are base64, or data URLs, rather than places and images.
     """
-    if isinstance(cell, Reject):
-        raise cell
-    if isinstance(cell, Mapping):
-        cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
-    if cell is None:
-        return None
-    if isinstance(cell, str):
-        return _fetch(_place(cell.strip(), url)) if cell.strip() else None
-    if not isinstance(cell, bytes):
-        raise Reject("bad_cell", f"the cell holds a {type(cell).__name__}, neither bytes nor text")
-    if len(cell) > store.LARGEST_FILE:
-        raise store.too_large(len(cell))
-    return cell
+
+    def __init__(self, allow: Sequence[str] = (), *, base64: bool = False) -> None:
+        self._gate = Gate(allow)
+        self._base64 = base64
+
+    def bytes_in(self, cell: Any, url: str) -> bytes | None:
+        """An image file's bytes; None for a cell that is null or empty.
+
+        Args:
+            cell: bytes; Hugging Face's struct, whose `bytes` count before its `path`; or text, which is an fsspec URL
+                or a path that begins in the Parquet file's folder.
+            url: the Parquet file's.
+
+        Raises:
+            Reject: `too_many_bytes`, `bad_cell`, `bad_url`, `base64`, `url_not_allowed`, `missing`, `not_permitted`,
+                `not_served`, `timed_out`, `no_answer` or `archived`.
+            SourceError: a place other than a web server may not be read, or a disk is not mounted.
+            OSError: a store failed.
+        """
+        if isinstance(cell, Reject):
+            raise cell
+        if isinstance(cell, Mapping):
+            cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+        if cell is None:
+            return None
+        if not isinstance(cell, bytes | str):
+            raise Reject("bad_cell", f"the cell holds a {type(cell).__name__}, neither bytes nor text")
+        if isinstance(cell, str) and not cell.strip():
+            return None
+        if self._base64:
+            return base64_text.decoded(cell, store.LARGEST_FILE)
+        if kind := base64_text.kind_of(cell):
+            raise Reject("base64", f"the cell holds {kind} ({len(cell):,} characters); {_BASE64_SETTING}")
+        if isinstance(cell, str):
+            return self._fetch(cell.strip(), url)
+        if len(cell) > store.LARGEST_FILE:
+            raise store.too_large(len(cell))
+        return cell
+
+    def _fetch(self, text: str, url: str) -> bytes:
+        place = self._gate.place(text, url)
+        return self._from_web(place, url) if place.protocol in ("http", "https") else _from_store(place)
+
+    def _from_web(self, place: Place, url: str) -> bytes:
+        began = time.monotonic()
+        for _ in range(_MOST_REDIRECTS + 1):
+            found = self._ask(place, url, began)
+            if isinstance(found, bytes):
+                return found
+            place = self._gate.redirected(place, found.location, url)
+        raise Reject("not_served", f"{shown(place.url)}: more than {_MOST_REDIRECTS} redirects")
+
+    def _ask(self, place: Place, url: str, began: float) -> bytes | web.Redirect:
+        """One answer of a web server.
+
+        A file that its server does not give for the whole of `WEB_PATIENCE` is rejected if the network is proven to
+        work: the server took the connection, or another file came meanwhile. Else the attempt fails.
+        """
+        full = beside(place.url, url) if self._gate.is_own(place, url) else place.url
+        reach = self._gate.reach(place, url)
+        try:
+            return persist(partial(web.get, full, reach), place.url, WEB_PATIENCE)
+        except Reject:
+            raise
+        except (TooManyBytesError, EncodedAnswerError) as error:
+            reason = "too_many_bytes" if isinstance(error, TooManyBytesError) else "not_served"
+            raise Reject(reason, str(error)) from None
+        except FileNotFoundError:
+            raise Reject("missing", f"{shown(place.url)}: the server has no such file") from None
+        except Exception as error:  # of aiohttp
+            raise _web_error(place, error, began) from error
 
 
-def _place(text: str, url: str) -> str:
-    """The full URL that a cell's text stands for."""
-    own = url.partition("://")[0]
-    protocol, colon, _ = text.partition("://")
-    if "::" in text or "\0" in text:
-        raise Reject("bad_url", f"{text!r:.200} is chained, or holds a zero byte")
-    absolute = text.startswith("/")
-    if (protocol in _LOCAL if colon else absolute) and own not in _LOCAL:
-        raise Reject("unsafe_path", f"{text!r:.200} lies on a disk, and its Parquet file does not")
-    if colon:
-        if protocol not in (own, *_LOCAL, *_ANYWHERE):
-            raise Reject("bad_url", f"{text!r:.200} names a protocol that cells may not name")
-        return text
-    if ".." in text.replace("\\", "/").split("/"):
-        raise Reject("unsafe_path", f"{text!r:.200} leads out of the Parquet file's folder")
-    return text if absolute else f"{url.rpartition('/')[0]}/{text}"
+def _web_error(place: Place, error: Exception, began: float) -> Exception:
+    """What a web server's lasting error means for the item: its `Reject`, or an OSError."""
+    status, _ = answer(error)
+    if status is not None and status < 500 and status not in (408, 429):
+        return Reject(_REASONS.get(status, "not_served"), f"{shown(place.url)}: the server answered {status}")
+    if web.is_slow(error):
+        return store.timed_out(OSError(f"{shown(place.url)}: its server is too slow, or does not answer"))
+    what = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
+    words = f"{shown(place.url)}: the server {what} for {WEB_PATIENCE.seconds:g} seconds"
+    if status is None and _no_such_name(error):
+        return Reject("no_answer", f"{shown(place.url)}: there is no such host")
+    if web.served_since(began):
+        return Reject("not_served" if status else "no_answer", f"{words}, while others could be read")
+    return OSError(f"{words}; see whether the network is well, or leave the row out by a filter")
 
 
-def _fetch(place: str) -> bytes:
+def _no_such_name(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, gaierror):
+            return error.errno == EAI_NONAME
+        error = getattr(error, "os_error", None) or error.__cause__
+    return False
+
+
+def _from_store(place: Place) -> bytes:
     files, path = _opened(place)
     try:
         info = store.info_of(files, path)
         if info is None:
-            raise store.missing(files, path)
+            raise _missing(files, path, place)
         if info["type"] != "file":
-            raise Reject("bad_url", f"{place!r:.200} is no file")
+            raise Reject("bad_url", f"{shown(place.url)} is no file")
         if (info.get("size") or 0) > store.LARGEST_FILE:
             raise store.too_large(info["size"])
         return store.read_file(files, info)
-    except Reject:
-        raise
     except FileNotFoundError:
-        raise store.missing(files, path) from None
-    except Exception as error:
-        status, _ = answer(error)
-        if not store.is_web(files) or status is None or may_pass(error) or isinstance(error, OSError):
-            raise
-        reason = "not_permitted" if isinstance(error, SourceError) else "not_served"
-        raise Reject(reason, f"{place:.200}: the server answered {status}") from error
+        raise _missing(files, path, place) from None
+    except NoBucketError as error:
+        raise Reject("missing", str(error)) from None
 
 
-def _opened(place: str) -> tuple[Any, str]:
+def _missing(files: Any, path: str, place: Place) -> Reject:
+    """A cell may name any folder: that it does not exist is the item's fault. An empty one may be an unmounted disk."""
+    if place.protocol != "file":
+        return store.missing(files, path)
+    folder = next(parent for parent in Path(path).parents if parent.is_dir())
+    if not any(folder.iterdir()):
+        raise SourceError(f"{folder} is empty, and a cell names a file in it; is a disk not mounted?")
+    return Reject("missing", f"{shown(path)}: there is no such file")
+
+
+def _opened(place: Place) -> tuple[Any, str]:
     try:
-        return store.open_store(place)
+        return store.open_store(place.url)
     except SourceError as error:
         if isinstance(error.__cause__, ValueError):
-            raise Reject("bad_url", f"{place:.200}: {error.__cause__}") from None
+            raise Reject("bad_url", f"{shown(place.url)} is not a URL that can be opened") from None
         raise

@@ -13,6 +13,7 @@ from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
 from factory.sources.choice import EVERYTHING, Candidate, Choice
 from factory.sources.filters import LARGEST_DOCUMENT, fields_of, too_large
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
+from factory.sources.paths import name_of, sibling
 from factory.sources.reference import Raw, Reference, key_for
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
@@ -75,6 +76,8 @@ class ImagesSource:
         files, _ = store.open_store(found.url)
         try:
             return fields_of(store.read_file(files, info))
+        except Reject as why:
+            return Reject("bad_metadata", f"its JSON file: {why.detail}")
         except FileNotFoundError:
             return {}
 
@@ -132,16 +135,19 @@ class ImagesSource:
             return reference, self._raw(reference)
         except Reject as why:
             return reference, why
+        except store.SlowAnswerError as error:
+            return reference, store.timed_out(error)
 
     def _raw(self, reference: Reference) -> Raw:
         files, path = store.open_store(reference.url)
         image = store.info_of(files, path)
         if image is None:
             raise store.missing(files, path)
-        folder, _, name = path.rpartition("/")
-        names = {part: f"{self._stem(name)}.{extension}" for part, extension in self._side_files.items()}
+        names = {
+            part: f"{self._stem(name_of(path))}.{extension}" for part, extension in self._side_files.items()
+        }
         names |= json.loads(reference.member or "{}")
-        looked = {part: store.info_of(files, f"{folder}/{other}") for part, other in names.items()}
+        looked = {part: store.info_of(files, sibling(path, other)) for part, other in names.items()}
         parts = {"image": image} | {part: info for part, info in looked.items() if info and _is_file(info)}
         if _version(parts) != reference.version:
             raise store.changed(reference.url)

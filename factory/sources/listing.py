@@ -11,10 +11,11 @@ from errno import ELOOP
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import count, product
-from urllib.parse import urlsplit
 
 from actors.errors import SourceError
 from factory.sources.beside import Beside, listed, looked_up
+from factory.sources.credentials import remember
+from factory.sources.paths import name_of, sibling, url_of
 from factory.sources.places import is_local, real_path, target_of
 from factory.sources.store import Info, entries, has_version, info_of, is_web, open_store, version_of
 
@@ -107,6 +108,7 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
     Raises:
         SourceError: a URL under which nothing wanted is found, or a place that may not be read.
     """
+    remember(urls)
     order = count()
     searches: list[tuple[str, int, int, Found | None, Iterator[Found]]] = []
     every: list[_Search] = []
@@ -203,9 +205,8 @@ class _Search:
         if info is not None and info["type"] == "directory":
             yield from self._below(self.path, real_path(self.files, self.path), (), _ALL_BELOW)
         elif info is not None:
-            folder, _, name = self.path.rpartition("/")
-            beside = looked_up(lambda other: info_of(self.files, f"{folder}/{other}"))
-            yield from self._offer(info, name, real_path(self.files, self.path), beside)
+            beside = looked_up(lambda other: info_of(self.files, sibling(self.path, other)))
+            yield from self._offer(info, name_of(self.path), real_path(self.files, self.path), beside)
         elif self.parts:
             folder = self.folder or "/"
             yield from self._below(folder, real_path(self.files, folder), (), self.parts)
@@ -233,7 +234,7 @@ class _Search:
         return self._url(real_path(self.files, self.path))
 
     def _url(self, path: str) -> str:
-        return str(self.files.unstrip_protocol(path))
+        return url_of(self.files, path)
 
     def _below(
         self, folder: str, real: str, names: tuple[str, ...], parts: tuple[str, ...]
@@ -264,7 +265,7 @@ class _Search:
         for entry in entries(self.files, folder):
             path, is_folder = str(entry["name"]), entry["type"] == "directory"
             if path.rstrip("/") != folder.rstrip("/"):
-                found[_name(path.rstrip("/")) + "/" * is_folder] = entry
+                found[name_of(path.rstrip("/")) + "/" * is_folder] = entry
             elif is_folder and path.endswith("/"):
                 self.passed["folder_without_name"] += 1
             elif entry.get(
@@ -278,7 +279,7 @@ class _Search:
         if info is None:
             self.passed["broken_link"] += 1
             return
-        reason = _OTHER_TYPES.get(info["type"]) or self.wanted.passes_over(_name(name))
+        reason = _OTHER_TYPES.get(info["type"]) or self.wanted.passes_over(name_of(name))
         if reason:
             self.passed[reason] += 1
             return
@@ -286,7 +287,7 @@ class _Search:
         url = self._url(path)
         named = url if place == path else self._url(place)
         identity = self._url(target_of(self.files, path)) if entry.get("islink") else named
-        yield Found(url, _name(name), named, identity, self._resolved(info) or info, beside)
+        yield Found(url, name_of(name), named, identity, self._resolved(info) or info, beside)
 
     def _followed(self, entry: Info) -> Info | None:
         """A link's entry as a look-up of its target would give it; None where there is none."""
@@ -319,11 +320,6 @@ def _may_hold(names: Sequence[str], parts: Sequence[str]) -> bool:
     if not names or not parts:
         return bool(parts)
     return parts[0] == "**" or (fnmatchcase(names[0], parts[0]) and _may_hold(names[1:], parts[1:]))
-
-
-def _name(path: str) -> str:
-    """The last part of a path, which on a web server may carry a query."""
-    return (urlsplit(path).path if "://" in path else path).rpartition("/")[2]
 
 
 def _unlisted(name: str) -> str | None:

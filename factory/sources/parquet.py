@@ -15,7 +15,7 @@ import pyarrow.types as pat
 
 from actors.errors import Reject, SourceError
 from factory.sources import store
-from factory.sources.cell import bytes_in
+from factory.sources.cell import Cells
 from factory.sources.choice import EVERYTHING, Candidate, Choice, GiveFields
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
 from factory.sources.parquet_file import ParquetRows, is_bytes, is_text, value
@@ -36,7 +36,7 @@ class _Planned:
     row: int
 
 
-Cells = dict[str, Any]
+Row = dict[str, Any]
 """What a row holds: `image`, and where the recipe names them `mask` and `caption`; a `Reject` for a bad cell."""
 
 
@@ -50,6 +50,8 @@ class ParquetSource:
         mask: column of masks, like those of images, or None.
         caption: column of captions, or None.
         choice: which of the rows are taken; filters look at columns.
+        allow: prefixes that cells may name beside the folder of their Parquet file, see `factory.gate`.
+        base64: the columns of images and masks hold base64.
     """
 
     def __init__(
@@ -60,11 +62,14 @@ class ParquetSource:
         mask: str | None = None,
         caption: str | None = None,
         choice: Choice = EVERYTHING,
+        allow: Sequence[str] = (),
+        base64: bool = False,
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self._urls = list(urls)
         self._image, self._mask, self._caption = list(image), mask, caption
         self._choice = choice
+        self._reader = Cells(allow, base64=base64)
 
     def list(self) -> Iterator[Reference]:
         """Streams the rows; see `Source.list`. Captions are read with the items."""
@@ -75,7 +80,9 @@ class ParquetSource:
         """Streams the rows, neighbours in a row group together; see `Source.read`."""
         for url, some in groupby(references, lambda reference: reference.url):
             rows = [_planned(reference) for reference in some]
-            yield from store.read_ahead(partial(_raw, url), self._cells(url, rows), _READS_AT_ONCE)
+            yield from store.read_ahead(
+                partial(_raw, self._reader, url), self._cells(url, rows), _READS_AT_ONCE
+            )
 
     def _candidates(self) -> Iterator[Candidate]:
         wanted = Wanted(
@@ -120,7 +127,7 @@ class ParquetSource:
                 )
         return found
 
-    def _cells(self, url: str, items: Sequence[_Planned]) -> Iterator[tuple[Reference, Cells]]:
+    def _cells(self, url: str, items: Sequence[_Planned]) -> Iterator[tuple[Reference, Row]]:
         """What the wanted rows of one file hold, in the order of the items; checks that the file is as planned."""
         files, path = store.open_store(url)
         info = store.info_of(files, path)
@@ -133,7 +140,7 @@ class ParquetSource:
         for group, some in groupby(items, lambda item: item.group):
             neighbours = list(some)
             stream = _rows_of(rows, group, columns, {item.row for item in neighbours})
-            held: dict[int, Cells] = {}
+            held: dict[int, Row] = {}
             for item in neighbours:
                 while item.row not in held:
                     held.update([next(stream)])
@@ -181,7 +188,7 @@ def _fields_in(columns: Mapping[str, list[Any]], row: int) -> Mapping[str, objec
 
 def _rows_of(
     rows: ParquetRows, group: int, columns: Mapping[str, str], wanted: set[int]
-) -> Iterator[tuple[int, Cells]]:
+) -> Iterator[tuple[int, Row]]:
     """The wanted rows of a row group, rising; nothing is read beyond the last of them."""
     first, last = 0, max(wanted)
     for batch in rows.batches(group, sorted(set(columns.values())), _ROWS_WITH_IMAGES):
@@ -201,13 +208,13 @@ def _cell(cells: pa.Array, row: int) -> Any:
         return why
 
 
-def _raw(url: str, item: tuple[Reference, Cells]) -> tuple[Reference, Raw | Reject]:
+def _raw(reader: Cells, url: str, item: tuple[Reference, Row]) -> tuple[Reference, Raw | Reject]:
     reference, cells = item
     try:
-        image = bytes_in(cells["image"], url)
+        image = reader.bytes_in(cells["image"], url)
         if image is None:
             raise Reject("no_image", "the cell of the image is null or empty")
-        mask = bytes_in(cells.get("mask"), url)
+        mask = reader.bytes_in(cells.get("mask"), url)
         caption = cells.get("caption") or ""
         if isinstance(caption, Reject):
             raise Reject("bad_caption", caption.detail)

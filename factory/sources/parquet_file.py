@@ -96,7 +96,9 @@ class ParquetRows:
             failure = self._stream.failure
             if failure is not None:
                 raise failure from None
-            raise SourceError(f"{self.url} is damaged or no Parquet: {error}; {_GET_ANOTHER}") from error
+            raise SourceError(
+                f"{self.url} is damaged or no Parquet: {error!s:.500}; {_GET_ANOTHER}"
+            ) from error
 
 
 class _Stream(RemoteFile):
@@ -142,4 +144,4 @@ def value(cells: pa.Array, row: int) -> Any:
     try:
         return cells[row].as_py()
     except (ValueError, ImportError, pa.ArrowException) as error:
-        raise Reject("bad_cell", f"the cell cannot be read: {error}") from None
+        raise Reject("bad_cell", f"the cell cannot be read: {error!s:.200}") from None

@@ -15,10 +15,21 @@ from typing import IO, Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from actors.errors import Reject, SourceError
+from actors.errors import (
+    ArchivedError,
+    EncodedAnswerError,
+    NoBucketError,
+    Reject,
+    SourceError,
+    TooManyBytesError,
+)
+from actors.redaction import scrub
 from factory.remote_file import RemoteFile
 from factory.retries import Patience, answer, may_pass, persist
-from factory.sources import hub
+from factory.sources import hub, web
+from factory.sources.credentials import reveal
+from factory.sources.paths import url_of
+from factory.store_errors import ANONYMOUS, clearer, meaning
 
 PATIENCE = Patience()
 """With stores in the network."""
@@ -36,13 +47,18 @@ _FORBIDDEN = (401, 403)
 _NOTHING_THERE = (ELOOP, ENAMETOOLONG)
 """What a disk says of a link that leads to itself, and of a name that no file can have."""
 
+
+class SlowAnswerError(OSError):
+    """A web server took the connection and then did not answer in time, again and again."""
+
+
 Info = Mapping[str, Any]
 Given = TypeVar("Given")
 Read = TypeVar("Read")
 
 
 def open_store(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path on it.
+    """The file system of a URL, and the path on it; a redacted URL gets its secrets back, see `credentials`.
 
     Listings are not cached: a worker that lives for days must see that a file has changed.
 
@@ -53,8 +69,9 @@ def open_store(url: str) -> tuple[Any, str]:
         raise SourceError(
             f"{url}: chained URLs cannot be a source; give the inner files a place of their own"
         )
+    more = web.options(url.partition("://")[0].lower())
     try:
-        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        files, path = fsspec.core.url_to_fs(reveal(url), use_listings_cache=False, **more)
     except (ImportError, ValueError) as error:
         raise SourceError(f"{url}: {error}") from error
     return files, str(path)
@@ -75,7 +92,7 @@ def info_of(files: Any, path: str) -> Info | None:
             cause = error.__cause__  # of a web server, of which any trouble comes as if there were no file
             if isinstance(cause, Exception) and may_pass(cause) and not isinstance(cause, ValueError):
                 raise OSError(str(cause) or type(cause).__name__) from cause
-            if _is_no_answer(error):
+            if _is_no_answer(error) or meaning(clearer(files, path, error)):
                 raise
             return None
         except OSError as error:
@@ -101,7 +118,7 @@ def entries(files: Any, folder: str) -> list[Info]:
                 hub.entries(files, folder) if hub.is_hub(files) else files.ls(folder, detail=True)
             )
         except FileNotFoundError as error:
-            if _is_no_answer(error):
+            if _is_no_answer(error) or meaning(error):
                 raise
             return []
         return listed
@@ -133,14 +150,26 @@ def read_file(files: Any, info: Info) -> bytes:
         info: what the store says of it.
 
     Raises:
+        Reject: `archived`, `too_many_bytes`, `not_served` or `timed_out`.
         FileNotFoundError: it is not there.
         SourceError: it may not be read.
         OSError: the store failed, or gave another number of bytes than it promised.
     """
     path, size = info["name"], info.get("size")
-    if size is None or _is_local(files) or is_web(files):
-        return _asked(files, path, lambda: bytes(files.cat_file(path)))
-    return read_bytes(files, path, 0, size)
+    try:
+        if size is None or _is_local(files) or is_web(files):
+            return _asked(files, path, lambda: bytes(files.cat_file(path)))
+        return read_bytes(files, path, 0, size)
+    except ArchivedError as error:
+        raise Reject("archived", str(error)) from None
+    except SlowAnswerError as error:
+        raise timed_out(error) from None
+    except TooManyBytesError:
+        raise Reject(
+            "too_many_bytes", f"more than {web.LARGEST_BODY:,} bytes, which is all that is read of an answer"
+        ) from None
+    except EncodedAnswerError as error:
+        raise Reject("not_served", str(error)) from None
 
 
 def read_bytes(files: Any, path: str, start: int, end: int) -> bytes:
@@ -152,12 +181,16 @@ def read_bytes(files: Any, path: str, start: int, end: int) -> bytes:
         if hub.is_hub(files):
             data = hub.part(files, path, start, end)
         else:
-            data = bytes(files.cat_file(path, start=start, end=end))
+            try:
+                data = bytes(files.cat_file(path, start=start, end=end))
+            except TooManyBytesError:
+                raise _whole_files_only(files, path) from None
         if len(data) > end - start:
             raise _whole_files_only(files, path)
         if len(data) < end - start:
-            url = files.unstrip_protocol(path)
-            raise OSError(f"{url}: asked for {end - start:,} bytes from {start:,} on, and got {len(data):,}")
+            raise OSError(
+                f"{url_of(files, path)}: asked for {end - start:,} bytes from {start:,} on, and got {len(data):,}"
+            )
         return data
 
     return _asked(files, path, read)
@@ -203,14 +236,17 @@ def missing(files: Any, path: str) -> Reject:
     folder = files._parent(path)
     if _is_local(files):
         if not (files.exists(folder) and files.ls(folder, detail=False)):
-            raise SourceError(
-                f"{files.unstrip_protocol(path)}: its folder is gone or empty; is a disk not mounted?"
-            )
+            raise SourceError(f"{url_of(files, path)}: its folder is gone or empty; is a disk not mounted?")
     elif not is_web(files):
         time.sleep(PAUSE_BEFORE_SECOND_LOOK)
         if info_of(files, path) is not None:
-            raise OSError(f"{files.unstrip_protocol(path)} was not found at first, and is there now")
+            raise OSError(f"{url_of(files, path)} was not found at first, and is there now")
     return Reject("missing", "the file was there when the data set was planned, and is not any more")
+
+
+def timed_out(error: Exception) -> Reject:
+    """The reject for a file whose server was too slow, again and again."""
+    return Reject("timed_out", f"{error}; leave it out, or fetch it first")
 
 
 def too_large(size: int) -> Reject:
@@ -230,9 +266,10 @@ def changed(url: str) -> SourceError:
 
 def not_permitted(files: Any, path: str) -> SourceError:
     """The error for a place that exists and may not be read."""
-    return SourceError(
-        f"{files.unstrip_protocol(path)} may not be read: permission denied; grant it and resume"
-    )
+    words = f"{url_of(files, path)} may not be read: permission denied; grant it and resume"
+    if is_web(files):
+        words += " (outputs keep no signatures or passwords of URLs: give them anew with --set 'source.urls=[...]')"
+    return SourceError(words)
 
 
 def _asked(files: Any, path: str, attempt: Callable[[], Read]) -> Read:
@@ -242,21 +279,39 @@ def _asked(files: Any, path: str, attempt: Callable[[], Read]) -> Read:
         SourceError: the place may not be read.
         OSError: patience is at its end.
     """
-    url = str(files.unstrip_protocol(path))
+    url = url_of(files, path)
     try:
         return attempt() if _is_local(files) else persist(_told(url, attempt), url, PATIENCE)
-    except (SourceError, TimeoutError):
+    except SourceError:
         raise
-    except PermissionError as error:
-        raise not_permitted(files, path) from error
     except Exception as error:  # every store's driver has its own kinds
-        if answer(error)[0] in _FORBIDDEN:
-            raise not_permitted(files, path) from error
-        if may_pass(error) and not _is_local(files):
-            raise OSError(
-                f"{url}: {error or type(error).__name__}; the store gives no better answer"
-            ) from error
-        raise
+        explained = _explained(files, path, error)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explained(files: Any, path: str, error: Exception) -> Exception | None:
+    """A store's error in words for a person; None where it speaks for itself, or is not the store's."""
+    if _is_local(files):
+        return not_permitted(files, path) if isinstance(error, PermissionError) else None
+    url = url_of(files, path)
+    if is_web(files) and web.is_slow(error):
+        return SlowAnswerError(
+            f"{url}: the server took the connection, and was too slow: {scrub(str(error))}"
+        )
+    if isinstance(error, TimeoutError):
+        return None
+    found = meaning(clearer(files, path, error))
+    if found:
+        kind = ArchivedError if found.archived else NoBucketError if found.no_bucket else SourceError
+        return kind(f"{url}: {found.words}{f'; {ANONYMOUS}' if found.perhaps_public else ''}")
+    if isinstance(error, PermissionError) or answer(error)[0] in _FORBIDDEN:
+        return not_permitted(files, path)
+    if may_pass(error):
+        said = scrub(str(error)) or type(error).__name__
+        return OSError(f"{url}: {said}; the store gives no better answer")
+    return None
 
 
 def _told(url: str, attempt: Callable[[], Read]) -> Callable[[], Read]:
@@ -289,8 +344,9 @@ def is_web(files: Any) -> bool:
 
 
 def _whole_files_only(files: Any, path: str) -> SourceError:
-    url = files.unstrip_protocol(path)
-    return SourceError(f"{url}: its server gives whole files only; copy it to a disk or a bucket")
+    return SourceError(
+        f"{url_of(files, path)}: its server gives whole files only; copy it to a disk or a bucket"
+    )
 
 
 def read_ahead(read: Callable[[Given], Read], items: Iterable[Given], threads: int) -> Iterator[Read]:

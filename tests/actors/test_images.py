@@ -376,3 +376,22 @@ def test_fit_takes_the_centred_square(height: int, width: int) -> None:
     assert (np.asarray(fit(Image.fromarray(there), side, smooth=False)) == square).all()
     doubled = np.asarray(fit(Image.fromarray(there), 2 * side, smooth=False))
     assert (doubled == square.repeat(2, axis=0).repeat(2, axis=1)).all()
+
+
+def test_no_bytes_of_a_file_are_in_a_message() -> None:
+    """A file that a recipe reaches by mistake may be a private one, and messages are published with the data set."""
+    wholes = [saved(Image.fromarray(blocks()), kind) for kind in ("PNG", "JPEG", "WEBP")]
+    files = [b"SECRET", b"SECRET\0\xff" * 99, b"<html>SECRET", b"GIF89aSECRET", b"", b"PK\3\4SECRET"]
+    for whole in wholes:
+        for place in (4, 8, 12, 16, 20, 30, len(whole) // 2, len(whole) - 12):
+            files += [whole[:place] + b"SECRET" * 9 + whole[place:], whole[:place] + b"SECRET" * 9]
+    refused = 0
+    for data in files:
+        try:
+            decode_image(data)
+        except Reject as why:
+            refused += 1
+            assert "SEC" not in why.detail
+            assert "CRET" not in why.detail
+            assert len(why.detail) < 400
+    assert refused > 20

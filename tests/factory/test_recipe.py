@@ -269,3 +269,52 @@ def test_hardware_decides_no_bytes() -> None:
     assert content(same) == content(small()) and small().execution.hardware == "any"
     with pytest.raises(RecipeError, match=r"execution\.hardware"):
         small("execution: {hardware: equal}\n")
+
+
+PARQUET = """
+name: rows
+source:
+  kind: parquet
+  urls: [rows.parquet]
+  size: 64
+  fields: {image: [image], encoding: base64}
+  cells: {allow: ["https://", "s3://bucket/photos", /data]}
+regions: {kind: segmenter, checkpoint: tinytown/regions-convnext}
+corruption: {prompt: empty}
+"""
+
+
+def test_what_cells_may_name_is_content() -> None:
+    recipe = parse_recipe(PARQUET, "rows.yaml")
+    assert recipe.source.cells.allow == ["https://", "s3://bucket/photos", "/data"]
+    assert recipe.source.fields.encoding == "base64"
+    assert parse_recipe(dump(recipe), "dump") == recipe
+    other = parse_recipe(PARQUET, "rows.yaml", ["source.cells.allow=[]"])
+    assert digest(content(other)) != digest(content(recipe))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("source.cells.allow=[images]", "source.cells.allow.*'images'.*full URL"),
+        ("source.cells.allow=['https://u:p@h/']", "source.cells.allow.*user name or a password"),
+        ("source.cells.allow=['https://h/../x']", "source.cells.allow.*no '..'"),
+        ("source.fields.encoding=hex", "source.fields.encoding.*plain.*base64"),
+    ],
+)
+def test_cells_that_make_no_sense(override: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words) as caught:
+        parse_recipe(PARQUET, "rows.yaml", [override])
+    assert "u:p@" not in str(caught.value)
+
+
+def test_settings_of_cells_are_for_parquet_only() -> None:
+    for override in ("source.cells.allow=['https://']", "source.fields.encoding=base64"):
+        with pytest.raises(RecipeError, match="parquet"):
+            parse_recipe(
+                PARQUET.replace("kind: parquet", "kind: images")
+                .replace("[image]", "[png]")
+                .replace("encoding: base64", "mask: mask.png"),
+                "rows.yaml",
+                ["source.cells.allow=[]", override],
+            )

@@ -434,7 +434,7 @@ def test_missing_keys_stand_at_the_line_of_the_section_that_lacks_them() -> None
     assert refused("name: mine\nregions:\n  threshold: 0.5\n") == [
         "mine.yaml: 2 mistakes",
         "  line 1  source: missing (clean images); "
-        "allowed: a section with the keys kind, urls, fields, masks, filters, share, limit, first_seed, "
+        "allowed: a section with the keys kind, urls, fields, masks, cells, filters, share, limit, first_seed, "
         "size, parts",
         "  line 2  regions.kind: missing (masks of the source, or predicted ones); "
         "allowed: one of source, segmenter",

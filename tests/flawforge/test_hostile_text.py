@@ -111,7 +111,7 @@ def test_commands(output: Path, capsys: pytest.CaptureFixture[str], arguments: l
 
 
 def test_verify_names_foreign_keys(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with tarfile.open(output / "shards/000000.tar", "a") as tar:
+    with tarfile.open(output / "shards/000000.tar", "a", format=tarfile.USTAR_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo(f"{EVIL.replace('.', '')}.json"), io.BytesIO())
     ended, told = command(capsys, "verify", str(output))
     assert ended == 1 and "onerror=alert(1)" in told

@@ -77,7 +77,7 @@ def test_the_sections_in_the_documentation_are_right() -> None:
     sections = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     sources = [section["source"] for section in sections if "source" in section]
     kinds = [SourceRecipe.model_validate(one).kind for one in sources if "kind" in one]
-    assert kinds == ["images", "webdataset", "parquet", "parquet"]
+    assert kinds == ["images", "webdataset", "parquet", "parquet", "parquet"]
     masks, rest = (one for one in sources if "kind" not in one)
     assert (
         SourceRecipe.model_validate(

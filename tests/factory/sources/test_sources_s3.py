@@ -96,7 +96,7 @@ def test_what_is_gone_is_asked_for_twice(s3: S3, bucket: str, proxy: FaultyProxy
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:
     for source in (ImagesSource([f"s3://{bucket}-not"]), ParquetSource([f"s3://{bucket}-not"], image=["a"])):
-        with pytest.raises(SourceError, match=f"s3://{bucket}-not.*no such file or folder"):
+        with pytest.raises(SourceError, match=f"s3://{bucket}-not: there is no such bucket: correct the URL"):
             list(source.list())
 
 
