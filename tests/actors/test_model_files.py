@@ -167,6 +167,15 @@ def test_shards_and_their_index_count(folder: Path):
     )
 
 
+def test_one_network_alone_has_a_fingerprint(folder: Path):
+    """As the training programs take of an autoencoder."""
+    before = digest(folder / "vae")
+    other_weights(folder, "unet")
+    assert digest(folder / "vae") == before
+    other_weights(folder, "vae")
+    assert digest(folder / "vae") != before
+
+
 def test_plain_weights_and_shards_together_are_ambiguous(folder: Path):
     path = weights_of(folder / "unet")
     kept = path.read_bytes()

@@ -120,9 +120,7 @@ def test_pure_noise_cannot_be_inverted(prediction: str):
         ({**TRAILING, "beta_schedule": "linear", "beta_end": 1.0}, 50, 50, "alpha_bar is 0 there"),
     ],
 )
-def test_steps_that_the_schedule_does_not_have(
-    changes, inference_steps, inversion_steps, message, tmp_path: Path
-):
+def test_steps_that_the_schedule_does_not_have(changes, inference_steps, inversion_steps, message):
     scheduler = tiny_sd.scheduler.__wrapped__(**changes)
     with pytest.raises(ModelError, match=message):
         Schedule.of(scheduler, inference_steps=inference_steps, inversion_steps=inversion_steps)
