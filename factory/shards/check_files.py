@@ -31,7 +31,7 @@ _AS_ONE_LIKES = frozenset({"license", "pretty_name", "language", "tags", "task_c
 
 @dataclass(frozen=True)
 class Problem:
-    """Something to be said about an output: where, and what."""
+    """A finding about an output: where, and what."""
 
     where: str
     what: str

@@ -28,9 +28,9 @@ SECRET = b"SECRET-of-this-machine"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server, and limits that make a test short."""
-    monkeypatch.setattr(cell, "WEB_PATIENCE", Patience(0.3, 0.001, 0.01))
+    monkeypatch.setattr(cell, "WEB_PATIENCE", Patience(2.5, 0.001, 0.05))
     monkeypatch.setattr(store, "PATIENCE", Patience(0.3, 0.001, 0.01))
-    monkeypatch.setattr(web, "GRACE", 0.4)
+    monkeypatch.setattr(web, "GRACE", 3.0)
     monkeypatch.setattr(web, "LARGEST_BODY", 1 << 20)
     web.forget_clients()
     with fake_web() as served:
