@@ -15,6 +15,7 @@ from factory.shards.check_files import (
     Problem,
     check_documents,
     check_identities,
+    check_owners,
     check_plans,
     check_recipes,
     foreign_files,
@@ -118,7 +119,7 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
     if not problems:
         sidecars = read_sidecars(storage)
         wrong, missing = check_documents(storage, plan, sidecars)
-        problems += wrong
+        problems += [*wrong, *check_owners(storage, plan, sidecars)]
         notes += missing
         notes += [Problem("stats", f"mixed hardware: {line}") for line in progress(plan, sidecars).mixtures]
     return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), tuple(notes))

@@ -19,7 +19,7 @@ from factory.manifest import PATH as MANIFEST
 from factory.plan import Plan, hash_of, number_in
 from factory.recipe import CONTENT, differences
 from factory.recipe_text import decoded, read_mapping
-from factory.shards.records import Sidecar
+from factory.shards.records import Sidecar, stats_path
 from factory.storage import Storage
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -110,6 +110,14 @@ def check_documents(
     if storage.exists(CARD) and not _same_card(storage.read(CARD), wanted[CARD]):
         wrong.append(Problem(CARD, f"it does not say what identity and sidecars say; {advice}"))
     return wrong, missing
+
+
+def check_owners(storage: Storage, plan: Plan, sidecars: Mapping[int, Sidecar]) -> Iterator[Problem]:
+    """Whether every shard was made for the plan that the output has now."""
+    plans = {version.number: read_identity(storage, version.number)[1] for version in plan.versions}
+    for number, sidecar in sidecars.items():
+        if sidecar.plan_sha256 not in ("", plans[plan.version_of(number).number]):
+            yield Problem(stats_path(number), "it was made for another plan (plan_sha256 differs)")
 
 
 def strays(storage: Storage, plan: Plan, done: Collection[int]) -> Iterator[Problem]:

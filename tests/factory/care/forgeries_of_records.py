@@ -112,6 +112,7 @@ for _name, _sidecar, _what in (
     ("unet_rows", {"unet_rows": 0}, "unet_rows is 0, the index has 120"),
     ("accepted", {"accepted": 4, "rejected": 0}, "accepted is 4, the index has 3"),
     ("digest", {"digest": "0" * 64}, "made by another recipe"),
+    ("plan", {"plan_sha256": "0" * 64}, "made for another plan"),
 ):
 
     def _make_sidecar(storage: Storage, values: dict[str, Any] = _sidecar) -> None:
