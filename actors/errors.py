@@ -28,7 +28,7 @@ class ArchivedError(SourceError):
 
 
 class NoBucketError(SourceError):
-    """A store has no such bucket."""
+    """A store has no such bucket, or the hub no such repository."""
 
 
 class TooManyBytesError(SourceError):

@@ -101,7 +101,7 @@ class Bucket:
     def top(self) -> list[str]:
         return [_last(entry["name"]) for entry in self._list(self.root)]
 
-    def publish(self, path: str, data: bytes | Path, check: Check) -> bool:
+    def publish(self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool]) -> bool:
         """A server may have stored a file and answered with an error, so that the next attempt finds it there.
 
         A file of the same bytes therefore counts as the one that was to be written.
@@ -127,7 +127,8 @@ class Bucket:
         try:
             check()
         except LockLostError:
-            self.remove_if_same(path, data)
+            if not stays():
+                self.remove_if_same(path, data)
             raise
         return True
 

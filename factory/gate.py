@@ -133,6 +133,8 @@ def allowed(prefix: str) -> Place:
     """
     if "://" not in prefix and not prefix.startswith("/"):
         raise ValueError("write a full URL such as https://images.example.org/, or an absolute path")
+    if redact(prefix) != prefix:
+        raise ValueError("a prefix has no user name, password or token: recipes are published")
     protocol = prefix.partition("://")[0].lower() if "://" in prefix else "file"
     protocol = _ALIASES.get(protocol, protocol)
     if prefix.endswith("://") and protocol != "file":

@@ -89,11 +89,8 @@ class ItemCounter:
         self._reported = time.monotonic()
         if self._board is None or not self._counts:
             return
-        try:
+        with _harmless():
             self._board.put.remote(self._shard, dict(self._counts))
-        except Exception as error:  # Ray raises many kinds; a report is no reason to lose a shard
-            self._board = None
-            log.warning("no progress within shards is reported from here on: %r", error)
 
 
 @contextmanager
@@ -109,29 +106,35 @@ def watching(url: str, show: Callable[[Mapping[str, int]], None]) -> Iterator[Ca
     """
     import ray
 
-    if not ray.is_initialized():
+    board: Any = None
+    if ray.is_initialized():
+        options = {"name": _name(url), "num_cpus": 0, "get_if_exists": True, "max_restarts": -1}
+        with _harmless():
+            board = ray.remote(Board).options(**options).remote()
+    if board is None:
         yield lambda shard: None
         return
-    options = {"name": _name(url), "num_cpus": 0, "get_if_exists": True, "max_restarts": -1}
-    board: Any = ray.remote(Board).options(**options).remote()
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(SECONDS_BETWEEN_REPORTS):
-            try:
+            with _harmless():  # a board that is lost with its node comes back empty
                 show(ray.get(board.total.remote(), timeout=10))
-            except Exception as error:  # a board that is lost with its node comes back empty
-                log.debug("no progress within shards: %r", error)
+
+    def published(shard: int) -> None:
+        with _harmless():
+            board.published.remote(shard)
 
     thread = threading.Thread(target=look, name="in-flight", daemon=True)
     thread.start()
     try:
-        yield lambda shard: board.published.remote(shard)
+        yield published
     finally:
         over.set()
         thread.join()
         show({})
-        ray.kill(board)
+        with _harmless():
+            ray.kill(board)
 
 
 def _name(url: str) -> str:
@@ -141,9 +144,17 @@ def _name(url: str) -> str:
 def _find(url: str) -> Any:
     import ray
 
-    if not ray.is_initialized():
-        return None
+    board = None
+    if ray.is_initialized():
+        with _harmless():  # a stage outside a build finds none
+            board = ray.get_actor(_name(url))
+    return board
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Nothing that goes wrong with progress, in any of Ray's many kinds of errors, is a reason to lose a shard."""
     try:
-        return ray.get_actor(_name(url))
-    except ValueError:  # a stage that runs outside a build
-        return None
+        yield
+    except Exception as error:
+        log.debug("no progress within shards: %r", error)

@@ -72,7 +72,7 @@ class LocalFolder:
             except FileNotFoundError:
                 return []
 
-    def publish(self, path: str, data: bytes | Path, check: Check) -> bool:
+    def publish(self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool]) -> bool:
         """Creates the file; where the lock turns out to be lost, takes away what it created, and nothing else."""
         target = self._full(path)
         with self._told("write", path), _aside(target, data) as aside:
@@ -83,7 +83,8 @@ class LocalFolder:
             try:
                 check()
             except BaseException:
-                _take_away(target, lambda taken: _same_file(taken, aside))
+                if not stays():
+                    _take_away(target, lambda taken: _same_file(taken, aside))
                 raise
         return True
 

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from actors.errors import RecipeError
+from actors.redaction import scrub
 
 KeyPath = tuple[str | int, ...]
 """The way to a value: keys, and positions in lists."""
@@ -123,7 +124,11 @@ def dotted(path: KeyPath) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it would stand in YAML; long ones are cut."""
+    """A value as it would stand in YAML, without secrets of URLs; long ones are cut."""
+    if isinstance(value, str):
+        value = scrub(value)  # before it is cut, which may take away what a secret is known by
+    if isinstance(value, list):
+        value = [scrub(one) if isinstance(one, str) else one for one in value]
     if value is None:
         return "null"
     if isinstance(value, bool):

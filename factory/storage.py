@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO
 
@@ -87,17 +87,19 @@ class Storage:
         """Whether a file or folder of the output is a symbolic link."""
         return self.local is not None and (self.local / path).is_symlink()
 
-    def publish(self, path: str, data: bytes | Path) -> bool:
+    def publish(self, path: str, data: bytes | Path, *, stays: Callable[[], bool] = lambda: False) -> bool:
         """Writes a file that must not be there yet.
 
         Args:
             data: its content, or a file of this machine that holds it.
+            stays: asked where the lock turns out to be lost once the file is there: whether the run that has taken over
+                may count on it. Otherwise it is taken away again.
 
         Returns:
             False, with nothing changed, where the file exists already: a late writer never replaces it. In a bucket, a
             file that holds these very bytes counts as written by this call.
         """
-        return self._folder.publish(path, data, self.check)
+        return self._folder.publish(path, data, self.check, stays)
 
     def settle(self, path: str, data: bytes | Path) -> None:
         """Like `publish`, after removing what an earlier run has left under that name.

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from actors.redaction import redact
 from flawforge.options import (
     AddressOption,
     JsonOption,
@@ -74,7 +75,7 @@ def scan(
             tell=partial(say, screen),
         )
     if as_json:
-        print_json({**asdict(found), "out": out})
+        print_json({**asdict(found), "out": redact(out)})
         return
     left = counts(found.reasons) or "nothing left out"
     say(console, f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
@@ -190,7 +191,7 @@ def retry_rejects(
             url, reasons=reason or [], overrides=set_ or [], take_over=take_over, address=address, **told
         )
     if as_json:
-        print_json({**asdict(retried), "out": url})
+        print_json({**asdict(retried), "out": redact(url)})
         return
     left = f" ({counts(retried.reasons)})"
     say(
@@ -216,7 +217,7 @@ def merge(
 
     merged = run(out, urls, first_wins=duplicates is Duplicates.FIRST, name=name)
     if as_json:
-        print_json({**asdict(merged), "out": out})
+        print_json({**asdict(merged), "out": redact(out)})
         return
     total = merged.total
     say(

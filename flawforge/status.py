@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from actors.redaction import redact
 from factory.foreign_text import one_line
 from factory.run_state import RUNNING, RunState
 from factory.storage import Storage
@@ -85,7 +86,7 @@ def lines(sight: Sight, url: str) -> list[str]:
     if sight.state == AT_WORK and sight.present is not None:
         told += _speed(sight, sight.present)
     if sight.log:
-        told.append(f"log: {url}/{sight.log}")
+        told.append(f"log: {redact(url)}/{sight.log}")
     return told
 
 

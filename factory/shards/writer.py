@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.batch import METRICS, Sample
 from actors.errors import OutputError
+from factory.care.parts import is_merged
+from factory.identity import identity_path, read_identity
 from factory.schema import SCHEMA_VERSION, ShardOfSamples
 from factory.shards.previews import NAMES, PREVIEW_SIDE, shrink
 from factory.shards.records import (
@@ -66,8 +70,12 @@ def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: b
 
     A shard that is committed already, for the same plan by the same recipe, is left as it is. Anything else under these
     names was left by a run that is gone, or that lost the lock, and is removed.
+
+    Where this run loses the lock in the middle, a file that is already there stays if the output is still that of the
+    same recipe and plan: the run that has taken over counts on it.
     """
     number = sidecar.shard
+    stays = partial(_still_wanted, storage, sidecar)
     files: dict[str, bytes | None] = {
         tar_path(number): tar,
         index_path(number): index,
@@ -75,7 +83,7 @@ def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: b
     }
     leftovers = False
     for path, data in files.items():
-        if data is not None and storage.publish(path, data):
+        if data is not None and storage.publish(path, data, stays=stays):
             continue
         if data is None and not storage.exists(path):
             continue
@@ -88,6 +96,20 @@ def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: b
             storage.remove(path)
         else:
             storage.settle(path, data)
+
+
+def _still_wanted(storage: Storage, sidecar: Sidecar) -> bool:
+    """Whether the output, or a version of it, is that of the shard's recipe and plan."""
+    version = 1
+    with suppress(OutputError):
+        while storage.exists(identity_path(version)):
+            identity, plan_sha256 = read_identity(storage, version)
+            parts = identity.content["parts"] if is_merged(identity) else ()
+            digests = {identity.digest, *(part["digest"] for part in parts)}
+            if plan_sha256 == sidecar.plan_sha256 and sidecar.digest in digests:
+                return True
+            version += 1
+    return False
 
 
 def _committed(storage: Storage, sidecar: Sidecar) -> bool:

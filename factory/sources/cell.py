@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from errno import ENAMETOOLONG
 from functools import partial
 from pathlib import Path
 from socket import EAI_NONAME, gaierror
@@ -19,6 +21,10 @@ WEB_PATIENCE = Patience(seconds=30.0)
 """With the web server of a single cell. That of the recipe's own files is `store.PATIENCE`."""
 
 _MOST_REDIRECTS = 5
+LONGEST_KEY = 1024
+"""Bytes of a name in a bucket, in S3, Google's and Azure's stores alike."""
+
+_KEYED = ("s3", "gs", "abfs")
 _REASONS = {401: "not_permitted", 403: "not_permitted", 404: "missing", 410: "missing"}
 _BASE64_SETTING = "set source.fields.encoding to base64"
 
@@ -129,6 +135,8 @@ def _no_such_name(error: BaseException | None) -> bool:
 
 def _from_store(place: Place) -> bytes:
     files, path = _opened(place)
+    if place.protocol in _KEYED and len(path.encode()) > LONGEST_KEY:
+        raise Reject("bad_url", f"{shown(place.url)} is longer than the names in a bucket")
     try:
         info = store.info_of(files, path)
         if info is None:
@@ -142,13 +150,26 @@ def _from_store(place: Place) -> bytes:
         raise _missing(files, path, place) from None
     except NoBucketError as error:
         raise Reject("missing", str(error)) from None
+    except Exception as error:
+        if _is_bad_name(error):
+            raise Reject("bad_url", f"{shown(place.url)} is no name that its store can have") from None
+        raise
+
+
+def _is_bad_name(error: Exception) -> bool:
+    """Whether a disk or a driver refuses a name before it looks for it; botocore is not imported for its error."""
+    if isinstance(error, OSError):
+        return error.errno == ENAMETOOLONG
+    return (
+        isinstance(error, ValueError | NotImplementedError) or type(error).__name__ == "ParamValidationError"
+    )
 
 
 def _missing(files: Any, path: str, place: Place) -> Reject:
     """A cell may name any folder: that it does not exist is the item's fault. An empty one may be an unmounted disk."""
     if place.protocol != "file":
         return store.missing(files, path)
-    folder = next(parent for parent in Path(path).parents if parent.is_dir())
+    folder = next(parent for parent in Path(path).parents if os.path.isdir(parent))  # noqa: PTH112  # Path's raises for a long name
     if not any(folder.iterdir()):
         raise SourceError(f"{folder} is empty, and a cell names a file in it; is a disk not mounted?")
     return Reject("missing", f"{shown(path)}: there is no such file")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from actors.errors import SourceError
+from actors.errors import NoBucketError, SourceError
+from factory.retries import chain
 
 _ACCESS = "log in with `hf auth login`, or set HF_TOKEN"
 _MEANINGS = {
@@ -23,6 +24,13 @@ _MEANINGS = {
 }
 """By name, the most specific first: other sources need no such package."""
 
+_ABSENT = (
+    "RepositoryNotFoundError",
+    "BucketNotFoundError",
+    "RevisionNotFoundError",
+    "HFValidationError",
+    "HfUriError",
+)
 
 _REVISION = re.compile(r"((?:[a-z]+/)?[^/@]+/[^/@]+)@(?!refs)[^/]+(?=/|$)")
 """In a path. Names in `refs/` (conversions, pull requests) are of branches with other files."""
@@ -82,15 +90,8 @@ def part(files: Any, path: str, start: int, end: int) -> bytes:
 
 def explained(url: str, error: BaseException) -> SourceError | None:
     """The error of a source for what the hub will not mend by itself; None for anything else."""
-    names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
-    meaning = next((words for name, words in _MEANINGS.items() if name in names), None)
-    return SourceError(f"{url}: {meaning}") if meaning else None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in seen:
-        seen.append(link)
-        yield link
-        link = link.__cause__
+    names = {kind.__name__ for one in chain(error) for kind in type(one).__mro__}
+    name = next((name for name in _MEANINGS if name in names), None)
+    if name is None:
+        return None
+    return (NoBucketError if name in _ABSENT else SourceError)(f"{url}: {_MEANINGS[name]}")

@@ -321,9 +321,9 @@ def _told(url: str, attempt: Callable[[], Read]) -> Callable[[], Read]:
         try:
             return attempt()
         except Exception as error:
-            meaning = hub.explained(url, error)
-            if meaning:
-                raise meaning from error
+            explained = hub.explained(url, error)
+            if explained:
+                raise explained from error
             raise
 
     return tell

@@ -52,26 +52,22 @@ def without_ray(
     setitem: Callable[[Any, Any, Any], None], setattribute: Callable[[Any, str, Any], None]
 ) -> None:
     """Puts the stages of this process in the place of the pipeline, and shortens the lock's patience."""
-    from actors.batch import METRICS
     from actors.errors import Reject
     from factory import lock, stages
+    from tests.factory.care.outputs import measured
 
     def work(samples: list[Any]) -> list[Any]:
         for sample in samples:
             if not sample.rejected:
                 sample.corrupted, sample.changed = sample.image, sample.mask
-                sample.attempts, sample.verified, sample.metrics = 1, True, dict.fromkeys(METRICS, 0.5)
+                sample.attempts, sample.verified, sample.metrics = 1, True, measured(sample.mask)
             if sample.key.endswith("5"):
                 sample.reject("verify", Reject("odd", "its key ends so"))
         return samples
 
-    def run_shards(recipe: Any, url: str, digest: str, todo: Sequence[int], run: str) -> Iterator[int]:
-        calls = [
-            stages.Load(recipe, url, run),
-            stages.SelectRegions(recipe, url, run),
-            stages.Corrupt(recipe, url, run),
-            stages.Write(recipe, url, digest, run),
-        ]
+    def run_shards(recipe: Any, url: str, identity: Any, todo: Sequence[int], run: str) -> Iterator[int]:
+        made = (stages.Load, stages.SelectRegions, stages.Corrupt, stages.Write)
+        calls = [stage(recipe, url, identity, run) for stage in made]
         for number in todo:
             table = pa.table({"shard": [number]})
             for call in calls:
