@@ -71,15 +71,15 @@ class LineMonitor:
         self._latest = tally
 
     def _tell(self) -> None:
-        next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        look, waited = min(1.0, SECONDS_BETWEEN_LINES), 0.0
         steps: set[str] = set()
-        while not self._over.wait(min(1.0, SECONDS_BETWEEN_LINES)):
+        while not self._over.wait(look):
+            waited += look
             counted = set() if self._latest is None else self._latest.figures().in_flight.keys()
-            if counted <= steps and time.monotonic() < next_line:
-                continue
-            steps |= counted
-            next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            self._line()
+            if waited >= SECONDS_BETWEEN_LINES or not counted <= steps:
+                steps |= counted
+                waited = 0.0
+                self._line()
 
     def _line(self) -> None:
         if self._latest is None:
