@@ -297,7 +297,8 @@ def test_what_cells_may_name_is_content() -> None:
     ("override", "words"),
     [
         ("source.cells.allow=[images]", "source.cells.allow.*'images'.*full URL"),
-        ("source.cells.allow=['https://u:p@h/']", "source.cells.allow.*user name or a password"),
+        ("source.cells.allow=['https://u:p@h/']", "source.cells.allow.*user name, password or token"),
+        ("source.cells.allow=['ftp://u:p@h/']", "source.cells.allow.*user name, password or token"),
         ("source.cells.allow=['https://h/../x']", "source.cells.allow.*no '..'"),
         ("source.fields.encoding=hex", "source.fields.encoding.*plain.*base64"),
     ],
@@ -318,3 +319,22 @@ def test_settings_of_cells_are_for_parquet_only() -> None:
                 "rows.yaml",
                 ["source.cells.allow=[]", override],
             )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host.example.org/folder/rows.parquet?token=AbCdEfGhIjKlMnOpQrStUvWxY",
+        "https://user:AbCdEfGhIjKlMnOpQrStUvWxY@host.example.org/a/long/way/to/the/rows.parquet",
+    ],
+)
+def test_a_mistake_shows_no_secret(url: str) -> None:
+    """A text where a list belongs is the usual slip; it is cut in its middle for the message."""
+    for recipe, overrides in (
+        (PARQUET.replace("[rows.parquet]", f'"{url}"'), []),
+        (PARQUET, [f"source.urls={url}"]),
+        (PARQUET, [f"source.urls=[1, '{url}']"]),
+    ):
+        with pytest.raises(RecipeError, match=r"source\.urls") as caught:
+            parse_recipe(recipe, "rows.yaml", overrides)
+        assert not any(part in str(caught.value) for part in ("AbC", "WxY"))

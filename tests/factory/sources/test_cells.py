@@ -279,3 +279,10 @@ def test_base64_is_decoded_where_the_recipe_says_so(tmp_path: Path) -> None:
         assert isinstance(raw, Reject)
         assert raw.reason == "bad_cell"
         assert text not in raw.detail
+
+
+def test_names_that_no_store_can_have(tmp_path: Path) -> None:
+    """A disk refuses names above 255 bytes, botocore and the hub's driver some before any request."""
+    cells = ["a" * 300 + "/x.png", "b/" + "c" * 300, "s3://a b/x.png", "hf://datasets", "hf://"]
+    assert ends(tmp_path, cells, allow=["s3://", "hf://"]) == ["missing", "missing", *["bad_url"] * 3]
+    assert ends(tmp_path, ["s3://bucket/" + "k" * 1025], allow=["s3://"]) == ["bad_url"]
