@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from errno import ENAMETOOLONG
 from functools import partial
 from pathlib import Path
 from socket import EAI_NONAME, gaierror
@@ -157,12 +156,9 @@ def _from_store(place: Place) -> bytes:
 
 
 def _is_bad_name(error: Exception) -> bool:
-    """Whether a disk or a driver refuses a name before it looks for it; botocore is not imported for its error."""
-    if isinstance(error, OSError):
-        return error.errno == ENAMETOOLONG
-    return (
-        isinstance(error, ValueError | NotImplementedError) or type(error).__name__ == "ParamValidationError"
-    )
+    """Whether a driver refuses a name before it looks for it; botocore is not imported for its error."""
+    kinds = (ValueError, NotImplementedError)
+    return isinstance(error, kinds) or type(error).__name__ == "ParamValidationError"
 
 
 def _missing(files: Any, path: str, place: Place) -> Reject:
