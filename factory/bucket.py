@@ -101,7 +101,9 @@ class Bucket:
     def top(self) -> list[str]:
         return [_last(entry["name"]) for entry in self._list(self.root)]
 
-    def publish(self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool]) -> bool:
+    def publish(
+        self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool] = lambda: False
+    ) -> bool:
         """A server may have stored a file and answered with an error, so that the next attempt finds it there.
 
         A file of the same bytes therefore counts as the one that was to be written.

@@ -72,7 +72,9 @@ class LocalFolder:
             except FileNotFoundError:
                 return []
 
-    def publish(self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool]) -> bool:
+    def publish(
+        self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Creates the file; where the lock turns out to be lost, takes away what it created, and nothing else."""
         target = self._full(path)
         with self._told("write", path), _aside(target, data) as aside:

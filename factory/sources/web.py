@@ -176,13 +176,16 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
         raise TooManyBytesError(
             f"{answer.url}: {answer.content_length:,} bytes, where at most {most:,} are read"
         )
-    body, began = io.BytesIO(), time.monotonic()
-    async for piece in answer.content.iter_any():
-        body.write(piece)
-        if body.tell() > most:
-            raise TooManyBytesError(f"{answer.url}: more than {most:,} bytes")
-        if time.monotonic() - began > GRACE + body.tell() / SLOWEST:
-            raise SlowServerError(
-                f"{answer.url}: {body.tell():,} bytes in {time.monotonic() - began:.0f} seconds"
-            )
-    return body.getvalue()
+    began = time.monotonic()
+    with (
+        io.BytesIO() as body
+    ):  # closed after an error, too, which otherwise keeps it for as long as a reject lives
+        async for piece in answer.content.iter_any():
+            body.write(piece)
+            if body.tell() > most:
+                raise TooManyBytesError(f"{answer.url}: more than {most:,} bytes")
+            if time.monotonic() - began > GRACE + body.tell() / SLOWEST:
+                raise SlowServerError(
+                    f"{answer.url}: {body.tell():,} bytes in {time.monotonic() - began:.0f} seconds"
+                )
+        return body.getvalue()

@@ -79,8 +79,8 @@ def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, 
     build(small(), str(tmp_path / "out"))
     before = [counts for done, counts in seen if done == 0]
     assert any(counts.get("load", 0) >= 5 for counts in before)
-    assert any(0 < counts.get("invert", 0) <= 20 for counts in before)
-    assert seen[-1] == (20, {})
+    assert any(0 < counts.get("invert", 0) <= 12 for counts in before)
+    assert seen[-1] == (12, {})
 
 
 def test_larger_pools_and_another_order_give_the_same_bytes(built, tmp_path, small):
