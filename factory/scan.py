@@ -111,7 +111,7 @@ def scan(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
-    begun = is_begun(storage)
+    is_begun(storage)
     source = open_source(recipe.source, recipe.seed)
     with (
         heeded(),
@@ -119,6 +119,7 @@ def scan(
         tempfile.TemporaryDirectory() as folder,
     ):
         storage = lock.storage
+        begun = is_begun(storage)  # another run may have begun it while this one waited for the lock
         versions = version_count(storage) if begun else 0
         references = source.list()
         if begun:

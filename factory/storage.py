@@ -48,7 +48,7 @@ class Storage:
             self._folder = Bucket(files, str(root).rstrip("/"), redact(self.url), patience or Patience())
 
         self.run, self.patience = run, patience
-        self.check: Check = Fence(self._folder.read, self.url, run) if run else unfenced
+        self.check: Check = Fence(self._folder.read, self._folder.exists, self.url, run) if run else unfenced
 
     @property
     def local(self) -> Path | None:
