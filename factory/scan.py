@@ -111,7 +111,7 @@ def scan(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
-    is_begun(storage)
+    is_begun(storage)  # raises, before anything is written, where the output holds something else
     source = open_source(recipe.source, recipe.seed)
     with (
         heeded(),
@@ -130,7 +130,7 @@ def scan(
         verdict = _compare(storage, versions, looked, nearness)
         reasons += verdict.reasons
         items = _judge(looked, verdict, judged)
-        storage.upload(_table(versions + 1), judged)
+        storage.settle(_table(versions + 1), judged)
         grow = append if begun else begin
         version = grow(storage, recipe, identity, _kept(judged), source.skipped + reasons)
     return Scanned(items, version.items, dict(reasons.most_common()), version.number, _table(version.number))

@@ -111,10 +111,6 @@ class Storage:
                     f"{self.url}: another run writes {path} at this moment; run the same command again"
                 )
 
-    def upload(self, path: str, source: Path) -> None:
-        """Like `settle`, with what a file on this machine holds, however large."""
-        self.settle(path, source)
-
     def replace(self, path: str, data: bytes) -> None:
         """Writes a file whole, over an older one if there is one."""
         self._folder.replace(path, data, self.check)

@@ -161,7 +161,7 @@ def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], ide
         path = Path(folder, PLAN)
         sha256 = write_plan((job.items() for job in jobs), skipped, path)
         if not target.exists(IDENTITY):
-            target.upload(PLAN, path)
+            target.settle(PLAN, path)
             claim(target, identity, sha256)
             return sha256
         there, its_plan = read_identity(target)

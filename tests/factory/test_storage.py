@@ -79,7 +79,7 @@ def test_a_file_is_published_once(tmp_path):
 def test_a_file_of_this_machine_is_uploaded(tmp_path):
     (tmp_path / "drawn").write_bytes(bytes(range(256)) * 10_000)
     storage = Storage(str(tmp_path / "out"))
-    storage.upload("plan.parquet", tmp_path / "drawn")
+    storage.settle("plan.parquet", tmp_path / "drawn")
     with storage.open("plan.parquet") as stream:
         stream.seek(2_559_990)
         assert stream.read() == bytes(range(246, 256))

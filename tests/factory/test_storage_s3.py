@@ -81,7 +81,7 @@ def test_large_files_go_up_in_parts_and_are_created_once(storage, s3, bucket, pr
 def test_a_file_of_this_machine_is_uploaded(storage, s3, bucket, proxy, tmp_path):
     (tmp_path / "drawn").write_bytes(DATA)
     proxy.schedule = scripted("cut upload", "500 after", method="PUT")
-    storage.upload("plan.parquet", tmp_path / "drawn")
+    storage.settle("plan.parquet", tmp_path / "drawn")
     assert s3.bytes_of(bucket, "made/out/plan.parquet") == DATA and proxy.faults.total() == 2
 
 

@@ -262,7 +262,7 @@ def test_a_large_plan_of_uneven_shards_reads_back(tmp_path: Path):
     items = iter(Reference(f"item-{n}", f"memory://{n}", "", "", "") for n in range(9000))
     storage = Storage(str(tmp_path / "out"))
     sha256 = write_plan(([next(items) for _ in range(size)] for size in sizes), {"md": 1}, tmp_path / "plan")
-    storage.upload("plan.parquet", tmp_path / "plan")
+    storage.settle("plan.parquet", tmp_path / "plan")
     identity = merged_identity("x", [Part("a", "a", 1800, "name: a", Identity({}, {}, {}, {}))])
     claim(storage, identity, sha256)
     plan = read_plan(storage)
