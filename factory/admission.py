@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from actors.errors import ModelError, OutputError, WorkerError
 from actors.hardware import describe, hardware_class
 from actors.models import fingerprint, is_hub_id
+from factory.census import sound_sidecar
 from factory.identity import Identity, devices_of, versions_here, weights_of
 from factory.manifest import done_shards
 from factory.recipe import Recipe, differences
-from factory.shards.records import read_sidecar, stats_path
+from factory.shards.records import stats_path
 from factory.storage import Storage
 
 FOLDER = "hardware"
@@ -117,18 +118,19 @@ def pinned(recipe: Recipe, identity: Identity) -> Recipe:
 
 def check_hardware(storage: Storage, stage: str, mine: Mapping[str, str]) -> None:
     """Holds a worker to the hardware class of the output's first published shard, or, before there is one, of the
-    first worker that began. A create-only file decides who was first.
+    first worker that began. A create-only file decides who was first. Damaged sidecars are passed over.
 
     Raises:
         WorkerError: the worker's class is another one; the message has both.
-        OutputError: the file is damaged.
+        OutputError: that file is damaged, or the output cannot be read.
     """
     first, where = dict(mine), f"the first worker of stage {stage}"
     if not storage.exists(path := f"{FOLDER}/{stage}.json"):
-        if done := done_shards(storage):
-            number = min(done)
-            first = read_sidecar(storage, number).hardware.get(stage) or first
-            where = stats_path(number)
+        for number in sorted(done_shards(storage)):
+            if sidecar := sound_sidecar(storage, number):
+                first = sidecar.hardware.get(stage) or first
+                where = stats_path(number)
+                break
         storage.publish(path, json.dumps({"from": where, "hardware": first}, indent=1).encode())
     try:
         document = json.loads(storage.read(path))

@@ -195,6 +195,7 @@ class Attempts(Generic[Item, Done]):
         return mark
 
     def _forget(self, shard: int) -> None:
+        self.storage.check()  # they may be the marks of a run that has taken over
         for name in self._marks.names(FOLDER):
             match = MARK.fullmatch(name)
             if match and (match[1], match[2]) == (shard_name(shard), self.stage):

@@ -106,7 +106,8 @@ class Bucket:
     ) -> bool:
         """A server may have stored a file and answered with an error, so that the next attempt finds it there.
 
-        A file of the same bytes therefore counts as the one that was to be written.
+        A file of the same bytes therefore counts as the one that was to be written. Where the lock turns out to be
+        lost, only a file that this call has surely created is removed: those bytes may be the new holder's.
         """
         check_driver(type(self.files).__name__, self.url)
         full = self._full(path)
@@ -124,12 +125,13 @@ class Bucket:
                 raise
             return True
 
-        if not (self._ask("write", path, create) or self._holds(path, data)):
+        created = self._ask("write", path, create)
+        if not (created or self._holds(path, data)):
             return False
         try:
             check()
         except LockLostError:
-            if not stays():
+            if created and not stays():
                 self.remove_if_same(path, data)
             raise
         return True

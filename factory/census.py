@@ -10,7 +10,7 @@ import re
 from functools import partial
 
 from actors.errors import OutputError
-from factory.care.parts import part_at, parts_of
+from factory.care.parts import digests_by_shard, parts_of
 from factory.identity import read_identity
 from factory.manifest import done_shards
 from factory.plan import Plan
@@ -32,17 +32,17 @@ def take_census(storage: Storage, plan: Plan) -> dict[int, Sidecar]:
     Raises:
         OutputError: an identity or a recipe is missing or damaged.
     """
-    parts = parts_of(storage, plan)
+    digests = digests_by_shard(parts_of(storage, plan))
     plans = {version.number: read_identity(storage, version.number)[1] for version in plan.versions}
     tars, indexes = storage.sizes("shards"), storage.sizes("index")
     numbers = sorted(number for number in done_shards(storage) if number < plan.shards)
     done: dict[int, Sidecar] = {}
     for number, sidecar in zip(
-        numbers, read_ahead(partial(_sidecar, storage), numbers, _READS_AT_ONCE), strict=True
+        numbers, read_ahead(partial(sound_sidecar, storage), numbers, _READS_AT_ONCE), strict=True
     ):
         if (
             sidecar is not None
-            and sidecar.digest == part_at(parts, number).identity.digest
+            and sidecar.digest == digests[number]
             and sidecar.plan_sha256 in ("", plans[plan.version_of(number).number])
             and sidecar.planned == plan.size(number)
             and tars.get(_file(tar_path(number))) == (sidecar.tar.bytes if sidecar.tar else None)
@@ -52,8 +52,12 @@ def take_census(storage: Storage, plan: Plan) -> dict[int, Sidecar]:
     return done
 
 
-def _sidecar(storage: Storage, number: int) -> Sidecar | None:
-    """None where it is damaged, or has gone since it was listed."""
+def sound_sidecar(storage: Storage, number: int) -> Sidecar | None:
+    """The sidecar of a shard; None where it is damaged, or has gone since it was listed.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
     try:
         return read_sidecar(storage, number)
     except OutputError:

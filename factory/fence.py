@@ -25,16 +25,24 @@ class Fence:
 
     Args:
         read: reads a file of the output.
+        exists: whether the output has a file.
         url: the output, for messages.
         run: the holder's name in the lock, see `factory.lock.Holder`.
     """
 
-    def __init__(self, read: Callable[[str], bytes], url: str, run: str) -> None:
-        self.read, self.url, self.run = read, url, run
+    def __init__(
+        self, read: Callable[[str], bytes], exists: Callable[[str], bool], url: str, run: str
+    ) -> None:
+        self.read, self.exists, self.url, self.run = read, exists, url, run
 
     def __call__(self) -> None:
-        """Raises LockLostError where another run, or no run, holds the lock."""
-        holder = holder_of(self.read)
+        """Checks that this run holds the lock.
+
+        Raises:
+            LockLostError: another run, or no run, holds it.
+            OutputError: the lock cannot be read at this moment, so that nobody knows.
+        """
+        holder = holder_of(self.read, self.exists)
         if holder.get("run") == self.run:
             return
         by = (
@@ -45,11 +53,21 @@ class Fence:
         raise LockLostError(f"{self.url} {by}; this one stops, nothing is damaged")
 
 
-def holder_of(read: Callable[[str], bytes]) -> dict[str, object]:
-    """The lock's document; empty where it is missing or damaged."""
+def holder_of(read: Callable[[str], bytes], exists: Callable[[str], bool]) -> dict[str, object]:
+    """The lock's document; empty where it is missing or damaged.
+
+    Raises:
+        OutputError: it cannot be read: a store in trouble is no lock that is gone.
+    """
     try:
-        document = json.loads(read(LOCK))
-    except (OutputError, ValueError, RecursionError):
+        data = read(LOCK)
+    except OutputError:
+        if not exists(LOCK):
+            return {}
+        data = read(LOCK)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

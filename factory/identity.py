@@ -139,18 +139,9 @@ def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int =
     Args:
         plan_sha256: of the plan's file.
         version: 1 for the output itself.
-
-    Raises:
-        OutputError: another run has begun there in the meantime.
     """
-    data = identity_bytes(identity, plan_sha256)
-    if storage.run:
-        # Whoever holds the lock meets here only what a run that lost it has left.
-        storage.settle(identity_path(version), data)
-    elif not storage.publish(identity_path(version), data):
-        raise OutputError(
-            f"{storage.url}: another run has just begun there; wait for it, or use another folder"
-        )
+    # Whoever holds the lock meets here only what a run that lost it has left.
+    storage.settle(identity_path(version), identity_bytes(identity, plan_sha256))
 
 
 def check_same(storage: Storage, there: Identity, wanted: Identity) -> None:

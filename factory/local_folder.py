@@ -113,8 +113,11 @@ class LocalFolder:
             _take_away(target, still_ours)
 
     def remove_if_same(self, path: str, data: bytes) -> None:
-        with self._told("delete", path):
-            _take_away(self._full(path), lambda taken: taken.read_bytes() == data)
+        """A file with other content keeps its name all the while: a lock that is not there for a moment is lost."""
+        target = self._full(path)
+        with self._told("delete", path), contextlib.suppress(FileNotFoundError):
+            if target.read_bytes() == data:
+                _take_away(target, lambda taken: taken.read_bytes() == data)
 
     def remove_empty(self, folder: str) -> None:
         # Whatever keeps the folder is the user's, or of a run that begins at this moment.

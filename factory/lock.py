@@ -153,9 +153,13 @@ class Lock:
 
 
 def read_holder(storage: Storage) -> Holder | None:
-    """Who holds the lock, with the latest heartbeat; None where nobody does, or where it cannot be understood."""
+    """Who holds the lock, with the latest heartbeat; None where nobody does, or where it cannot be understood.
+
+    Raises:
+        OutputError: the lock is there and cannot be read.
+    """
     try:
-        holder = Holder(**holder_of(storage.read))  # type: ignore[arg-type]
+        holder = Holder(**holder_of(storage.read, storage.exists))  # type: ignore[arg-type]
     except TypeError:
         return None
     kinds = {one.name: int if one.name == "pid" else str for one in fields(Holder)}

@@ -111,7 +111,7 @@ def scan(
     """
     storage = Storage(url)
     identity = Identity.of(recipe)
-    begun = is_begun(storage)
+    is_begun(storage)  # raises, before anything is written, where the output holds something else
     source = open_source(recipe.source, recipe.seed)
     with (
         heeded(),
@@ -119,6 +119,7 @@ def scan(
         tempfile.TemporaryDirectory() as folder,
     ):
         storage = lock.storage
+        begun = is_begun(storage)  # another run may have begun it while this one waited for the lock
         versions = version_count(storage) if begun else 0
         references = source.list()
         if begun:
@@ -129,7 +130,7 @@ def scan(
         verdict = _compare(storage, versions, looked, nearness)
         reasons += verdict.reasons
         items = _judge(looked, verdict, judged)
-        storage.upload(_table(versions + 1), judged)
+        storage.settle(_table(versions + 1), judged)
         grow = append if begun else begin
         version = grow(storage, recipe, identity, _kept(judged), source.skipped + reasons)
     return Scanned(items, version.items, dict(reasons.most_common()), version.number, _table(version.number))

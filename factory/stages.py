@@ -148,6 +148,9 @@ class Write:
         self.storage = Storage(url, run=run)
         self.admit = Admission(recipe, identity, self.storage, self.name)
         self.plan = read_plan(self.storage)
+        self.plan_sha256 = {
+            version.number: read_identity(self.storage, version.number)[1] for version in self.plan.versions
+        }
         self.how = provenance(recipe, identity.digest)
         self.original = recipe.output.original
         self.meter = Meter(self.name)
@@ -158,8 +161,7 @@ class Write:
         shard = from_table(table)
         planned = self.plan.size(shard.number)
         assert len(shard.samples) == planned, f"shard {shard.number}: {len(shard.samples)} of {planned} items"
-        _, plan_sha256 = read_identity(self.storage, self.plan.version_of(shard.number).number)
-        how = replace(self.how, plan_sha256=plan_sha256)
+        how = replace(self.how, plan_sha256=self.plan_sha256[self.plan.version_of(shard.number).number])
         sidecar = write_shard(self.storage, shard, how, original=self.original)
         self.meter.worked(
             {"accepted": sidecar.accepted, "rejected": sidecar.rejected}, time.monotonic() - began

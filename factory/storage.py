@@ -48,7 +48,7 @@ class Storage:
             self._folder = Bucket(files, str(root).rstrip("/"), redact(self.url), patience or Patience())
 
         self.run, self.patience = run, patience
-        self.check: Check = Fence(self._folder.read, self.url, run) if run else unfenced
+        self.check: Check = Fence(self._folder.read, self._folder.exists, self.url, run) if run else unfenced
 
     @property
     def local(self) -> Path | None:
@@ -112,10 +112,6 @@ class Storage:
                 raise OutputError(
                     f"{self.url}: another run writes {path} at this moment; run the same command again"
                 )
-
-    def upload(self, path: str, source: Path) -> None:
-        """Like `settle`, with what a file on this machine holds, however large."""
-        self.settle(path, source)
 
     def replace(self, path: str, data: bytes) -> None:
         """Writes a file whole, over an older one if there is one."""

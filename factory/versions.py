@@ -183,7 +183,7 @@ def _draw(
         drawn = Path(folder, PATH)
         sha256 = draw_plan(references, per_shard, skipped, drawn, first=first, retries=retries)
         prepare()
-        storage.upload(plan_path(number), drawn)
+        storage.settle(plan_path(number), drawn)
         storage.settle(recipe_path(number), dump(recipe).encode())
         claim(storage, identity, sha256, number)
     return read_plan(storage, versions=number).versions[-1]

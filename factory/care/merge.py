@@ -19,10 +19,10 @@ from factory.fence import LOCK
 from factory.identity import PATH as IDENTITY
 from factory.identity import Identity, claim, read_identity
 from factory.lock import Lock
-from factory.manifest import Progress, read_sidecars
+from factory.manifest import Progress, done_shards
 from factory.plan import PATH as PLAN
-from factory.plan import Plan, read_plan, write_plan
-from factory.shards.records import FileRecord, Sidecar, index_path, tar_path
+from factory.plan import Plan, read_plan, shard_name, write_plan
+from factory.shards.records import FileRecord, Sidecar, index_path, read_sidecar, tar_path
 from factory.shards.writer import commit_shard
 from factory.sources.reference import Reference
 from factory.sources.store import read_ahead
@@ -141,6 +141,11 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
                 lambda number: _copy(jobs[number], target, number, plan_sha256), todo, _SHARDS_AT_ONCE
             ):
                 lock.check()
+        if missing := sorted(set(range(len(jobs))) - take_census(target, plan).keys()):
+            raise OutputError(
+                f"{target.url}: shard {shard_name(missing[0])} is not there as it was copied ({len(missing)} such "
+                "shards): something else writes or deletes there; stop it, then run the same command again"
+            )
         if strays := strays_of(target, plan):
             raise OutputError(f"{target.url}: {', '.join(strays[:5])} belong to no shard; move them away")
         total = write_documents(target)
@@ -156,7 +161,7 @@ def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], ide
         path = Path(folder, PLAN)
         sha256 = write_plan((job.items() for job in jobs), skipped, path)
         if not target.exists(IDENTITY):
-            target.upload(PLAN, path)
+            target.settle(PLAN, path)
             claim(target, identity, sha256)
             return sha256
         there, its_plan = read_identity(target)
@@ -167,11 +172,20 @@ def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], ide
 
 def _input(storage: Storage) -> Input:
     plan = read_plan(storage)
-    sidecars = read_sidecars(storage)
-    if len(sidecars) < plan.shards:
+    there, sidecars = done_shards(storage), take_census(storage, plan)
+    missing = [number for number in range(plan.shards) if number not in there]
+    if missing:
+        done = plan.shards - len(missing)
         raise OutputError(
-            f"{storage.url} is not complete: {len(sidecars)} of {plan.shards} shards; finish its build first"
+            f"{storage.url} is not complete: {done} of {plan.shards} shards; finish its build first"
         )
+    for number in range(plan.shards):
+        if number not in sidecars:
+            read_sidecar(storage, number)  # where it is damaged, its own error says more
+            raise OutputError(
+                f"{storage.url}: shard {shard_name(number)} is of another recipe or plan, or its tar or index is not "
+                "the one that its sidecar names; run flawforge verify on it, and build it again"
+            )
     return Input(storage, plan, parts_of(storage, plan), sidecars)
 
 

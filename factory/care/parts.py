@@ -117,6 +117,11 @@ def part_at(parts: Sequence[Part], number: int) -> Part:
     raise ValueError(f"no part has a shard {number} more")
 
 
+def digests_by_shard(parts: Sequence[Part]) -> list[str]:
+    """The digest of the identity that each shard was made by, in the order of the shards."""
+    return [digest for part in parts for digest in [part.identity.digest] * part.shards]
+
+
 class _PartDocument(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -9,19 +9,25 @@ from actors.errors import FlawforgeError, LockLostError
 from factory import card
 from factory import manifest as manifests
 from factory.care.parts import identity_of, is_merged, parts_of
+from factory.census import take_census
 from factory.lock import Lock
-from factory.manifest import Progress, done_shards, manifest_bytes, progress, read_sidecars
+from factory.manifest import Progress, manifest_bytes, progress
 from factory.plan import Plan, read_plan
 from factory.recipe import parse_recipe
 from factory.shards.records import Sidecar
 from factory.storage import Storage
 
+_ROUNDS = 10
+"""After these a late run leaves both files to the run that goes on changing what they say."""
+
 
 def rebuild(storage: Storage) -> Progress:
     """Writes `manifest.json` and `README.md`, and returns the totals. Holds the lock meanwhile.
 
+    Only shards that are done count, see `factory.census`: one whose sidecar is damaged, or of another recipe, does not.
+
     Raises:
-        OutputError: plan, identity, recipe or a sidecar is missing or damaged; or another run is at work there.
+        OutputError: plan, identity or recipe is missing or damaged; or another run is at work there.
         RecipeError: this version of Flawforge cannot read the recipe.
         LockLostError: another run took the output over.
     """
@@ -36,22 +42,32 @@ def write_documents(storage: Storage) -> Progress:
     then wrote over the newer one. But both files follow from the others: it writes them once more, as those are now.
     """
     try:
-        return _write(storage)
+        files, total = _current(storage)
+        _replace(storage, files)
+        return total
     except LockLostError:
         unfenced = Storage(storage.url, storage.patience)
         # Whatever is missing is being written by the other run, which ends with both files.
         with contextlib.suppress(FlawforgeError):
-            before = None
-            while before != (before := done_shards(unfenced)):
-                _write(unfenced)
+            files = _current(unfenced)[0]
+            for _ in range(_ROUNDS):
+                _replace(unfenced, files)
+                written, files = files, _current(unfenced)[0]
+                if files == written:
+                    break
         raise
 
 
-def _write(storage: Storage) -> Progress:
-    plan, sidecars = read_plan(storage), read_sidecars(storage)
-    for path, data in documents(storage, plan, sidecars).items():
+def _current(storage: Storage) -> tuple[dict[str, bytes], Progress]:
+    """Both files as they must be now, and the totals in them."""
+    plan = read_plan(storage)
+    sidecars = take_census(storage, plan)
+    return documents(storage, plan, sidecars), progress(plan, sidecars)
+
+
+def _replace(storage: Storage, files: Mapping[str, bytes]) -> None:
+    for path, data in files.items():
         storage.replace(path, data)
-    return progress(plan, sidecars)
 
 
 def documents(storage: Storage, plan: Plan, sidecars: Mapping[int, Sidecar]) -> dict[str, bytes]:

@@ -10,11 +10,12 @@ from itertools import chain
 
 from actors.errors import OutputError
 from factory.build import make
-from factory.care.parts import Part, parts_of
+from factory.care.parts import Part, digests_by_shard, parts_of
+from factory.census import take_census
 from factory.identity import Identity
 from factory.interruption import heeded
 from factory.lock import Lock
-from factory.manifest import Progress, done_shards
+from factory.manifest import Progress
 from factory.plan import NoItemsError, Plan, Version, read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.shards.check_index import read_index
@@ -105,11 +106,12 @@ def _recipes(
 
 def _begun(storage: Storage, identity: Identity) -> list[Version]:
     """Versions that an earlier run of the same request has drawn and not finished."""
-    done = done_shards(storage)
+    plan = read_plan(storage)
+    done = take_census(storage, plan).keys()
     return [
         version
-        for version in versions_of(storage, read_plan(storage), identity)
-        if version.retries and not done.issuperset(version.shards)
+        for version in versions_of(storage, plan, identity)
+        if version.retries and not done >= set(version.shards)
     ]
 
 
@@ -134,8 +136,8 @@ def _rejects(
     """Items whose last try, by one of some recipes, was rejected; in the plan's order."""
     tried_later: set[str] = set()
     chosen: list[list[tuple[int, set[str]]]] = []
-    done = done_shards(storage)
-    owners = [part.identity.digest for part in parts_of(storage, plan) for _ in range(part.shards)]
+    done = take_census(storage, plan)
+    owners = digests_by_shard(parts_of(storage, plan))
     for version in reversed(plan.versions):
         here: list[tuple[int, set[str]]] = []
         for number in version.shards:

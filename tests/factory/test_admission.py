@@ -21,6 +21,7 @@ import factory.identity as identity_module
 from actors.batch import Sample
 from actors.errors import WorkerError
 from actors.images import encode_image, encode_mask
+from factory.admission import check_hardware
 from factory.build import Mode, build
 from factory.identity import Identity
 from factory.recipe import Recipe, parse_recipe
@@ -31,6 +32,7 @@ from factory.stages import Corrupt, Load, SelectRegions, Write
 from factory.storage import Storage
 from factory.watching import look
 from flawforge.status import lines
+from tests.factory.care import outputs
 from tests.hub_cache import add_snapshot, use_cache
 from tests.upernet import save_upernet
 from tinytown.render import render
@@ -375,3 +377,12 @@ def test_the_first_published_shard_is_the_measure_where_a_run_allowed_any(build_
     monkeypatch.delenv("MKL_CBWR")
     with pytest.raises(WorkerError, match=r"other hardware than stats/000000\.json"):
         build_on(out, lambda number: None, "execution.hardware=same")
+
+
+def test_a_damaged_sidecar_of_the_first_shard_is_passed_over(tmp_path):
+    shards = [[outputs.sample(key, f"memory://{key}")] for key in "ab"]
+    storage = outputs.by_hand(tmp_path / "out", shards)
+    storage.replace("stats/000000.json", b"{")
+    check_hardware(storage, "corrupt", {"cpu": "some"})
+    measure = json.loads(storage.read("hardware/corrupt.json"))
+    assert measure == {"from": "stats/000001.json", "hardware": {"cpu": "some"}}

@@ -243,3 +243,18 @@ def test_a_run_that_lost_the_lock_does_no_work(tmp_path: Path):
         with pytest.raises(LockLostError):
             attempts(0, ["b"])
     assert worked == ["a"]
+
+
+def test_a_run_that_lost_the_lock_leaves_the_marks_of_its_successor(tmp_path: Path):
+    ours, theirs = (f"{FOLDER}/000007.corrupt.0-1.begun.{letter * 32}" for letter in "ab")
+    storage = Storage(str(tmp_path))
+    storage.publish(ours, b"")
+
+    def work(group: list[str]) -> list[str]:
+        (tmp_path / LOCK).write_text('{"run": "another"}')
+        storage.publish(theirs, b"")
+        return group
+
+    with Lock(storage) as lock, pytest.raises(LockLostError):
+        Attempts(lock.storage, "corrupt", work, lambda item, why: item)(7, ["a"])
+    assert storage.exists(theirs)

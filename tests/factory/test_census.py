@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import BuildError
-from factory.build import build
+from actors.errors import BuildError, OutputError
+from factory.build import Mode, build
+from factory.care.retry import retry_rejects
+from factory.plan import read_plan
 from factory.shards.check import verify
 from factory.storage import Storage
 from tests.factory.pausing import recipe_of, without_ray
@@ -29,9 +31,9 @@ def whole_shard(out: Path, other: Path) -> None:
         shutil.copy(other / name, out / name)
 
 
-def sidecar(**changes: object) -> Change:
+def sidecar(number: int = 1, **changes: object) -> Change:
     def change(out: Path, other: Path) -> None:
-        path = out / "stats" / "000001.json"
+        path = out / "stats" / f"{number:06d}.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
     return change
@@ -102,3 +104,40 @@ def test_other_files_beside_the_shards_are_none_of_it(tmp_path: Path):
     build(recipe_of(1), str(tmp_path))
     (tmp_path / "shards" / "000003.tar.idx").write_bytes(b"0")
     assert build(recipe_of(1), str(tmp_path)).complete
+
+
+def test_a_build_counts_no_foreign_shard_of_another_version(tmp_path: Path):
+    build(recipe_of(1), str(tmp_path))
+    whole = build(recipe_of(2, 10), str(tmp_path), mode=Mode.EXTEND)
+    assert whole.complete
+    sidecar(digest="0" * 64)(tmp_path, tmp_path)
+    told: list[str] = []
+    total = build(recipe_of(2, 10), str(tmp_path), tell=told.append)
+    assert (total.done, total.shards) == (whole.shards - 1, whole.shards)
+    assert any("1 shards of other versions are not made yet" in words for words in told)
+    assert not json.loads((tmp_path / "manifest.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize(
+    "change", [sidecar(3, digest="0" * 64), gone("index/000003.parquet"), cut("stats/000003.json")]
+)
+def test_a_retry_goes_on_with_a_shard_that_is_not_done(tmp_path: Path, change: Change):
+    """Shards 0 to 2 are of the first version; shard 3 has the rejects that were tried again."""
+    build(recipe_of(1), str(tmp_path))
+    first = retry_rejects(str(tmp_path), reasons=["odd"])
+    assert read_plan(Storage(str(tmp_path))).shards == 4
+    change(tmp_path, tmp_path)
+    again = retry_rejects(str(tmp_path), reasons=["odd"])
+    assert read_plan(Storage(str(tmp_path))).shards == 4
+    assert (again.items, again.reasons, again.total.done) == (first.items, first.reasons, 4)
+
+
+def test_rejects_of_a_foreign_shard_are_not_tried_again(tmp_path: Path):
+    """Its index says what another run made of it."""
+    build(recipe_of(1), str(tmp_path))
+    rejected = [json.loads(path.read_text())["rejected"] for path in sorted(tmp_path.glob("stats/*"))]
+    assert sum(rejected)
+    number = next(place for place, count in enumerate(rejected) if count)
+    cut(f"index/{number:06d}.parquet")(tmp_path, tmp_path)
+    with pytest.raises(OutputError, match="no item that was rejected for odd"):
+        retry_rejects(str(tmp_path), reasons=["odd"])

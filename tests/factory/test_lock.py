@@ -137,3 +137,38 @@ def test_whoever_was_taken_over_stops_and_leaves_the_lock(storage: Storage):
         ):
             held.check()
     assert json.loads(storage.read(lock.PATH))["run"] == "theirs"
+
+
+def unreadable(storage: Storage) -> bytes:
+    """Makes every read of the lock fail, as in a store in trouble; returns what it held."""
+    path, link = Path(storage.url, lock.PATH), Path(storage.url, "link")
+    held = path.read_bytes()
+    link.symlink_to(storage.url, target_is_directory=True)
+    link.replace(path)
+    return held
+
+
+def test_a_lock_that_cannot_be_read_is_not_lost(storage: Storage, caplog: pytest.LogCaptureFixture):
+    with Lock(storage) as held:
+        document = unreadable(storage)
+        with pytest.raises(OutputError, match=r"cannot read .*lock\.json"):
+            held.storage.publish("plan.parquet", b"")
+        deadline = time.monotonic() + 30
+        while "no heartbeat" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "no heartbeat" in caplog.text
+        storage.replace(lock.PATH, document)
+        before = read_holder(storage)
+        while read_holder(storage) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert read_holder(storage) != before, "the heart has stopped"
+        held.check()
+        assert held.storage.publish("plan.parquet", b"")
+
+
+def test_a_lock_that_cannot_be_read_is_not_taken_over(storage: Storage):
+    put(storage, elsewhere())
+    unreadable(storage)
+    with pytest.raises(OutputError, match=r"cannot read .*lock\.json"), Lock(storage):
+        pass
+    assert Path(storage.url, lock.PATH).is_symlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from actors.errors import OutputError
 from factory.build import Mode, build
 from factory.identity import Identity
+from factory.lock import PATH as LOCK
 from factory.plan import NoItemsError, read_plan
 from factory.recipe import Recipe, parse_recipe
 from factory.scan import scan
@@ -133,3 +135,19 @@ def test_nothing_sound_is_there(folder: Path, tmp_path: Path):
     shutil.copy(Path(__file__), tmp_path / "out/strange.py")
     with pytest.raises(OutputError, match="no data set of ours"):
         scan(recipe(folder), str(tmp_path / "out"))
+
+
+def test_an_output_that_is_begun_while_a_scan_waits_for_the_lock_is_extended(folder: Path, tmp_path: Path):
+    out = Storage(str(tmp_path / "out"))
+    holder = dict.fromkeys(("run", "host", "boot", "began", "heartbeat"), "theirs") | {"pid": 1}
+    out.publish(LOCK, json.dumps(holder).encode())
+
+    def tell(words: str) -> None:
+        if "watching" in words:
+            out.remove(LOCK)
+            scan(recipe(folder), out.url)
+            (folder / "f.png").write_bytes(encoded(picture(11)))
+
+    found = scan(recipe(folder), out.url, tell=tell)
+    assert (found.version, found.planned) == (2, 1)
+    assert read_plan(out).items == 6 + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from actors.errors import OutputError
+from actors.errors import LockLostError, OutputError
 from factory import bucket
 from factory.fence import unfenced
 from factory.retries import Patience
@@ -79,7 +79,7 @@ def test_a_file_is_published_once(tmp_path):
 def test_a_file_of_this_machine_is_uploaded(tmp_path):
     (tmp_path / "drawn").write_bytes(bytes(range(256)) * 10_000)
     storage = Storage(str(tmp_path / "out"))
-    storage.upload("plan.parquet", tmp_path / "drawn")
+    storage.settle("plan.parquet", tmp_path / "drawn")
     with storage.open("plan.parquet") as stream:
         stream.seek(2_559_990)
         assert stream.read() == bytes(range(246, 256))
@@ -270,3 +270,33 @@ def test_a_disk_that_cannot_flush_folders_will_do(tmp_path: Path, monkeypatch: p
     assert storage.publish("a", b"a") and storage.read("a") == b"a"
     storage.remove("a")
     assert storage.empty()
+
+
+@pytest.mark.parametrize("successor", [True, False])
+def test_a_run_that_lost_the_lock_removes_from_a_bucket_only_what_it_created(successor: bool):
+    """The successor, of the same recipe, publishes the very same bytes while the first run is stopped."""
+    storage = bucket.Bucket(MemoryFileSystem(), f"/taken-{successor}", "memory://taken", Patience())
+    looks: list[str] = []
+
+    def check() -> None:
+        looks.append("look")
+        if len(looks) > 1:
+            raise LockLostError("taken over")
+        if successor:
+            assert storage.publish("stats/000000.json", b"{}", unfenced)
+
+    with pytest.raises(LockLostError):
+        storage.publish("stats/000000.json", b"{}", check)
+    assert storage.exists("stats/000000.json") == successor
+
+
+def test_a_file_with_other_content_is_not_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The lock of a successor is not away for a moment, in which the successor would find it lost."""
+    storage = Storage(str(tmp_path))
+    storage.publish("lock.json", b"theirs")
+    flushed = synced(monkeypatch)
+    storage.remove_if_same("lock.json", b"mine")
+    assert flushed == [] and storage.read("lock.json") == b"theirs"
+    storage.remove_if_same("lock.json", b"theirs")
+    storage.remove_if_same("lock.json", b"theirs")
+    assert flushed == [str(tmp_path)] and files_of(tmp_path) == []

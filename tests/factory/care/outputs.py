@@ -130,6 +130,6 @@ def begin(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "plan.parquet")
         draw_plan(references, per_shard, skipped, path)
-        storage.upload("plan.parquet", path)
+        storage.settle("plan.parquet", path)
         claim(storage, identity, hashlib.sha256(path.read_bytes()).hexdigest())
     storage.replace("recipe.yaml", dump(made_by).encode())

@@ -262,7 +262,7 @@ def test_a_large_plan_of_uneven_shards_reads_back(tmp_path: Path):
     items = iter(Reference(f"item-{n}", f"memory://{n}", "", "", "") for n in range(9000))
     storage = Storage(str(tmp_path / "out"))
     sha256 = write_plan(([next(items) for _ in range(size)] for size in sizes), {"md": 1}, tmp_path / "plan")
-    storage.upload("plan.parquet", tmp_path / "plan")
+    storage.settle("plan.parquet", tmp_path / "plan")
     identity = merged_identity("x", [Part("a", "a", 1800, "name: a", Identity({}, {}, {}, {}))])
     claim(storage, identity, sha256)
     plan = read_plan(storage)
@@ -293,3 +293,14 @@ def test_an_output_of_another_schema_version_is_refused_by_name(
     told = rf"stats/000000\.json has schema version {version}, this Flawforge reads 3 only; use the version that made"
     with pytest.raises(OutputError, match=told):
         merged(tmp_path, cats, dogs)
+
+
+@pytest.mark.parametrize("changes", [{"digest": "0" * 64}, {"plan_sha256": "0" * 64}])
+def test_an_input_with_a_shard_that_is_not_its_own(
+    tmp_path: Path, cats: Storage, dogs: Storage, changes: dict[str, str]
+):
+    path = Path(dogs.url) / "stats/000001.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(OutputError, match=r"dogs: shard 000001 .*run flawforge verify"):
+        merged(tmp_path, cats, dogs)
+    assert not (tmp_path / "merged").exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from actors.errors import OutputError
+from actors.errors import LockLostError, OutputError
 from factory.care.merge import merge
-from factory.care.rebuild import rebuild
+from factory.care.rebuild import rebuild, write_documents
+from factory.lock import PATH as LOCK
+from factory.lock import Lock
 from factory.shards.check import verify
 from factory.storage import Storage
 from tests.factory.care.outputs import by_hand, sample
@@ -64,3 +67,22 @@ def test_without_a_recipe_nothing_is_written(output: Storage):
     with pytest.raises(OutputError, match=r"recipe\.yaml is missing"):
         rebuild(output)
     assert not output.exists("manifest.json")
+
+
+def test_a_late_run_writes_until_both_are_up_to_date(output: Storage, monkeypatch: pytest.MonkeyPatch):
+    """The successor makes a shard again while the late run writes the manifest: the numbers stay the same."""
+    path, replace = Path(output.url) / "stats/000001.json", Storage.replace
+    before = json.loads(path.read_text())
+
+    def slow(self: Storage, name: str, data: bytes) -> None:
+        if not self.run and name == "manifest.json":
+            path.write_text(json.dumps({**before, "unet_rows": 12345}))
+        replace(self, name, data)
+
+    monkeypatch.setattr(Storage, "replace", slow)
+    with Lock(output) as lock:
+        (Path(output.url) / LOCK).write_text('{"run": "another"}')
+        with pytest.raises(LockLostError):
+            write_documents(lock.storage)
+    rows = json.loads((Path(output.url) / "stats/000000.json").read_text())["unet_rows"]
+    assert json.loads(output.read("manifest.json"))["totals"]["unet_rows"] == 12345 + rows

@@ -57,7 +57,7 @@ def output(tmp_path: Path) -> Storage:
     storage = Storage(str(tmp_path / "out"))
     references = [Reference(f"item-{n}", f"file-{n}.png", "", "", "") for n in range(12)]
     sha256 = draw_plan(iter(references), 4, {}, tmp_path / "plan.parquet")
-    storage.upload("plan.parquet", tmp_path / "plan.parquet")
+    storage.settle("plan.parquet", tmp_path / "plan.parquet")
     storage.replace("recipe.yaml", dump(RECIPE).encode())
     claim(storage, IDENTITY, sha256)
     for number in range(3):
