@@ -23,16 +23,17 @@ MOST = 400 << 20
 SIDE = 8000
 
 MEASURE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from actors.batch import Sample
 from actors.image_selector import ImageSelector
+from tests.peak_memory import peak_mib
 image, mask = (Path(name).read_bytes() if name else None for name in sys.argv[1:])
 select = ImageSelector(size=64, smallest_side=1, largest_aspect=3, largest_pixels=64_000_000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_mib()
 sample = select(Sample("a", "a"), image, mask)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"reason": sample.reason, "more": (after - before) * 1024}))
+after = peak_mib()
+print(json.dumps({"reason": sample.reason, "more": (after - before) * (1 << 20)}))
 """
 
 

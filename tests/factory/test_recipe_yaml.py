@@ -83,13 +83,15 @@ def test_an_override_is_read_by_the_same_rules(value: str):
 def test_bombs_in_little_memory():
     """In a process of its own, for all of them together."""
     program = (
-        "import resource; from actors.errors import RecipeError; from factory.recipe import parse_recipe\n"
+        "from actors.errors import RecipeError\n"
+        "from factory.recipe import parse_recipe\n"
+        "from tests.peak_memory import peak_mib\n"
         "from tests.factory.test_recipe_yaml import BOMBS\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_mib()\n"
         "for text in BOMBS.values():\n"
         "    try: parse_recipe(text, 'mine.yaml')\n"
         "    except RecipeError: pass\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        "print(round(peak_mib() - before))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

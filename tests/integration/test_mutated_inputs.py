@@ -254,7 +254,7 @@ def check_tars(
 
 def build_all(chosen: Sequence[Input], root: Path) -> None:
     outcomes: dict[str, Counter[str]] = {}
-    made, peak = Counter(one.kind for one in chosen), 0
+    made, peak = Counter(one.kind for one in chosen), 0.0
     wrong: list[str] = []
     chunks = -(-len(chosen) // PER_PROCESS)
     for chunk in range(chunks):
@@ -273,17 +273,17 @@ def build_all(chosen: Sequence[Input], root: Path) -> None:
             wrong.append(f"passed over in the folder: {skipped[FOLDER]}, not {expected.skipped[FOLDER]}")
         listed = [told["skipped"] for told in report["alone"].values() if "skipped" in told]
         assert skipped[TARS] == sum(map(Counter, listed), Counter())
-        peak = max(peak, int(str(report["peak_kib"])))
+        peak = max(peak, float(str(report["peak_mib"])))
     show(made, outcomes, peak)
     assert not wrong, "\n".join(wrong)
 
 
-def show(made: Counter[str], outcomes: Mapping[str, Counter[str]], peak: int) -> None:
+def show(made: Counter[str], outcomes: Mapping[str, Counter[str]], peak: float) -> None:
     table = Table("kind", "inputs", "what became of them and of the samples in them")
     for kind, count in sorted(made.items()):
         ends = ", ".join(f"{number} {end}" for end, number in outcomes.get(kind, Counter()).most_common())
         table.add_row(kind, str(count), ends or "passed over, and counted")
-    table.add_row("all", str(made.total()), f"largest process: {peak / 1024:.0f} MiB")
+    table.add_row("all", str(made.total()), f"largest process: {peak:.0f} MiB")
     Console(width=150).print(table)
 
 

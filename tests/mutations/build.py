@@ -25,6 +25,7 @@ from factory.sources import open_source
 from factory.stages import image_selector, load, provenance, region_selector
 from factory.storage import Storage
 from tests.factory.care.outputs import begin, measured
+from tests.peak_memory import peak_mib
 
 MORE = 2 << 30
 """Bytes of address space that the work may take beyond what is loaded; 64 million pixels take a quarter of it."""
@@ -105,8 +106,7 @@ def main(place: Path) -> None:
     sound = [str(place / "sources" / TARS / name) for name, told in alone.items() if "refused" not in told]
     build(place / "out" / FOLDER, recipe_of(FOLDER, str(place / "sources" / FOLDER)))
     build(place / "out" / TARS, recipe_of(TARS, *sound))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (place / "report.json").write_text(json.dumps({"alone": alone, "peak_kib": peak}))
+    (place / "report.json").write_text(json.dumps({"alone": alone, "peak_mib": peak_mib()}))
 
 
 if __name__ == "__main__":

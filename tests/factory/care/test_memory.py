@@ -24,17 +24,18 @@ MOST_MIB = 256
 """What the work may take beyond what is loaded. One picture of 64 megapixels takes 256 MiB in RGB."""
 
 PROGRAM = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 import flawforge.cli, eval.gallery, factory.care.inspect, factory.care.replay, factory.care.merge, factory.shards.check
 from PIL import Image
 from actors.errors import FlawforgeError
 from factory.care.replay import compare_files
 from factory.storage import Storage
+from tests.peak_memory import peak_mib
 
 Image.init()
 url, other, place = sys.argv[1:]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_mib()
 storage = Storage(url)
 
 
@@ -53,7 +54,7 @@ found = {
     "replay": str(list(compare_files({"mask.png": bomb + b" "}, {"mask.png": bomb}))),
     "merge": told(lambda: factory.care.merge.merge(f"{place}/merged", [url, other]).copied),
 }
-found["peak_mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+found["peak_mib"] = peak_mib() - before
 print(json.dumps(found))
 """
 

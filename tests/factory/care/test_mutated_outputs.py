@@ -15,7 +15,7 @@ from tests.mutations.outputs import FILES
 REPOSITORY = Path(__file__).parents[3]
 MOST_MIB = 1024
 PROGRAM = r"""
-import json, resource, sys, traceback
+import json, sys, traceback
 from pathlib import Path
 from actors.errors import FlawforgeError
 from factory.care.inspect import inspect
@@ -24,6 +24,7 @@ from factory.recipe_text import read_mapping
 from factory.shards.check import verify
 from tests.factory.care.forger import sound_output
 from tests.mutations.outputs import damages
+from tests.peak_memory import peak_mib
 
 storage = sound_output(Path(sys.argv[1]))
 before = {path: storage.read(path) for path in {one.path for one in damages(storage, 64)}}
@@ -63,8 +64,7 @@ for damage in damages(storage, int(sys.argv[2])):
     found.append((damage.name, damage.path, words, also if isinstance(also, str) else ""))
     storage.replace(damage.path, before[damage.path])
 assert verify(storage).sound
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps({"found": found, "peak_mib": peak}))
+print(json.dumps({"found": found, "peak_mib": peak_mib()}))
 """
 
 

@@ -195,12 +195,13 @@ def test_lists_of_links_are_bounded_too(server: Web) -> None:
 
 
 GREEDY = """
-import resource, sys
+import sys
 from factory.sources.parquet import ParquetSource
+from tests.peak_memory import peak_mib
 source = ParquetSource([sys.argv[1]], image=["image"], **eval(sys.argv[2]))
 for _, raw in source.read(list(source.list())):
     print(getattr(raw, "reason", "read"))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(round(peak_mib()))
 """
 
 
