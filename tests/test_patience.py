@@ -39,6 +39,12 @@ def test_what_cannot_come_is_not_waited_for(clock: list[float]):
     assert clock[0] == 4
 
 
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package `tests`, which is not installed, in a process that runs elsewhere."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+
+
 TIMED = """
 import pytest
 from tests.patience import seconds
@@ -59,16 +65,16 @@ def test_inside():
 
 
 @pytest.mark.parametrize(("options", "factor"), [([], "1"), (["--time-outs-times=10"], "10")])
+@pytest.mark.usefixtures("importable")
 def test_time_outs_of_tests_are_multiplied(pytester: pytest.Pytester, options: list[str], factor: str):
     pytester.makepyfile(TIMED.replace("FACTOR", factor))
     pytester.makeini("[pytest]\ntimeout = 60")
-    pytester.syspathinsert(str(Path(__file__).parents[1]))
     done = pytester.runpytest_subprocess("-p", "tests.conftest", "-p", "no:cacheprovider", *options)
     done.assert_outcomes(passed=3)
 
 
+@pytest.mark.usefixtures("importable")
 def test_a_factor_of_nothing_is_refused(pytester: pytest.Pytester):
-    pytester.syspathinsert(str(Path(__file__).parents[1]))
     done = pytester.runpytest_subprocess("-p", "tests.conftest", "--time-outs-times=0")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*--time-outs-times is 0; it must be above 0*"])
