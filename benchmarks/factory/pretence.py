@@ -57,14 +57,19 @@ def sleeping(stage: str, seconds: float) -> Hook:
 
     def hook() -> None:
         from actors.batch import METRICS
+        from actors.images import read_mask
         from factory import stages
 
         def work(samples: list[Any]) -> list[Any]:
             time.sleep(seconds * len(samples))
             for sample in samples:
+                sample.attempts, sample.verified, sample.metrics = 1, True, dict.fromkeys(METRICS, 0.5)
+                if sample.mask:  # exactly the mask changes, and `verify` finds these figures in the pixels
+                    area = float(read_mask(sample.mask).mean())
+                    sample.metrics |= {"mask_area": area, "changed_area": area}
+                    sample.metrics |= {"change_inside": 1.0, "change_outside": 0.0}
                 sample.mask = sample.mask or sample.image[:100]
                 sample.corrupted, sample.changed = sample.image, sample.mask
-                sample.attempts, sample.verified, sample.metrics = 1, True, dict.fromkeys(METRICS, 0.5)
             return samples
 
         getattr(stages, stage).make = lambda self: work
