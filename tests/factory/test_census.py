@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from actors.errors import BuildError, OutputError
+from actors.errors import BuildError, LockLostError, OutputError
 from factory.build import Mode, build
 from factory.care.retry import retry_rejects
 from factory.plan import read_plan
 from factory.shards.check import verify
+from factory.shards.records import read_sidecar
+from factory.shards.writer import commit_shard
 from factory.storage import Storage
 from tests.factory.pausing import recipe_of, without_ray
 from tests.factory.test_fencing import files_of
@@ -141,3 +144,32 @@ def test_rejects_of_a_foreign_shard_are_not_tried_again(tmp_path: Path):
     cut(f"index/{number:06d}.parquet")(tmp_path, tmp_path)
     with pytest.raises(OutputError, match="no item that was rejected for odd"):
         retry_rejects(str(tmp_path), reasons=["odd"])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_late_sidecar_stays_only_where_the_next_run_counts_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+):
+    """The lock is lost between the sidecar and the look at the lock that follows it."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    build(recipe_of(1), str(out))
+    build(recipe_of(2), str(other))
+    sidecar = read_sidecar(Storage(str(out)), 1)
+    paths = [out / name for name in ("shards/000001.tar", "index/000001.parquet", "stats/000001.json")]
+    tar, index, _ = (path.read_bytes() for path in paths)
+    for path in paths:
+        path.unlink()
+    (out / "lock.json").write_text('{"run": "mine"}')
+    link = os.link
+
+    def taken_over(source: Path, target: Path) -> None:
+        link(source, target)
+        if Path(target) == paths[2]:
+            (out / "lock.json").write_text('{"run": "theirs"}')
+            if not same:
+                shutil.copy(other / "identity.json", out / "identity.json")
+
+    monkeypatch.setattr(os, "link", taken_over)
+    with pytest.raises(LockLostError):
+        commit_shard(Storage(str(out), run="mine"), sidecar, tar, index)
+    assert paths[2].exists() == same
