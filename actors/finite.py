@@ -4,14 +4,16 @@ the run."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from actors.batch import Sample
 from actors.errors import ModelError, Reject
+
+if TYPE_CHECKING:
+    from torch import Tensor  # not imported where regions come from the source, and no network is loaded
 
 REASON = "not_finite"
 
@@ -21,7 +23,7 @@ ENOUGH = 8
 
 def finite_rows(values: Tensor) -> Tensor:
     """Whether each row of [B, ...] is free of NaN and infinity, bool [B] on the same device."""
-    return torch.isfinite(values).flatten(1).all(1)
+    return values.isfinite().flatten(1).all(1)
 
 
 def not_finite(what: str) -> Reject:
