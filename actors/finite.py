@@ -13,7 +13,7 @@ from actors.batch import Sample
 from actors.errors import ModelError, Reject
 
 if TYPE_CHECKING:
-    from torch import Tensor  # not imported where regions come from the source, and no network is loaded
+    from torch import Tensor
 
 REASON = "not_finite"
 

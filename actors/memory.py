@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
+from typing import TYPE_CHECKING
 
 from actors.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 _MORE = "take a smaller source.size, a corruption.dtype of half precision, or a device with more memory"
 
@@ -36,6 +38,8 @@ def memory_errors_explained(
     try:
         yield
     except RuntimeError as error:
+        import torch  # only here: workers that take regions from the source do without it
+
         if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
             raise
         where = f" with {setting} {rows}" if setting else ""
