@@ -8,8 +8,6 @@ import os
 import re
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from actors.errors import ModelError
 from actors.model_files import SUPPORTED, ModelFolder
 from actors.scheduler_config import check_inversion_steps, ddim_config
@@ -85,9 +83,9 @@ def open_folder(model: str, revision: str | None = None, *, config: str) -> Mode
     if not is_hub_id(place):
         return ModelFolder(model, Path(place))
     advice = _download(model, revision)
-    found = try_to_load_from_cache(model, config, revision=revision)
-    if isinstance(found, str):
-        return ModelFolder(model, Path(found).parents[config.count("/")], advice)
+    found = _cached(model, config, revision)
+    if found is not None:
+        return ModelFolder(model, found.parents[config.count("/")], advice)
     what = "UNet" if config.startswith("unet/") else config
     raise ModelError(
         f"the model cache has no {what} of {model} at revision {revision or 'main'!r}: {advice}. {SUPPORTED}"
@@ -112,9 +110,7 @@ def check_inversion(
         ModelError: there is no such folder; the scheduler's configuration is broken; a step cannot be inverted.
     """
     path = "scheduler/scheduler_config.json"
-    if is_hub_id(locate(model, revision)) and not isinstance(
-        try_to_load_from_cache(model, path, revision=revision), str
-    ):
+    if is_hub_id(locate(model, revision)) and _cached(model, path, revision) is None:
         return
     config = ddim_config(model, open_folder(model, revision, config=path).config(path))
     check_inversion_steps(model, config, inference_steps=inference_steps, inversion_steps=inversion_steps)
@@ -189,3 +185,11 @@ def _cached_commit(model: str, revision: str | None) -> str:
         f"{model} at revision {wanted!r} is not in the model cache ({cache}): {_download(model, revision)}"
         f"{_maybe_folder(model)}"
     )
+
+
+def _cached(model: str, path: str, revision: str | None) -> Path | None:
+    """A file of a hub id in the model cache of this machine."""
+    from huggingface_hub import try_to_load_from_cache  # not above: workers without a hub id do without it
+
+    found = try_to_load_from_cache(model, path, revision=revision)
+    return Path(found) if isinstance(found, str) else None

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
@@ -22,16 +22,25 @@ STEPS = ("load", "select", "invert", "corrupt")
 SECONDS_BETWEEN_REPORTS = 1.0
 """Of one worker. The driver looks as often."""
 
+SECONDS_BEFORE_BOARD = 10.0
+"""Without a published shard, before progress within shards is shown."""
+
+_KEPT = 8
+"""Shards whose counts a worker keeps until there is a board."""
+
 
 class Board:
     """A Ray actor that holds the counts of the shards in flight.
 
     A shard that is made again after a lost worker replaces its earlier counts.
+
+    Args:
+        published: shards that are no longer in flight.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, published: Collection[int] = ()) -> None:
         self._counts: dict[int, dict[str, int]] = {}
-        self._published: set[int] = set()
+        self._published = set(published)
 
     def put(self, shard: int, counts: Mapping[str, int]) -> None:
         """Sets the finished items of a shard by step; too late for a published shard."""
@@ -54,7 +63,7 @@ class Board:
 class ItemCounter:
     """Counts the items that a worker has finished of its shard, and reports them at most once a second.
 
-    Without a Ray, or without a `Board` of this output, it reports nothing.
+    Without Ray it reports nothing. Until its output has a `Board` it keeps the counts of its last few shards.
 
     Args:
         url: the output.
@@ -63,8 +72,8 @@ class ItemCounter:
     def __init__(self, url: str) -> None:
         self._url = url
         self._board: Any = None
-        self._shard = -1
-        self._counts: Counter[str] = Counter()
+        self._shard, self._counts = -1, Counter[str]()
+        self._unsent: dict[int, Counter[str]] = {}
         self._reported = 0.0
         self._lock = threading.Lock()
 
@@ -72,30 +81,40 @@ class ItemCounter:
     def shard(self, number: int) -> Iterator[None]:
         """Counts a shard from zero, and reports the rest of its counts at the end."""
         with self._lock:
-            self._shard, self._counts, self._reported = number, Counter(), 0.0
-            self._board = self._board or _find(self._url)
+            self._shard, self._counts = number, Counter[str]()
         yield
         with self._lock:
-            self._report()
+            self._report(again=self._board is not None)
 
     def add(self, step: str, items: int) -> None:
         """Counts finished items of a step in `STEPS`. Any thread may call it."""
         with self._lock:
             self._counts[step] += items
-            if time.monotonic() - self._reported >= SECONDS_BETWEEN_REPORTS:
-                self._report()
+            self._unsent[self._shard] = self._counts
+            if len(self._unsent) > _KEPT:
+                del self._unsent[next(iter(self._unsent))]
+            self._report()
 
-    def _report(self) -> None:
-        self._reported = time.monotonic()
-        if self._board is None or not self._counts:
+    def _report(self, *, again: bool = False) -> None:
+        """Sends what is unsent, if the last report was a second ago or `again` is set."""
+        now = time.monotonic()
+        if not self._unsent or (now - self._reported < SECONDS_BETWEEN_REPORTS and not again):
+            return
+        self._reported = now
+        self._board = self._board or _find(self._url)
+        if self._board is None:
             return
         with _harmless():
-            self._board.put.remote(self._shard, dict(self._counts))
+            for shard, counts in self._unsent.items():
+                self._board.put.remote(shard, dict(counts))
+            self._unsent.clear()
 
 
 @contextmanager
 def watching(url: str, show: Callable[[Mapping[str, int]], None]) -> Iterator[Callable[[int], None]]:
     """Passes on the progress within shards every second while a pass over an output goes on; without Ray, nothing.
+
+    The board is a process, so it is started only when no shard has been published for `SECONDS_BEFORE_BOARD`.
 
     Args:
         url: the output.
@@ -106,24 +125,38 @@ def watching(url: str, show: Callable[[Mapping[str, int]], None]) -> Iterator[Ca
     """
     import ray
 
-    board: Any = None
-    if ray.is_initialized():
-        options = {"name": _name(url), "num_cpus": 0, "get_if_exists": True, "max_restarts": -1}
-        with _harmless():
-            board = ray.remote(Board).options(**options).remote()
-    if board is None:
+    if not ray.is_initialized():
         yield lambda shard: None
         return
-    over = threading.Event()
+    board: Any = None
+    done: set[int] = set()
+    last_published = time.monotonic()
+    over, lock = threading.Event(), threading.Lock()
 
     def look() -> None:
+        nonlocal board
         while not over.wait(SECONDS_BETWEEN_REPORTS):
             with _harmless():  # a board that is lost with its node comes back empty
-                show(ray.get(board.total.remote(), timeout=10))
+                with lock:
+                    if board is None and time.monotonic() - last_published >= SECONDS_BEFORE_BOARD:
+                        options = {
+                            "name": _name(url),
+                            "num_cpus": 0,
+                            "get_if_exists": True,
+                            "max_restarts": -1,
+                        }
+                        board = ray.remote(Board).options(**options).remote(done)
+                if board is not None:
+                    show(ray.get(board.total.remote(), timeout=10))
 
     def published(shard: int) -> None:
-        with _harmless():
-            board.published.remote(shard)
+        nonlocal last_published
+        with lock:
+            done.add(shard)
+            last_published = time.monotonic()
+            if board is not None:
+                with _harmless():
+                    board.published.remote(shard)
 
     thread = threading.Thread(target=look, name="in-flight", daemon=True)
     thread.start()
@@ -133,8 +166,9 @@ def watching(url: str, show: Callable[[Mapping[str, int]], None]) -> Iterator[Ca
         over.set()
         thread.join()
         show({})
-        with _harmless():
-            ray.kill(board)
+        if board is not None:
+            with _harmless():
+                ray.kill(board)
 
 
 def _name(url: str) -> str:

@@ -222,11 +222,13 @@ def report(runs: Sequence[Run], loop: Mapping[str, float], console: Console) -> 
     console.print(f"plain loop: {_by_role(loop)}")
     first, second = runs[0], runs[-1]
     marginals = {
-        role: (spent - first.cpu.get(role, 0.0)) / (second.samples - first.samples)
-        for role, spent in second.cpu.items()
+        role: (second.cpu.get(role, 0.0) - first.cpu.get(role, 0.0)) / (second.samples - first.samples)
+        for role in {*first.cpu, *second.cpu}
     }
     console.print(f"from the first run to the last: {_by_role(marginals)}")
-    console.print(f"fixed cost {first.total - sum(marginals.values()) * first.samples:.1f} CPU s")
+    fixed = {role: spent - marginals[role] * first.samples for role, spent in first.cpu.items()}
+    parts = ", ".join(f"{role} {spent:.1f}" for role, spent in sorted(fixed.items()))
+    console.print(f"fixed cost {sum(fixed.values()):.1f} CPU s ({parts})")
     for stage, (encoded, packed, stored) in second.stored.items():
         console.print(
             f"{stage}: {packed / encoded:.3f} bytes in tables, {stored / encoded:.3f} in Ray's object store per byte "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from factory.in_flight import Board, ItemCounter
 
@@ -35,3 +38,47 @@ def test_a_stage_outside_of_ray_reports_nothing(tmp_path: Path):
     counter = ItemCounter(str(tmp_path))
     with counter.shard(0):
         counter.add("load", 3)
+
+
+def test_a_board_that_comes_late_takes_no_counts_of_shards_that_are_published():
+    board = Board([0])
+    board.put(0, {"load": 4})
+    board.put(1, {"load": 6})
+    assert board.total() == {"load": 6}
+
+
+class Mailbox:
+    """Stands for the handle of a board: keeps what is put."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self.put = self
+
+    def remote(self, shard: int, counts: Mapping[str, int]) -> None:
+        self.board.put(shard, counts)
+
+
+def test_what_was_counted_before_there_was_a_board_is_reported_afterwards(monkeypatch: pytest.MonkeyPatch):
+    mailbox, boards = Mailbox(), [None]
+    monkeypatch.setattr("factory.in_flight._find", lambda url: boards[0])
+    monkeypatch.setattr("factory.in_flight.SECONDS_BETWEEN_REPORTS", 0.0)
+    counter = ItemCounter("memory://out")
+    with counter.shard(0):
+        counter.add("load", 3)
+    boards[0] = mailbox
+    with counter.shard(1):
+        counter.add("load", 4)
+        counter.add("load", 1)
+    assert mailbox.board.total() == {"load": 8}
+
+
+def test_a_second_shard_of_a_worker_is_counted_apart_from_the_first(monkeypatch: pytest.MonkeyPatch):
+    mailbox = Mailbox()
+    monkeypatch.setattr("factory.in_flight._find", lambda url: mailbox)
+    counter = ItemCounter("memory://out")
+    with counter.shard(0):
+        counter.add("load", 3)
+    with counter.shard(1):
+        counter.add("load", 4)
+    mailbox.board.published(0)
+    assert mailbox.board.total() == {"load": 4}

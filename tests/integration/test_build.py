@@ -68,6 +68,7 @@ def test_tar_headers_are_normalised(built):
 
 def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, small, monkeypatch):
     monkeypatch.setattr("factory.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
+    monkeypatch.setattr("factory.in_flight.SECONDS_BEFORE_BOARD", 0.0)
     seen: list[tuple[int, Mapping[str, int]]] = []
 
     class Recorder(Tally):
