@@ -1,1 +1,5 @@
-"""Work on a batch: decoding, regions, diffusion, inversion, corruption, checks. Never imports ray."""
+"""Work on a batch of samples; never imports Ray, so that a notebook or a unit test can call it directly.
+
+`corruption` and `segmentation` stand on `diffusion`, and all of them on the modules of the ground floor: images, masks,
+model files, seeds, errors.
+"""

@@ -1,1 +1,5 @@
-"""The factory: recipe, sources, plan, Ray pipeline, shards, manifest. Heavy imports stay inside the pipeline."""
+"""The factory, in rooms; imports go down only, which import-linter checks.
+
+From the top: `maintain`, `build` and `dedup`, `pipeline`, `run` and `sources`, `output`, `recipe`, `store`.
+torch and Ray are imported only where work is done.
+"""

@@ -1,1 +1,1 @@
-"""Training: the programs that made the shipped assets, and (issue by issue) the detectors' loops."""
+"""Training of segmentation models, and their checkpoints."""
