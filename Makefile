@@ -51,17 +51,17 @@ $(VENV)/.dev: $(VENV)/.product
 # Days of CPU in all; every program resumes where it was stopped. Seed 0 makes the wild images, seed 1 corrupts.
 ASSETS ?= $(HOME)/.cache/flawforge-assets
 assets: $(VENV)/.product
-	$(BIN)/python -m train.tinytown_vae --out $(ASSETS)
-	$(BIN)/python -m train.tinytown_unet --out $(ASSETS) --seed 0 --text-steps 0 --steps 3200
-	$(BIN)/python -m train.tinytown_unet --out $(ASSETS) --seed 1
-	$(BIN)/python -m train.tinytown_segmenter --out $(ASSETS) --kind convnext
-	$(BIN)/python -m train.tinytown_segmenter --out $(ASSETS) --kind swin
-	$(BIN)/python -m train.tinytown_splits --out $(ASSETS)
-	$(BIN)/python -m train.tinytown_ship --out $(ASSETS) --only splits
-	$(BIN)/python -m train.tinytown_regions --out $(ASSETS) --kind convnext
-	$(BIN)/python -m train.tinytown_regions --out $(ASSETS) --kind swin
-	$(BIN)/python -m train.tinytown_judge --out $(ASSETS)
-	$(BIN)/python -m train.tinytown_ship --out $(ASSETS)
+	$(BIN)/python -m tools.tinytown.vae --out $(ASSETS)
+	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 0 --text-steps 0 --steps 3200
+	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 1
+	$(BIN)/python -m tools.tinytown.segmenter --out $(ASSETS) --kind convnext
+	$(BIN)/python -m tools.tinytown.segmenter --out $(ASSETS) --kind swin
+	$(BIN)/python -m tools.tinytown.splits --out $(ASSETS)
+	$(BIN)/python -m tools.tinytown.ship --out $(ASSETS) --only splits
+	$(BIN)/python -m tools.tinytown.regions --out $(ASSETS) --kind convnext
+	$(BIN)/python -m tools.tinytown.regions --out $(ASSETS) --kind swin
+	$(BIN)/python -m tools.tinytown.judge --out $(ASSETS)
+	$(BIN)/python -m tools.tinytown.ship --out $(ASSETS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

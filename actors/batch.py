@@ -14,7 +14,7 @@ METRICS = (
     "difference_inside",
     "difference_outside",
 )
-"""Names of the figures that the verifier gives a sample; see `actors.verifier`."""
+"""Names of the figures that the verifier gives a sample; see `actors.corruption.verifier`."""
 
 
 @dataclass

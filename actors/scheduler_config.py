@@ -86,7 +86,7 @@ def timesteps(config: Mapping[str, Any], inference_steps: int) -> list[int]:
 def check_inversion_steps(
     model: str, config: Mapping[str, Any], *, inference_steps: int, inversion_steps: int
 ) -> None:
-    """Refuses steps that the schedule cannot invert: the rule of `actors.schedule`, before any weights are read.
+    """Refuses steps that the schedule cannot invert: the rule of `actors.diffusion.schedule`, before any weights are read.
 
     Args:
         model: its name, for messages.

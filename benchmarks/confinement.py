@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from actors.corruption import draw_noise, latent_mask
-from actors.diffusion import DiffusionModel
+from actors.corruption.methods import draw_noise, latent_mask
+from actors.corruption.round_trip import Passage
+from actors.corruption.verifier import widen
+from actors.diffusion.model import DiffusionModel
 from actors.images import read_image, read_mask
-from actors.passage import Passage
 from actors.seeding import seed_for
-from actors.verifier import widen
-from factory.recipe import load_recipe
+from factory.recipe.recipe import load_recipe
 from factory.sources import open_source
 
 FIRST_SEED = 3_000_000

@@ -34,8 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pauses import paused_builds
-from factory.manifest import done_shards
-from factory.storage import Storage
+from factory.output.manifest import done_shards
+from factory.store.storage import Storage
 
 KINDS = ("driver", "actor", "writer", "raylet")
 MODELS = {
@@ -152,13 +152,13 @@ def drive(recipe: str, model: str, out: str, address: str, ledger: str) -> None:
     """A driver: builds, with workers that write down what they begin."""
     from benchmarks.factory.pretence import connect, no_model, sleeping
     from factory.build import build
-    from factory.recipe import parse_recipe
+    from factory.recipe.recipe import parse_recipe
 
     def keep_a_ledger() -> None:
         """Runs in every worker before its first task; a closure, since workers cannot import the benchmarks."""
         from pathlib import Path
 
-        from factory import stages
+        from factory.pipeline import stages
 
         work = stages.Corrupt.__call__
 

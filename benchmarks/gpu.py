@@ -22,10 +22,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from actors.arithmetic import fix_arithmetic
-from actors.diffusion import DTYPES, DiffusionModel
-from actors.families import TIME_IDS, Networks
-from actors.inversion import ReNoise, invert, resample
-from actors.prompts import Prompts
+from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.diffusion.loading import TIME_IDS, Networks
+from actors.diffusion.model import DTYPES, DiffusionModel
+from actors.diffusion.prompts import Prompts
 
 INVERSION_STEPS = 10
 TOKENS, POOLED = 77, 1280

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from actors.diffusion import DiffusionModel
-from actors.inversion import Inversion, ReNoise, invert, resample
+from actors.diffusion.inversion import Inversion, ReNoise, invert, resample
+from actors.diffusion.model import DiffusionModel
 from tinytown.render import render
 from tinytown.scene import sample_scene
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from factory.lock import read_holder
-from factory.manifest import done_shards
-from factory.shards.check import verify
-from factory.storage import Storage
+from factory.maintain.verify import verify
+from factory.output.lock import read_holder
+from factory.output.manifest import done_shards
+from factory.store.storage import Storage
 
 RECIPE = """\
 name: pauses
@@ -53,9 +53,9 @@ LIMIT = 600.0
 def drive(out: str, seed: int, mode: str, take_over: bool) -> None:
     """A driver."""
     from benchmarks.factory.pretence import connect, sleeping
-    from factory import lock
     from factory.build import Mode, build
-    from factory.recipe import parse_recipe
+    from factory.output import lock
+    from factory.recipe.recipe import parse_recipe
 
     lock.HEARTBEAT, lock.PATIENCE = HEARTBEAT, PATIENCE
     connect("local", sleeping("Corrupt", 0.05))

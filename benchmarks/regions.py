@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from actors.diffusion import DiffusionModel
-from actors.segmenter import Segmenter
+from actors.diffusion.model import DiffusionModel
+from actors.segmentation.segmenter import Segmenter
 from eval.evaluate import best_threshold, random_iou
 from eval.labelled import Labelled
 from eval.metrics import average_precision, counts, iou_fg
 from eval.splits import open_split
-from factory.recipe import load_recipe
-from train.tinytown_data import renders
-from train.tinytown_segmenter import KINDS, round_trip
+from factory.recipe.recipe import load_recipe
+from tools.tinytown.data import renders
+from tools.tinytown.segmenter import KINDS, round_trip
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 LEAST_CLEAN = 0.8

@@ -21,22 +21,22 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from actors.corruption import draw_noise
-from actors.diffusion import DiffusionModel
+from actors.corruption.methods import draw_noise
+from actors.diffusion.model import DiffusionModel
+from actors.diffusion.prompts import Prompts
 from actors.images import read_image, read_mask
-from actors.prompts import Prompts
 from actors.seeding import seed_for
 from eval.metrics import Interval, precision
 from eval.realism import Crops, crop, halves, tell_apart
 from eval.splits import open_split
-from factory.recipe import load_recipe
+from factory.pipeline.stages import corruptor, image_selector, load, region_selector
+from factory.recipe.recipe import load_recipe
 from factory.sources import open_source
-from factory.stages import corruptor, image_selector, load, region_selector
 from tinytown.annotator import Annotation, annotate
 from tinytown.scene import KINDS, Scene, caption, parse, sample_scene
-from train.tinytown_data import HELD_OUT
-from train.tinytown_objects import MAIN_COLOUR, NEAR, Detection, Judge, present
-from train.tinytown_vae import evaluate
+from tools.tinytown.data import HELD_OUT
+from tools.tinytown.objects import MAIN_COLOUR, NEAR, Detection, Judge, present
+from tools.tinytown.vae import evaluate
 
 REALISM_SEED = 4_000_000
 STEPS, GUIDANCE, BATCH = 30, 4.0, 50

@@ -11,14 +11,14 @@ import numpy as np
 from actors.batch import METRICS
 from actors.errors import OutputError
 from eval.gallery_page import Figure, Tile, gallery_page
-from factory.care.parts import identity_of
-from factory.manifest import Progress, progress, read_sidecars
-from factory.plan import read_plan
-from factory.shards.check_index import read_index
-from factory.shards.previews import NAMES, shrink
-from factory.shards.records import index_path, tar_path
-from factory.shards.tar import samples
-from factory.storage import Storage
+from factory.maintain.verify_index import read_index
+from factory.output.manifest import Progress, progress, read_sidecars
+from factory.output.plan import read_plan
+from factory.output.provenance import identity_of
+from factory.output.shards.previews import NAMES, shrink
+from factory.output.shards.records import index_path, tar_path
+from factory.output.shards.tar import samples
+from factory.store.storage import Storage
 
 PATH = "gallery.html"
 LARGEST_TILES = 200

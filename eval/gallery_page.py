@@ -17,9 +17,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from actors.foreign_text import shown_in_html
 from actors.images import read_mask
 from eval.outline import outline_path
-from factory.foreign_text import shown_in_html
 
 LARGEST_PIXELATED = 128
 """Pictures up to this width are shown with hard pixels at whole multiples; wider ones are scaled smoothly."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from actors.errors import EvaluationError, Reject
 from actors.images import decode
 from actors.masks import Mask, MaskReading, decode_mask
+from factory.output.shards.tar_samples import grouped, split_name
 from factory.sources.listing import Wanted, extension_reason, find
-from factory.sources.store import LARGEST_FILE, open_store
 from factory.sources.tar_members import Member, members
-from factory.tar_samples import grouped, split_name
+from factory.store.remote import LARGEST_FILE, open_store
 
 IMAGE, MASK, CAPTION = "image.png", "mask.png", "json"
 IGNORED = 255

@@ -9,24 +9,24 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 
 from actors.errors import BuildError, LockLostError, OutputError, WorkersEndError
-from factory.attempts import forget_all
-from factory.care.parts import recipe_path
-from factory.care.rebuild import write_documents
-from factory.census import strays_of, take_census
-from factory.clearing import SCANS, check_clearable
-from factory.identity import Identity, check_same, read_identity
-from factory.interruption import heeded
-from factory.lock import Lock
-from factory.manifest import Progress, progress
-from factory.outlook import check_schedule
-from factory.plan import VERSIONS, NoItemsError, Plan, Version, read_plan
-from factory.recipe import Recipe, dump
-from factory.run_record import RunRecord
-from factory.shards.records import read_sidecar
+from factory.output.census import strays_of, take_census
+from factory.output.clearing import SCANS, check_clearable
+from factory.output.identity import Identity, check_same, read_identity
+from factory.output.lock import Lock
+from factory.output.manifest import Progress, progress
+from factory.output.plan import VERSIONS, NoItemsError, Plan, Version, read_plan
+from factory.output.provenance import recipe_path
+from factory.output.rebuild import write_documents
+from factory.output.shards.records import read_sidecar
+from factory.output.versions import CHANGED, append, begin, is_begun, renamed, unplanned, versions_of
+from factory.pipeline.crash_marks import forget_all
+from factory.pipeline.outlook import check_schedule
+from factory.recipe.recipe import Recipe, dump
+from factory.run.run_record import RunRecord
+from factory.run.signals import heeded
+from factory.run.tally import Tally
 from factory.sources import open_source
-from factory.storage import Storage
-from factory.tally import Tally
-from factory.versions import CHANGED, append, begin, is_begun, renamed, unplanned, versions_of
+from factory.store.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def build(
         recipe: what to make.
         url: the output, a folder at any fsspec URL.
         mode: what to do with an output that is there.
-        take_over: also where another run seems to be at work there, see `factory.lock`.
+        take_over: also where another run seems to be at work there, see `factory.output.lock`.
         address: a Ray cluster, or `local` for one of our own on this machine.
         order: in which the missing shards are begun; results do not depend on it.
         show: called with the tally at the start and after every shard.
@@ -228,8 +228,8 @@ def _missing(
     missing = sorted(set(planned).difference(done))
     while missing:
         # Ray and torch are imported only when there is work to do.
-        from factory.in_flight import watching
-        from factory.pipeline import check_resources, connect, run_shards
+        from factory.pipeline.in_flight import watching
+        from factory.pipeline.pipeline import check_resources, connect, run_shards
 
         connect(address)
         # A Ray of our own on this machine does not grow.

@@ -59,8 +59,8 @@ def scan(
     as_json: JsonOption = False,
 ) -> None:
     """Look at every picture of a source, and plan those that are readable and not there before."""
-    from factory.recipe import load_recipe
-    from factory.scan import scan as run
+    from factory.dedup.scan import scan as run
+    from factory.recipe.recipe import load_recipe
     from flawforge.running import stoppable
 
     screen = Console(stderr=True) if as_json else console
@@ -90,9 +90,9 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known of one item. Exit code 1 when something is wrong with it."""
-    from factory.care.inspect import inspect as look
-    from factory.care.inspect import write_pictures
-    from factory.storage import Storage
+    from factory.maintain.inspect import inspect as look
+    from factory.maintain.inspect import write_pictures
+    from factory.store.storage import Storage
 
     item = look(Storage(url), key)
     written = write_pictures(item, out) if out else []
@@ -136,8 +136,8 @@ def replay(
     """Make samples again from recipe, plan and key, and compare them. Exit code 1 when something differs."""
     if not keys and not count:
         raise typer.BadParameter("name keys, or give --random N", param_hint="KEY")
-    from factory.care.replay import replay as make
-    from factory.storage import Storage
+    from factory.maintain.replay import replay as make
+    from factory.store.storage import Storage
 
     report = make(
         Storage(url), keys or [], count=count, seed=seed, overrides=set_ or [], neighbours=neighbours
@@ -183,7 +183,7 @@ def retry_rejects(
     as_json: JsonOption = False,
 ) -> None:
     """Try rejected items again by a changed rule, and add those that are accepted now."""
-    from factory.care.retry import retry_rejects as run
+    from factory.maintain.retry_rejects import retry_rejects as run
     from flawforge.running import watched
 
     with watched(Console(stderr=True) if as_json else console) as told:
@@ -213,7 +213,7 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Make a new output with the shards of several complete ones, copied byte for byte."""
-    from factory.care.merge import merge as run
+    from factory.maintain.merge import merge as run
 
     merged = run(out, urls, first_wins=duplicates is Duplicates.FIRST, name=name)
     if as_json:
@@ -240,9 +240,9 @@ def split(
     """Write lists for training and validation that share no source image."""
     if not 0 < val < 1:
         raise typer.BadParameter("allowed: above 0 and below 1", param_hint="--val")
-    from factory.care.split import TRAIN, VALIDATION
-    from factory.care.split import split as deal
-    from factory.storage import Storage
+    from factory.maintain.split import TRAIN, VALIDATION
+    from factory.maintain.split import split as deal
+    from factory.store.storage import Storage
 
     dealt = deal(Storage(url), share=val, seed=seed, by_key=by is By.KEY)
     if as_json:
@@ -260,8 +260,8 @@ def split(
 @app.command()
 def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
     """Write manifest.json and the dataset card anew, from plan, identity, recipe and sidecars."""
-    from factory.care.rebuild import rebuild
-    from factory.storage import Storage
+    from factory.output.rebuild import rebuild
+    from factory.store.storage import Storage
 
     total = rebuild(Storage(url))
     if as_json:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.errors import FlawforgeError, RecipeError
+from actors.foreign_text import one_line
 from actors.redaction import redact
-from factory.foreign_text import one_line
-from factory.recipe import load_recipe
+from factory.recipe.recipe import load_recipe
 from flawforge.care import app as care
 from flawforge.options import (
     AddressOption,
@@ -57,7 +57,7 @@ def quickstart(
 @app.command()
 def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
     """List a source and show stages, resources, shards and estimated work. Runs nothing."""
-    from factory.outlook import outlook
+    from factory.pipeline.outlook import outlook
 
     view = outlook(load_recipe(recipe, set_ or []))
     if as_json:
@@ -104,7 +104,7 @@ def build(
     from eval.gallery import PATH, write_gallery
     from factory.build import Mode
     from factory.build import build as run
-    from factory.storage import Storage
+    from factory.store.storage import Storage
     from flawforge.running import watched
 
     screen = Console(stderr=True) if as_json else console
@@ -189,8 +189,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""
-    from factory.shards.check import verify as check
-    from factory.storage import Storage
+    from factory.maintain.verify import verify as check
+    from factory.store.storage import Storage
 
     verdict = check(Storage(url), address=address)
     if as_json:
@@ -214,10 +214,10 @@ def gallery(
 ) -> None:
     """Write the gallery page of an output anew."""
     from eval.gallery import PATH, write_gallery
-    from factory.care.parts import is_merged, parts_of
-    from factory.identity import read_identity
-    from factory.plan import read_plan
-    from factory.storage import Storage
+    from factory.output.identity import read_identity
+    from factory.output.plan import read_plan
+    from factory.output.provenance import is_merged, parts_of
+    from factory.store.storage import Storage
 
     storage = Storage(url)
     identity, _ = read_identity(storage)

@@ -97,7 +97,7 @@ def run(
     data = " ".join(map(redact, urls)) if urls else f"{split} of {splits_version(root)}"
 
     from actors.models import fingerprint
-    from actors.segmenter import Segmenter
+    from actors.segmentation.segmenter import Segmenter
 
     segmenter = Segmenter(checkpoint)
     scores = segmenter(truth.images)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.segmenter import Segmenter
+from actors.segmentation.segmenter import Segmenter
 from eval.evaluate import Evaluation, best_threshold, evaluate
 from eval.labelled import read_labelled
 from eval.metrics import Interval, counts, difference

@@ -14,11 +14,11 @@ from actors.batch import METRICS, Sample
 from actors.errors import SourceError
 from eval.gallery import LARGEST_SIDE
 from eval.gallery_page import Figure, Tile, gallery_page
-from factory.outlook import outlook
-from factory.recipe import Recipe
-from factory.shards.previews import NAMES, shrink
+from factory.output.shards.previews import NAMES, shrink
+from factory.pipeline.outlook import outlook
+from factory.pipeline.stages import corruptor, image_selector, load, region_selector
+from factory.recipe.recipe import Recipe
 from factory.sources import open_source
-from factory.stages import corruptor, image_selector, load, region_selector
 
 
 @dataclass(frozen=True)

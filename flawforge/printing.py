@@ -1,4 +1,4 @@
-"""How commands print, and how text from outside gets to a terminal; see `factory.foreign_text`."""
+"""How commands print, and how text from outside gets to a terminal; see `actors.foreign_text`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from actors.foreign_text import lines, one_line
 from actors.redaction import scrub
-from factory.foreign_text import lines, one_line
 
 
 def print_json(document: Any) -> None:

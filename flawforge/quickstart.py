@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.gallery import PATH, write_gallery
-from factory import manifest
 from factory.build import build
-from factory.monitor import SECONDS_BETWEEN_LINES, monitor
-from factory.recipe import load_recipe
-from factory.shards.check import verify
-from factory.storage import Storage
-from factory.tally import clock
+from factory.maintain.verify import verify
+from factory.output import manifest
+from factory.recipe.recipe import load_recipe
+from factory.run.monitor import SECONDS_BETWEEN_LINES, monitor
+from factory.run.tally import clock
+from factory.store.storage import Storage
 from flawforge.printing import cell, say
 
 if TYPE_CHECKING:

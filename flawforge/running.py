@@ -23,7 +23,7 @@ class Told(TypedDict):
 @contextmanager
 def watched(screen: Console) -> Iterator[Told]:
     """Shows progress on a screen; otherwise as `stoppable`."""
-    from factory.monitor import monitor
+    from factory.run.monitor import monitor
 
     with stoppable(), monitor(screen) as view:
         yield Told(show=view.show, tell=partial(say, screen))
@@ -32,7 +32,7 @@ def watched(screen: Console) -> Iterator[Told]:
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the program with 130 and 143, and a sentence."""
-    from factory.interruption import Terminated
+    from factory.run.signals import Terminated
 
     try:
         yield

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from actors.foreign_text import one_line
 from actors.redaction import redact
-from factory.foreign_text import one_line
-from factory.run_state import RUNNING, RunState
-from factory.storage import Storage
-from factory.tally import Figures, amounts, clock, pace, shares
-from factory.watching import AT_WORK, COMPLETE, SILENT, Sight, look
+from factory.run.run_state import RUNNING, RunState
+from factory.run.status import AT_WORK, COMPLETE, SILENT, Sight, look
+from factory.run.tally import Figures, amounts, clock, pace, shares
+from factory.store.storage import Storage
 from flawforge.printing import counts, print_json
 
 

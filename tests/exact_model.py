@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.diffusion import DiffusionModel, Prompts
+from actors.diffusion.model import DiffusionModel, Prompts
 from tests import tiny_sd
 
 

@@ -18,7 +18,7 @@ def hold_back(gate: str, shard: int) -> Callable[[], None]:
         import time
         from pathlib import Path
 
-        from factory import stages
+        from factory.pipeline import stages
 
         load = stages.Load.__call__
 

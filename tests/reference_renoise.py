@@ -1,6 +1,6 @@
 """ReNoise and the fast inversion as plain loops in float64, one sample at a time, with gradients by autograd.
 
-Slow, and written from the description alone, so that `actors.inversion` has something else to be equal to.
+Slow, and written from the description alone, so that `actors.diffusion.inversion` has something else to be equal to.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from benchmarks.factory import plans, samples
 from benchmarks.factory.usage import _role
-from factory.manifest import read_sidecars
-from factory.plan import read_plan
-from factory.storage import Storage
+from factory.output.manifest import read_sidecars
+from factory.output.plan import read_plan
+from factory.store.storage import Storage
 from tests.patience import seconds
 
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from actors.batch import Sample
-from actors.corruption import METHODS
-from actors.corruptor import Corruptor, Settings
-from actors.diffusion import DiffusionModel
+from actors.corruption.corruptor import Corruptor, Settings
+from actors.corruption.methods import METHODS
+from actors.corruption.round_trip import Passage
+from actors.corruption.verifier import Limits
+from actors.diffusion.model import DiffusionModel
 from actors.images import encode_image, encode_mask, read_image
-from actors.passage import Passage
-from actors.verifier import Limits
 from benchmarks.methods.__main__ import BEGIN, END, between, main
 from benchmarks.methods.draws import (
     Case,
@@ -33,7 +33,7 @@ from benchmarks.methods.grid import ACCEPTED, BAR, GAP, HEAD, REFUSED, SCALE, gr
 from benchmarks.methods.marks import Marks, chosen, mark_all, marks_of
 from benchmarks.methods.results import Bill, Results, at
 from benchmarks.methods.tables import Broken, by_change, by_depth, costs, fixed, ladders, proportion
-from factory.recipe import Recipe
+from factory.recipe.recipe import Recipe
 from tinytown.annotator import Annotation
 from tinytown.fitting import Placed
 from tinytown.render import render

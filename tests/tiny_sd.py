@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
-from actors.schedule import Schedule
+from actors.diffusion.schedule import Schedule
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import UperNetForSemanticSegmentation
 
-from actors.segmenter import IMAGENET_MEAN, IMAGENET_STD, load_upernet
+from actors.segmentation.segmenter import IMAGENET_MEAN, IMAGENET_STD, load_upernet
 from train.checkpoint import load_state, save_state
 
 CLASSES = {0: "clean", 1: "artifact"}

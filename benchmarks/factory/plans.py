@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.factory.usage import Usage
-from factory.sources.reference import Reference
+from factory.output.reference import Reference
 
 PER_SHARD = 128
 MORE = 40
@@ -47,10 +47,10 @@ def references(count: int) -> Iterator[Reference]:
 
 def draw(items: int, out: str) -> None:
     """A program of its own: draws the plan and begins the output."""
-    from factory.identity import Identity
-    from factory.recipe import parse_recipe
-    from factory.storage import Storage
-    from factory.versions import begin
+    from factory.output.identity import Identity
+    from factory.output.versions import begin
+    from factory.recipe.recipe import parse_recipe
+    from factory.store.storage import Storage
 
     recipe = parse_recipe(RECIPE, "plan.yaml")
     begin(Storage(out), recipe, Identity.of(recipe), references(items), {})
@@ -59,10 +59,10 @@ def draw(items: int, out: str) -> None:
 
 def mark_half(out: Path) -> int:
     """Gives every second shard the sidecar of a done one; how many that are."""
-    from factory.identity import read_identity
-    from factory.plan import read_plan
-    from factory.schema import SCHEMA_VERSION
-    from factory.storage import Storage
+    from factory.output.identity import read_identity
+    from factory.output.plan import read_plan
+    from factory.output.schema import SCHEMA_VERSION
+    from factory.store.storage import Storage
 
     storage = Storage(str(out))
     plan, identity = read_plan(storage), read_identity(storage)[0]
@@ -91,7 +91,7 @@ def resume(out: str, told: str) -> None:
     """A program of its own: goes on with the build, and ends it after `MORE` shards."""
     from benchmarks.factory.pretence import connect, images_of, sleeping
     from factory.build import build
-    from factory.recipe import parse_recipe
+    from factory.recipe.recipe import parse_recipe
 
     began, published = time.monotonic(), list[float]()
 

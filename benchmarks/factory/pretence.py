@@ -37,7 +37,7 @@ def no_model() -> Hook:
 
     def hook() -> None:
         from actors.batch import METRICS
-        from factory import stages
+        from factory.pipeline import stages
 
         def work(samples: list[Any]) -> list[Any]:
             for sample in samples:
@@ -58,7 +58,7 @@ def sleeping(stage: str, seconds: float) -> Hook:
     def hook() -> None:
         from actors.batch import METRICS
         from actors.images import read_mask
-        from factory import stages
+        from factory.pipeline import stages
 
         def work(samples: list[Any]) -> list[Any]:
             time.sleep(seconds * len(samples))
@@ -85,7 +85,7 @@ def images_of(size: int) -> Hook:
         import os
 
         from actors.batch import Sample
-        from factory import stages
+        from factory.pipeline import stages
 
         content = os.urandom(size)
 
@@ -103,7 +103,7 @@ def ledger(path: str) -> Hook:
     def hook() -> None:
         from pathlib import Path
 
-        from factory import stages
+        from factory.pipeline import stages
 
         pack = stages.to_table
 

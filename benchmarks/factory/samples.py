@@ -86,9 +86,9 @@ def drive(source: str, out: str, ledger: str) -> None:
     """A program of its own: builds, and writes down what Ray Data says of its operators."""
     from benchmarks.factory.pretence import connect, no_model
     from benchmarks.factory.pretence import ledger as keep
-    from factory import pipeline
     from factory.build import build
-    from factory.recipe import parse_recipe
+    from factory.pipeline import pipeline
+    from factory.recipe.recipe import parse_recipe
 
     datasets = []
     build_pipeline = pipeline._pipeline
@@ -156,15 +156,15 @@ def in_a_loop(samples: int, work: Path) -> dict[str, float]:
     By role: `driver` lists the source and draws the plan, the others are the stages' classes.
     """
     from benchmarks.factory.pretence import no_model
-    from factory import stages
-    from factory.identity import Identity
-    from factory.plan import read_plan
-    from factory.recipe import parse_recipe
-    from factory.schema import ShardOfSamples
-    from factory.shards.writer import write_shard
+    from factory.output.identity import Identity
+    from factory.output.plan import read_plan
+    from factory.output.schema import ShardOfSamples
+    from factory.output.shards.writer import write_shard
+    from factory.output.versions import begin
+    from factory.pipeline import stages
+    from factory.recipe.recipe import parse_recipe
     from factory.sources import open_source
-    from factory.storage import Storage
-    from factory.versions import begin
+    from factory.store.storage import Storage
 
     recipe = parse_recipe(RECIPE.replace("SOURCE", str(work / f"source-{samples}")), "samples.yaml")
     storage = Storage(str(work / f"loop-{samples}"))

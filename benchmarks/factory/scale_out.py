@@ -62,10 +62,10 @@ def drive(address: str, out: str, workers: int, per_shard: int, select: float) -
     """A program of its own: builds on a cluster that is there."""
     from benchmarks.factory.pretence import connect, images_of, sleeping
     from factory.build import build
-    from factory.identity import Identity
-    from factory.recipe import parse_recipe
-    from factory.storage import Storage
-    from factory.versions import begin
+    from factory.output.identity import Identity
+    from factory.output.versions import begin
+    from factory.recipe.recipe import parse_recipe
+    from factory.store.storage import Storage
 
     text = RECIPE.replace("WORKERS", str(workers)).replace("POOLS", str(1 + workers // 4))
     recipe = parse_recipe(text.replace("PER_SHARD", str(per_shard)), "scale.yaml")

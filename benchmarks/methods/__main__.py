@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 
-from actors.corruptor import limits_in_pixels
-from actors.diffusion import DiffusionModel
-from actors.passage import Passage
-from actors.verifier import Limits
+from actors.corruption.corruptor import limits_in_pixels
+from actors.corruption.round_trip import Passage
+from actors.corruption.verifier import Limits
+from actors.diffusion.model import DiffusionModel
 from benchmarks.methods.draws import cases, measure, read_cases, read_outcomes, save_cases, save_outcomes
 from benchmarks.methods.grid import grid, varied
 from benchmarks.methods.marks import chosen, mark_all
 from benchmarks.methods.results import Results
 from benchmarks.methods.tables import explanation, report
-from factory.recipe import Recipe, load_recipe
+from factory.recipe.recipe import Recipe, load_recipe
 
 FIRST_SEED = 3_000_000
 """Of scenes on which no limit was chosen."""

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from actors.corruption import CHANCE, METHODS, draw_noise, latent_mask
+from actors.corruption.methods import CHANCE, METHODS, draw_noise, latent_mask
+from actors.corruption.round_trip import Inverted, Passage
+from actors.corruption.verifier import Limits, difference, judge
+from actors.corruption.verifier import measure as measured
 from actors.images import encode_image, encode_mask, read_image, read_mask
-from actors.passage import Inverted, Passage
 from actors.seeding import seed_for
-from actors.verifier import Limits, difference, judge
-from actors.verifier import measure as measured
-from factory.recipe import Recipe
+from factory.pipeline.stages import image_selector, load, region_selector
+from factory.recipe.recipe import Recipe
 from factory.sources import open_source
-from factory.stages import image_selector, load, region_selector
 
 DRAWS = 3
 """Draws of a method of `CHANCE` at most, while the verifier refuses."""
@@ -64,7 +64,7 @@ class Outcome:
         key: of the scene.
         setting: what was done.
         attempt: draws before it with the same setting; the seed follows from it.
-        change_inside, change_outside, difference_inside, difference_outside: as of `actors.verifier.measure`, against
+        change_inside, change_outside, difference_inside, difference_outside: as of `actors.corruption.verifier.measure`, against
             the passage without corruption.
         reason: why the verifier refuses it, or an empty string.
         reason_alone: the same, judged against the autoencoder alone.

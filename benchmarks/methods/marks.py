@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from actors.corruption.verifier import widen
 from actors.images import read_image
-from actors.verifier import widen
 from benchmarks.methods.draws import Case, Outcome, Setting, save
 from benchmarks.methods.results import Results, at, corrupting
 from tinytown.annotator import Annotation, annotate

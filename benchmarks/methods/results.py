@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from actors.corruption import METHODS
-from actors.draws import Ladder
-from actors.evaluations import fast_evaluations
+from actors.corruption.methods import METHODS
+from actors.corruption.retry_policy import Ladder
+from actors.diffusion.unet_cost import fast_evaluations
 from benchmarks.methods.draws import Outcome, Setting
 
 
@@ -75,7 +75,7 @@ class Results:
         return [self._by_name[key, setting, 0] for key in self.keys]
 
     def climbs(self, method: str, *, alone: bool = False) -> list[Climb]:
-        """Every scene's way up the ladder of all k with one draw at each, by the rules of `actors.draws.Ladder`.
+        """Every scene's way up the ladder of all k with one draw at each, by the rules of `actors.corruption.retry_policy.Ladder`.
 
         The draws are the first ones of the settings with these k.
 

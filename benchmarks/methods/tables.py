@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from actors.corruption import CHANCE, METHODS
-from actors.evaluations import fast_evaluations
+from actors.corruption.methods import CHANCE, METHODS
+from actors.diffusion.unet_cost import fast_evaluations
 from benchmarks.methods.draws import DRAWS, Outcome, Setting
 from benchmarks.methods.marks import BINS, BROKEN, FAR, NEAR, Marks, Name
 from benchmarks.methods.results import Bill, Results, at, corrupting

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from factory.recipe_source import Source as SourceRecipe
+from factory.output.reference import Raw, Reference, Source
+from factory.recipe.source import Source as SourceRecipe
 from factory.sources.choice import Choice
-from factory.sources.credentials import remember
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
-from factory.sources.reference import Raw, Reference, Source
 from factory.sources.tinytown import TinytownSource
 from factory.sources.webdataset import WebDatasetSource
+from factory.store.credentials import remember
 
 __all__ = ["Raw", "Reference", "Source", "open_source"]
 

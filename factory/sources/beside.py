@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from factory.sources.store import Info
+from factory.store.remote import Info
 
 Beside = Callable[[str, str], Sequence[Info]]
 """What a store says of the files in a folder with a stem and an extension, in whatever case the latter is written.

@@ -11,13 +11,14 @@ from socket import EAI_NONAME, gaierror
 from typing import Any
 
 from actors.errors import EncodedAnswerError, NoBucketError, Reject, SourceError, TooManyBytesError
-from factory.gate import Gate, Place, shown
-from factory.retries import Patience, answer, persist
-from factory.sources import base64_text, store, web
-from factory.sources.credentials import beside
+from factory.sources import base64_text
+from factory.store import remote, web
+from factory.store.credentials import beside
+from factory.store.gate import Gate, Place, shown
+from factory.store.retries import Patience, answer, persist
 
 WEB_PATIENCE = Patience(seconds=30.0)
-"""With the web server of a single cell. That of the recipe's own files is `store.PATIENCE`."""
+"""With the web server of a single cell. That of the recipe's own files is `remote.PATIENCE`."""
 
 _MOST_REDIRECTS = 5
 LONGEST_KEY = 1024
@@ -32,7 +33,7 @@ class Cells:
     """Reads what cells hold or name.
 
     Args:
-        allow: prefixes that cells may name beside the folder of their Parquet file, see `factory.gate`.
+        allow: prefixes that cells may name beside the folder of their Parquet file, see `factory.store.gate`.
         base64: text and bytes are base64, or data URLs, rather than places and images.
     """
 
@@ -65,13 +66,13 @@ class Cells:
         if isinstance(cell, str) and not cell.strip():
             return None
         if self._base64:
-            return base64_text.decoded(cell, store.LARGEST_FILE)
+            return base64_text.decoded(cell, remote.LARGEST_FILE)
         if kind := base64_text.kind_of(cell):
             raise Reject("base64", f"the cell holds {kind} ({len(cell):,} characters); {_BASE64_SETTING}")
         if isinstance(cell, str):
             return self._fetch(cell.strip(), url)
-        if len(cell) > store.LARGEST_FILE:
-            raise store.too_large(len(cell))
+        if len(cell) > remote.LARGEST_FILE:
+            raise remote.too_large(len(cell))
         return cell
 
     def _fetch(self, text: str, url: str) -> bytes:
@@ -114,7 +115,7 @@ def _web_error(place: Place, error: Exception, began: float) -> Exception:
     if status is not None and status < 500 and status not in (408, 429):
         return Reject(_REASONS.get(status, "not_served"), f"{shown(place.url)}: the server answered {status}")
     if web.is_slow(error):
-        return store.timed_out(OSError(f"{shown(place.url)}: its server is too slow, or does not answer"))
+        return remote.timed_out(OSError(f"{shown(place.url)}: its server is too slow, or does not answer"))
     what = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
     words = f"{shown(place.url)}: the server {what} for {WEB_PATIENCE.seconds:g} seconds"
     if status is None and _no_such_name(error):
@@ -137,14 +138,14 @@ def _from_store(place: Place) -> bytes:
     if place.protocol in _KEYED and len(path.encode()) > LONGEST_KEY:
         raise Reject("bad_url", f"{shown(place.url)} is longer than the names in a bucket")
     try:
-        info = store.info_of(files, path)
+        info = remote.info_of(files, path)
         if info is None:
             raise _missing(files, path, place)
         if info["type"] != "file":
             raise Reject("bad_url", f"{shown(place.url)} is no file")
-        if (info.get("size") or 0) > store.LARGEST_FILE:
-            raise store.too_large(info["size"])
-        return store.read_file(files, info)
+        if (info.get("size") or 0) > remote.LARGEST_FILE:
+            raise remote.too_large(info["size"])
+        return remote.read_file(files, info)
     except FileNotFoundError:
         raise _missing(files, path, place) from None
     except NoBucketError as error:
@@ -164,7 +165,7 @@ def _is_bad_name(error: Exception) -> bool:
 def _missing(files: Any, path: str, place: Place) -> Reject:
     """A cell may name any folder: that it does not exist is the item's fault. An empty one may be an unmounted disk."""
     if place.protocol != "file":
-        return store.missing(files, path)
+        return remote.missing(files, path)
     folder = next(parent for parent in Path(path).parents if os.path.isdir(parent))  # noqa: PTH112  # Path's raises for a long name
     if not any(folder.iterdir()):
         raise SourceError(f"{folder} is empty, and a cell names a file in it; is a disk not mounted?")
@@ -173,7 +174,7 @@ def _missing(files: Any, path: str, place: Place) -> Reject:
 
 def _opened(place: Place) -> tuple[Any, str]:
     try:
-        return store.open_store(place.url)
+        return remote.open_store(place.url)
     except SourceError as error:
         if isinstance(error.__cause__, ValueError):
             raise Reject("bad_url", f"{shown(place.url)} is not a URL that can be opened") from None

@@ -9,10 +9,10 @@ from hashlib import sha256
 from itertools import islice
 
 from actors.errors import Reject
-from factory.recipe_source import Filter
-from factory.sources import store
+from factory.output.reference import Reference
+from factory.recipe.source import Filter
 from factory.sources.filters import reason_against
-from factory.sources.reference import Reference
+from factory.store import remote
 
 GiveFields = Callable[[], Mapping[str, object] | Reject]
 
@@ -77,7 +77,7 @@ class Choice:
         if not self.filters:
             yield from (candidate.reference for candidate in candidates)
             return
-        looked = map(_looked, candidates) if at_once == 1 else store.read_ahead(_looked, candidates, at_once)
+        looked = map(_looked, candidates) if at_once == 1 else remote.read_ahead(_looked, candidates, at_once)
         for reference, fields in looked:
             reason = fields.reason if isinstance(fields, Reject) else reason_against(fields, self.filters)
             if reason:

@@ -8,7 +8,7 @@ from datetime import date, time
 from decimal import Decimal
 
 from actors.errors import Reject
-from factory.recipe_source import Filter, Scalar
+from factory.recipe.source import Filter, Scalar
 
 LARGEST_DOCUMENT = 1 << 20
 """Bytes above which an item's JSON file is not read."""

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from actors.errors import Reject
-from factory.sources import store
+from factory.output.reference import Raw, Reference, key_for
 from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
 from factory.sources.choice import EVERYTHING, Candidate, Choice
 from factory.sources.filters import LARGEST_DOCUMENT, fields_of, too_large
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
-from factory.sources.paths import name_of, sibling
-from factory.sources.reference import Raw, Reference, key_for
+from factory.store import remote
+from factory.store.paths import name_of, sibling
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 
@@ -59,7 +59,7 @@ class ImagesSource:
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
         """Streams the files' bytes; see `Source.read`."""
-        return store.read_ahead(self._read, references, _READS_AT_ONCE)
+        return remote.read_ahead(self._read, references, _READS_AT_ONCE)
 
     def _candidates(self) -> Iterator[Candidate]:
         kinds = ", ".join(f".{extension}" for extension in self._extensions)
@@ -73,9 +73,9 @@ class ImagesSource:
             return {}
         if (info.get("size") or 0) > LARGEST_DOCUMENT:
             return too_large()
-        files, _ = store.open_store(found.url)
+        files, _ = remote.open_store(found.url)
         try:
-            return fields_of(store.read_file(files, info))
+            return fields_of(remote.read_file(files, info))
         except Reject as why:
             return Reject("bad_metadata", f"its JSON file: {why.detail}")
         except FileNotFoundError:
@@ -109,7 +109,7 @@ class ImagesSource:
         key = key_for(self._stem(found.name), found.identity)
         return Reference(key, found.url, member, "", _version(parts))
 
-    def _beside(self, found: Found, extension: str) -> store.Info | None:
+    def _beside(self, found: Found, extension: str) -> remote.Info | None:
         """What the store says of the file of an image's stem with an extension; more than one are counted."""
         stem = self._stem(found.name)
         files = [info for info in found.beside(stem, extension) if _is_file(info)]
@@ -117,7 +117,7 @@ class ImagesSource:
             self.skipped["ambiguous_case"] += len(files) - 1
         return files[0] if files else None
 
-    def _member(self, found: Found, parts: Mapping[str, store.Info]) -> str:
+    def _member(self, found: Found, parts: Mapping[str, remote.Info]) -> str:
         """Names of the files beside the image that are spelled otherwise than the recipe would have them."""
         stem, odd = self._stem(found.name), {}
         for part, extension in self._side_files.items():
@@ -135,47 +135,47 @@ class ImagesSource:
             return reference, self._raw(reference)
         except Reject as why:
             return reference, why
-        except store.SlowAnswerError as error:
-            return reference, store.timed_out(error)
+        except remote.SlowAnswerError as error:
+            return reference, remote.timed_out(error)
 
     def _raw(self, reference: Reference) -> Raw:
-        files, path = store.open_store(reference.url)
-        image = store.info_of(files, path)
+        files, path = remote.open_store(reference.url)
+        image = remote.info_of(files, path)
         if image is None:
-            raise store.missing(files, path)
+            raise remote.missing(files, path)
         names = {
             part: f"{self._stem(name_of(path))}.{extension}" for part, extension in self._side_files.items()
         }
         names |= json.loads(reference.member or "{}")
-        looked = {part: store.info_of(files, sibling(path, other)) for part, other in names.items()}
+        looked = {part: remote.info_of(files, sibling(path, other)) for part, other in names.items()}
         parts = {"image": image} | {part: info for part, info in looked.items() if info and _is_file(info)}
         if _version(parts) != reference.version:
-            raise store.changed(reference.url)
+            raise remote.changed(reference.url)
         for part, info in parts.items():
             _check_size(part, info)
         try:
-            data = {part: store.read_file(files, info) for part, info in parts.items()}
+            data = {part: remote.read_file(files, info) for part, info in parts.items()}
         except FileNotFoundError:
-            raise store.missing(files, path) from None
+            raise remote.missing(files, path) from None
         text = ""
         if self._caption and "caption" in data:
             text = self._caption.read(data["caption"], parts["caption"]["name"])
         return Raw(data["image"], data.get("mask"), text)
 
 
-def _version(parts: Mapping[str, store.Info]) -> str:
+def _version(parts: Mapping[str, remote.Info]) -> str:
     """The states of all files of an item, so that a caption cannot change unnoticed either."""
-    versions = {part: store.version_of(info) for part, info in parts.items()}
+    versions = {part: remote.version_of(info) for part, info in parts.items()}
     return " ".join([versions.pop("image"), *(f"{part}={version}" for part, version in versions.items())])
 
 
-def _is_file(info: store.Info) -> bool:
+def _is_file(info: remote.Info) -> bool:
     return bool(info["type"] == "file")  # whoever reads a pipe waits for ever
 
 
-def _check_size(part: str, info: store.Info) -> None:
+def _check_size(part: str, info: remote.Info) -> None:
     size = info.get("size") or 0  # a web server need not tell
     if part == "caption" and size > LARGEST_CAPTION:
         raise too_long(info["name"], size)
-    if size > store.LARGEST_FILE:
-        raise store.too_large(size)
+    if size > remote.LARGEST_FILE:
+        raise remote.too_large(size)

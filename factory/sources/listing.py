@@ -14,10 +14,10 @@ from itertools import count, product
 
 from actors.errors import SourceError
 from factory.sources.beside import Beside, listed, looked_up
-from factory.sources.credentials import remember
-from factory.sources.paths import name_of, sibling, url_of
-from factory.sources.places import is_local, real_path, target_of
-from factory.sources.store import Info, entries, has_version, info_of, is_web, open_store, version_of
+from factory.store.credentials import remember
+from factory.store.paths import name_of, sibling, url_of
+from factory.store.places import is_local, real_path, target_of
+from factory.store.remote import Info, entries, has_version, info_of, is_web, open_store, version_of
 
 MOST_URLS = 1_000_000
 """A brace range that gives more is taken for a slip."""

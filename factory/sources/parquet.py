@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from actors.errors import Reject, SourceError
-from factory.sources import store
+from factory.output.reference import Raw, Reference, key_for
 from factory.sources.cell import Cells
 from factory.sources.choice import EVERYTHING, Candidate, Choice, GiveFields
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
 from factory.sources.parquet_file import ParquetRows, is_bytes, is_text, value
-from factory.sources.reference import Raw, Reference, key_for
+from factory.store import remote
 
 _EXTENSIONS = ("parquet", "pq")
 _ROWS_WITH_IMAGES = 8
@@ -50,7 +50,7 @@ class ParquetSource:
         mask: column of masks, like those of images, or None.
         caption: column of captions, or None.
         choice: which of the rows are taken; filters look at columns.
-        allow: prefixes that cells may name beside the folder of their Parquet file, see `factory.gate`.
+        allow: prefixes that cells may name beside the folder of their Parquet file, see `factory.store.gate`.
         base64: the columns of images and masks hold base64.
     """
 
@@ -80,7 +80,7 @@ class ParquetSource:
         """Streams the rows, neighbours in a row group together; see `Source.read`."""
         for url, some in groupby(references, lambda reference: reference.url):
             rows = [_planned(reference) for reference in some]
-            yield from store.read_ahead(
+            yield from remote.read_ahead(
                 partial(_raw, self._reader, url), self._cells(url, rows), _READS_AT_ONCE
             )
 
@@ -93,7 +93,7 @@ class ParquetSource:
             self._columns(rows)
             for name in self._choice.fields:
                 rows.check("source.filters", name)
-            version, first = store.version_of(found.info), 0
+            version, first = remote.version_of(found.info), 0
             for group, size in enumerate(rows.sizes):
                 for row, fields in enumerate(self._fields(rows, group, size)):
                     yield Candidate(_reference(found, version, group, row, first + row), fields)
@@ -129,12 +129,12 @@ class ParquetSource:
 
     def _cells(self, url: str, items: Sequence[_Planned]) -> Iterator[tuple[Reference, Row]]:
         """What the wanted rows of one file hold, in the order of the items; checks that the file is as planned."""
-        files, path = store.open_store(url)
-        info = store.info_of(files, path)
+        files, path = remote.open_store(url)
+        info = remote.info_of(files, path)
         if info is None:
-            raise store.gone(url)
-        if any(store.version_of(info) != item.reference.version for item in items):
-            raise store.changed(url)
+            raise remote.gone(url)
+        if any(remote.version_of(info) != item.reference.version for item in items):
+            raise remote.changed(url)
         rows = ParquetRows(url, info)
         columns = self._columns(rows)
         for group, some in groupby(items, lambda item: item.group):

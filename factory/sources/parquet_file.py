@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from actors.errors import Reject, SourceError
-from factory.remote_file import RemoteFile
-from factory.sources import store
+from factory.store import remote
+from factory.store.remote_file import RemoteFile
 
 _BUFFER = 1 << 20
 """Bytes of a column that are read at a time: without it, a row group's whole column, which may be a gigabyte."""
@@ -36,10 +36,10 @@ class ParquetRows:
         OSError: the store failed.
     """
 
-    def __init__(self, url: str, info: store.Info) -> None:
+    def __init__(self, url: str, info: remote.Info) -> None:
         self.url = url
-        files, path = store.open_store(url)
-        self._stream = _Stream(files, path, store.size_of(files, path, info))
+        files, path = remote.open_store(url)
+        self._stream = _Stream(files, path, remote.size_of(files, path, info))
         with self._damage_told():
             self._file = pq.ParquetFile(self._stream, buffer_size=_BUFFER, pre_buffer=False)
             meta = self._file.metadata
@@ -105,12 +105,12 @@ class _Stream(RemoteFile):
     """Keeps the store's own error, which Arrow may hand on as one of its own.
 
     Attributes:
-        failure: the last error of the store.
+        failure: the last error of the remote.
     """
 
     def __init__(self, files: Any, path: str, size: int) -> None:
         super().__init__(self._kept, size)
-        self._read = partial(store.read_bytes, files, path)
+        self._read = partial(remote.read_bytes, files, path)
         self.failure: Exception | None = None
 
     def _kept(self, start: int, end: int) -> bytes:

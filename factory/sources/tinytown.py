@@ -11,8 +11,8 @@ import numpy as np
 from actors.errors import Reject, SourceError
 from actors.images import encode_image, encode_mask
 from actors.seeding import seed_for
+from factory.output.reference import Raw, Reference
 from factory.sources.choice import Candidate, Choice
-from factory.sources.reference import Raw, Reference
 from factory.sources.tinytown_regions import KINDS, draw_region, holds_any
 from tinytown.render import render
 from tinytown.scene import caption, sample_scene

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.errors import Reject
-from factory.sources import store
+from factory.output.reference import Raw, Reference, key_for
+from factory.output.shards.tar_samples import grouped, split_name
 from factory.sources.caption import LARGEST_CAPTION, CaptionField, too_long
 from factory.sources.choice import EVERYTHING, Candidate, Choice
 from factory.sources.filters import LARGEST_DOCUMENT, fields_of
 from factory.sources.listing import Found, Wanted, extension_of, extension_reason, find
-from factory.sources.reference import Raw, Reference, key_for
 from factory.sources.tar_members import Member, members
-from factory.tar_samples import grouped, split_name
+from factory.store import remote
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 
@@ -90,7 +90,7 @@ class WebDatasetSource:
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
         """Streams the samples, neighbours in a tar by one request; see `Source.read`."""
-        for read in store.read_ahead(self._read, self._batches(references), _READS_AT_ONCE):
+        for read in remote.read_ahead(self._read, self._batches(references), _READS_AT_ONCE):
             yield from read
 
     def _all(self) -> Iterator[Candidate]:
@@ -99,9 +99,9 @@ class WebDatasetSource:
             yield from self._samples(tar)
 
     def _samples(self, tar: Found) -> Iterator[Candidate]:
-        files, path = store.open_store(tar.url)
-        version = store.version_of(tar.info)
-        with store.open_file(files, path, tar.info, _LISTING_BLOCK) as stream:
+        files, path = remote.open_store(tar.url)
+        version = remote.version_of(tar.info)
+        with remote.open_file(files, path, tar.info, _LISTING_BLOCK) as stream:
             samples = grouped(self._named(members(stream, tar.url, self.skipped)), self._count)
         for stem, places in samples.items():
             parts = self._parts(places)
@@ -145,9 +145,9 @@ class WebDatasetSource:
         for reference in references:
             url = reference.url
             if url not in states:
-                states[url] = store.state_of(url)
+                states[url] = remote.state_of(url)
             if states[url] != reference.version:
-                raise store.changed(url)
+                raise remote.changed(url)
             item = _planned(reference)
             wider = _union(span, item.span)
             if batch and (batch[0].reference.url != url or wider.stop - wider.start > _BYTES_AT_ONCE):
@@ -188,8 +188,8 @@ def _planned(reference: Reference) -> _Planned:
     for part, (_, size) in places.items():
         if part == "caption" and size > LARGEST_CAPTION:
             reject = too_long(f"the caption of {_shown(stem)}", size)
-        elif size > store.LARGEST_FILE:
-            reject = store.too_large(size)
+        elif size > remote.LARGEST_FILE:
+            reject = remote.too_large(size)
     return _Planned(reference, stem, places, reject)
 
 
@@ -197,8 +197,8 @@ def _fields(url: str, place: Place | None) -> Mapping[str, object] | Reject:
     if place is None:
         return {}
     offset, size = place
-    files, path = store.open_store(url)
-    return fields_of(store.read_bytes(files, path, offset, offset + min(size, LARGEST_DOCUMENT + 1)))
+    files, path = remote.open_store(url)
+    return fields_of(remote.read_bytes(files, path, offset, offset + min(size, LARGEST_DOCUMENT + 1)))
 
 
 def _union(one: range, other: range) -> range:
@@ -210,7 +210,7 @@ def _union(one: range, other: range) -> range:
 
 def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
     """Bytes by place; places that are close together come by one request."""
-    files, path = store.open_store(url)
+    files, path = remote.open_store(url)
     stretches: list[list[Place]] = []
     end = -1
     for place in sorted(places):
@@ -221,7 +221,7 @@ def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
     data = {}
     for stretch in stretches:
         start = stretch[0][0]
-        block = memoryview(store.read_bytes(files, path, start, max(map(sum, stretch))))
+        block = memoryview(remote.read_bytes(files, path, start, max(map(sum, stretch))))
         data.update({(at, size): bytes(block[at - start : at - start + size]) for at, size in stretch})
     return data
 

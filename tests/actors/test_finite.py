@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from actors.batch import Sample
-from actors.corruption import latent_mask
-from actors.corruptor import Corruptor
-from actors.diffusion import DiffusionModel
+from actors.corruption.corruptor import Corruptor
+from actors.corruption.methods import latent_mask
+from actors.corruption.round_trip import Passage
+from actors.diffusion.inversion import ReNoise
+from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
 from actors.finite import ENOUGH, control_image
 from actors.images import encode_image, read_image
-from actors.inversion import ReNoise
-from actors.passage import Passage
-from tests.actors.test_corruptor import ONE_ITERATION, SETTINGS, UNCHANGED, samples
+from tests.actors.corruption.test_corruptor import ONE_ITERATION, SETTINGS, UNCHANGED, samples
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_sd"
 MARK = (255, 0, 255)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from actors.diffusion import DiffusionModel
+from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
 from actors.models import fingerprint, locate
 from tests.model_folders import LFS_POINTER, change, random_like, shard, weights_of

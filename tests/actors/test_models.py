@@ -10,7 +10,7 @@ import pytest
 from actors import models
 from actors.errors import ModelError
 from actors.models import fingerprint, is_hub_id, locate
-from actors.segmenter import Segmenter
+from actors.segmentation.segmenter import Segmenter
 from tests.upernet import save_upernet
 
 ROOT = Path(__file__).parents[2]

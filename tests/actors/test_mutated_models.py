@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.diffusion import DiffusionModel
+from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
 from actors.models import fingerprint
-from actors.segmenter import Segmenter
+from actors.segmentation.segmenter import Segmenter
 from tests.mutations.models import mutate, stored
 from tests.upernet import save_upernet
 

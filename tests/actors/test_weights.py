@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
 
-from actors.diffusion import DiffusionModel
+from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
 from tests.families import save_sdxl
 from tests.model_folders import Weights, change, edit, poisoned, weights_of

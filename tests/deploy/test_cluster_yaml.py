@@ -22,7 +22,7 @@ from moto import mock_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME, TAG_RAY_USER_NODE_TYPE
 
-from factory.recipe import load_recipe
+from factory.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 FILLED_IN = {

@@ -13,7 +13,7 @@ import typer.main
 import yaml
 from ray.scripts.scripts import cli as ray_cli
 
-from factory.recipe import load_recipe
+from factory.recipe.recipe import load_recipe
 from flawforge.cli import app
 
 ROOT = Path(__file__).parents[2]

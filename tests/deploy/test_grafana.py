@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from factory.metrics import METRICS
+from factory.run.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana.json").read_text())

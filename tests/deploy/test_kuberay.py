@@ -15,7 +15,7 @@ import typer.main
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from factory.recipe import SHIPPED, load_recipe
+from factory.recipe.recipe import SHIPPED, load_recipe
 from flawforge.cli import app
 from tests.deploy.kuberay import RAY_CLUSTER, RAY_JOB
 

@@ -15,9 +15,9 @@ from PIL import Image
 from actors.errors import OutputError
 from actors.images import encode_mask
 from eval.gallery import LARGEST_SIDE, write_gallery
-from factory.storage import Storage
-from tests.factory.care.forger import change_index, put_tar, sound_output
-from tests.factory.care.outputs import by_hand, sample
+from factory.store.storage import Storage
+from tests.factory.maintain.forger import change_index, put_tar, sound_output
+from tests.factory.maintain.outputs import by_hand, sample
 
 
 @pytest.fixture

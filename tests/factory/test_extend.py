@@ -17,12 +17,12 @@ import pytest
 
 from actors.errors import OutputError
 from factory.build import Mode, _versions
-from factory.identity import Identity
-from factory.plan import NoItemsError, Plan, read_plan
-from factory.recipe import Recipe, parse_recipe
+from factory.output.identity import Identity
+from factory.output.plan import NoItemsError, Plan, read_plan
+from factory.output.versions import begin, unplanned
+from factory.recipe.recipe import Recipe, parse_recipe
 from factory.sources import open_source
-from factory.storage import Storage
-from factory.versions import begin, unplanned
+from factory.store.storage import Storage
 
 RECIPE = """
 name: grown

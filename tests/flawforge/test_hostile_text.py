@@ -19,19 +19,19 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.errors import SourceError
+from actors.foreign_text import one_line
 from eval.gallery import write_gallery
-from factory.foreign_text import one_line
-from factory.identity import Identity
-from factory.monitor import LineMonitor, LiveMonitor
-from factory.recipe import content
-from factory.run_state import write_state
-from factory.storage import Storage
-from factory.tally import Tally
+from factory.output.identity import Identity
+from factory.recipe.recipe import content
+from factory.run.monitor import LineMonitor, LiveMonitor
+from factory.run.run_state import write_state
+from factory.run.tally import Tally
+from factory.store.storage import Storage
 from flawforge import cli
 from flawforge.printing import cell, complain, guard_streams
 from flawforge.status import show
-from tests.factory.care.outputs import VERSIONS, by_hand, recipe, sample
-from tests.factory.test_watching import holder, put, state, total_of
+from tests.factory.maintain.outputs import VERSIONS, by_hand, recipe, sample
+from tests.factory.run.test_status import holder, put, state, total_of
 from tests.hostile import HOSTILE, unseen
 
 EVIL = "<img src=x onerror=alert(1)>\x1b]0;t\x07\x1b[31m[/bold][link=https://x]\u202e\u200b\u65e5\nok"

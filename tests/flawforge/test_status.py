@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from factory import lock
-from factory.run_state import write_state
-from factory.storage import Storage
+from factory.output import lock
+from factory.run.run_state import write_state
+from factory.store.storage import Storage
 from flawforge.status import show
 from tests.commands import run
-from tests.factory.care.outputs import by_hand, sample
-from tests.factory.test_watching import holder, put, state, total_of
+from tests.factory.maintain.outputs import by_hand, sample
+from tests.factory.run.test_status import holder, put, state, total_of
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.recipe import Recipe, parse_recipe
+from factory.recipe.recipe import Recipe, parse_recipe
 
 SMALL = """
 name: small
@@ -47,7 +47,7 @@ def ray_here() -> Iterator[None]:
     """Starts a Ray that every build of the module joins, and stops it after the last."""
     import ray
 
-    from factory.pipeline import connect
+    from factory.pipeline.pipeline import connect
 
     connect("local")
     yield

@@ -16,11 +16,11 @@ import pytest
 import ray
 
 from factory.build import build
-from factory.recipe import parse_recipe
-from factory.shards.check import verify
-from factory.storage import Storage
+from factory.maintain.verify import verify
+from factory.recipe.recipe import parse_recipe
+from factory.store.storage import Storage
 from tests.commands import kill, start, start_held_back
-from tests.factory.care.outputs import by_the_stages
+from tests.factory.maintain.outputs import by_the_stages
 from tests.integration.conftest import WITHOUT_UNET, content_of
 from tests.object_store import S3, reached_at, seeded
 from tests.patience import seconds, until

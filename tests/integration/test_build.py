@@ -16,12 +16,12 @@ from PIL import Image
 from actors.errors import ModelError, OutputError, SourceError
 from eval.gallery import write_gallery
 from factory.build import Mode, build
-from factory.identity import read_identity
-from factory.manifest import done_shards
-from factory.recipe import parse_recipe
-from factory.shards.check import Verdict, verify
-from factory.storage import Storage
-from factory.tally import Tally
+from factory.maintain.verify import Verdict, verify
+from factory.output.identity import read_identity
+from factory.output.manifest import done_shards
+from factory.recipe.recipe import parse_recipe
+from factory.run.tally import Tally
+from factory.store.storage import Storage
 from tests.browser import chromium, visit
 from tests.integration.conftest import SMALL, content_of
 
@@ -67,8 +67,8 @@ def test_tar_headers_are_normalised(built):
 
 
 def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, small, monkeypatch):
-    monkeypatch.setattr("factory.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
-    monkeypatch.setattr("factory.in_flight.SECONDS_BEFORE_BOARD", 0.0)
+    monkeypatch.setattr("factory.pipeline.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
+    monkeypatch.setattr("factory.pipeline.in_flight.SECONDS_BEFORE_BOARD", 0.0)
     seen: list[tuple[int, Mapping[str, int]]] = []
 
     class Recorder(Tally):

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from factory.build import build
-from factory.recipe import parse_recipe
-from factory.shards.check import verify
-from factory.storage import Storage
+from factory.maintain.verify import verify
+from factory.recipe.recipe import parse_recipe
+from factory.store.storage import Storage
 from tests.commands import run, run_apart
-from tests.factory.care.outputs import by_hand, sample
+from tests.factory.maintain.outputs import by_hand, sample
 from tests.integration.conftest import SMALL, content_of
 from tests.patience import seconds
 

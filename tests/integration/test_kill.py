@@ -7,11 +7,11 @@ import signal
 import subprocess
 from pathlib import Path
 
-from factory.manifest import done_shards
-from factory.recipe import load_recipe
-from factory.storage import Storage
+from factory.output.manifest import done_shards
+from factory.recipe.recipe import load_recipe
+from factory.store.storage import Storage
 from tests.commands import kill, start, start_held_back
-from tests.factory.care.outputs import by_the_stages
+from tests.factory.maintain.outputs import by_the_stages
 from tests.integration.conftest import WITHOUT_UNET, content_of
 from tests.patience import seconds, until
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from factory.build import build
-from factory.manifest import done_shards
-from factory.recipe import parse_recipe
-from factory.shards.check import read_index, verify
-from factory.storage import Storage
+from factory.maintain.verify import read_index, verify
+from factory.output.manifest import done_shards
+from factory.recipe.recipe import parse_recipe
+from factory.store.storage import Storage
 from tests.upernet import save_upernet
 from tinytown.render import render
 from tinytown.scene import sample_scene

@@ -21,10 +21,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from factory.manifest import done_shards
-from factory.plan import read_plan
-from factory.shards.check import read_index, verify
-from factory.storage import Storage
+from factory.maintain.verify import read_index, verify
+from factory.output.manifest import done_shards
+from factory.output.plan import read_plan
+from factory.store.storage import Storage
 from tests.mutations import TOTAL, inputs
 from tests.mutations.build import FOLDER, TARS, recipe_text
 from tests.mutations.folders import CANARY_PICTURE

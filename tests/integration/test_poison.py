@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from factory.build import build
-from factory.recipe import parse_recipe
-from factory.shards.check import verify
-from factory.storage import Storage
+from factory.maintain.verify import verify
+from factory.recipe.recipe import parse_recipe
+from factory.store.storage import Storage
 from tests.integration.conftest import SMALL
 
 POISON = ("tinytown-000000500", "tinytown-000000505")

@@ -12,7 +12,7 @@ import ray
 
 from actors.errors import BuildError
 from factory.build import build
-from factory.recipe import Recipe, parse_recipe
+from factory.recipe.recipe import Recipe, parse_recipe
 from tests.patience import seconds
 
 RECIPE = """
@@ -45,7 +45,7 @@ def told_where(path: str) -> Callable[[], None]:
         import time
 
         from actors.batch import METRICS
-        from factory import stages
+        from factory.pipeline import stages
 
         def corrupt(samples):
             for sample in samples:

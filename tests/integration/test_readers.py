@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.images import read_mask
-from factory.shards.check import verify
-from tests.factory.care.outputs import by_hand, sample
+from factory.maintain.verify import verify
+from tests.factory.maintain.outputs import by_hand, sample
 from tests.object_store import reached_at
 from tests.patience import seconds
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from factory.build import Mode, build
-from factory.manifest import read_sidecars
-from factory.recipe import parse_recipe
-from factory.run_state import write_state
-from factory.storage import Storage
-from factory.watching import look
+from factory.output.manifest import read_sidecars
+from factory.recipe.recipe import parse_recipe
+from factory.run.run_state import write_state
+from factory.run.status import look
+from factory.store.storage import Storage
 from tests.commands import kill, run, start, start_held_back
-from tests.factory.care.outputs import by_hand, sample
-from tests.factory.test_watching import holder, put, state, total_of
+from tests.factory.maintain.outputs import by_hand, sample
+from tests.factory.run.test_status import holder, put, state, total_of
 from tests.integration.conftest import SMALL, WITHOUT_UNET, content_of
 from tests.object_store import S3, FaultyProxy, reached_at
 from tests.patience import seconds, until

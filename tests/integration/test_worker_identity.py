@@ -9,7 +9,7 @@ import pytest
 
 from actors.errors import FlawforgeError
 from factory.build import build
-from factory.recipe import parse_recipe
+from factory.recipe.recipe import parse_recipe
 from tests.hub_cache import add_snapshot, use_cache
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_sd"

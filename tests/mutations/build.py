@@ -15,16 +15,16 @@ from PIL import Image
 
 from actors.batch import Sample
 from actors.errors import SourceError
-from factory.care.rebuild import write_documents
-from factory.identity import Identity
-from factory.plan import read_plan
-from factory.recipe import Recipe, parse_recipe
-from factory.schema import ShardOfSamples, from_table, to_table
-from factory.shards.writer import write_shard
+from factory.output.identity import Identity
+from factory.output.plan import read_plan
+from factory.output.rebuild import write_documents
+from factory.output.schema import ShardOfSamples, from_table, to_table
+from factory.output.shards.writer import write_shard
+from factory.pipeline.stages import image_selector, load, provenance, region_selector
+from factory.recipe.recipe import Recipe, parse_recipe
 from factory.sources import open_source
-from factory.stages import image_selector, load, provenance, region_selector
-from factory.storage import Storage
-from tests.factory.care.outputs import begin, measured
+from factory.store.storage import Storage
+from tests.factory.maintain.outputs import begin, measured
 from tests.peak_memory import peak_mib
 
 MORE = 2 << 30

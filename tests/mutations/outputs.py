@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from factory.storage import Storage
+from factory.store.storage import Storage
 
 FILES = (
     "stats/000000.json",

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import UperNetConfig, UperNetForSemanticSegmentation
 
-from actors.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
+from actors.segmentation.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
 from tests.upernet import save_upernet
+from tools.tinytown.segmenter import KINDS, build
 from train.segmentation import (
     FineTuning,
     draw_batch,
@@ -23,7 +24,6 @@ from train.segmentation import (
     save,
     two_classes,
 )
-from train.tinytown_segmenter import KINDS, build
 
 STILL = FineTuning(learning_rate=5e-3, iterations=2, batch=4, warm_up=0, flip=0.0)
 

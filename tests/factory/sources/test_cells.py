@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import Reject, SourceError
-from factory.retries import Patience
-from factory.sources import cell, store, web
+from factory.output.reference import Raw
+from factory.sources import cell
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
-from factory.sources.reference import Raw
-from tests.factory.sources.fake_web import Web, fake_web
+from factory.store import remote, web
+from factory.store.retries import Patience
+from tests.factory.store.fake_web import Web, fake_web
 
 SECRET = b"SECRET-of-this-machine"
 
@@ -29,7 +30,7 @@ SECRET = b"SECRET-of-this-machine"
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server, and limits that make a test short."""
     monkeypatch.setattr(cell, "WEB_PATIENCE", Patience(2.5, 0.001, 0.05))
-    monkeypatch.setattr(store, "PATIENCE", Patience(0.3, 0.001, 0.01))
+    monkeypatch.setattr(remote, "PATIENCE", Patience(0.3, 0.001, 0.01))
     monkeypatch.setattr(web, "GRACE", 3.0)
     monkeypatch.setattr(web, "LARGEST_BODY", 1 << 20)
     web.forget_clients()

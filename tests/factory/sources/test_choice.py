@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from factory.recipe_source import Filter
+from factory.output.reference import Raw, Reference
+from factory.recipe.source import Filter
 from factory.sources.choice import Candidate, Choice
 from factory.sources.filters import fields_of, reason_against
 from factory.sources.images import ImagesSource
-from factory.sources.reference import Raw, Reference
 from factory.sources.webdataset import WebDatasetSource
 
 

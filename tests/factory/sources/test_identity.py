@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import SourceError
+from factory.output.reference import Raw, Reference, Source
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
-from factory.sources.reference import Raw, Reference, Source
 from factory.sources.webdataset import WebDatasetSource
 
 Open = Callable[[Sequence[str]], Source]

@@ -13,11 +13,11 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
-from factory.recipe_source import Filter
-from factory.sources import store
+from factory.output.reference import Raw, Reference
+from factory.recipe.source import Filter
 from factory.sources.choice import Choice
 from factory.sources.images import ImagesSource
-from factory.sources.reference import Raw, Reference
+from factory.store import remote
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -219,14 +219,14 @@ def test_versions_in_listings_and_look_ups_agree(tmp_path: Path) -> None:
 
 
 def test_an_etag_is_the_version() -> None:
-    assert store.version_of({"ETag": '"abc"', "size": 3, "mtime": 1.0}) == "abc"
-    assert store.version_of({"etag": "CAE=", "size": 3}) == "CAE="
-    assert store.version_of({"size": 3, "LastModified": None}) == "3-"
+    assert remote.version_of({"ETag": '"abc"', "size": 3, "mtime": 1.0}) == "abc"
+    assert remote.version_of({"etag": "CAE=", "size": 3}) == "CAE="
+    assert remote.version_of({"size": 3, "LastModified": None}) == "3-"
 
 
 def test_files_that_are_too_large_are_not_read(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b.png", "b.txt")
-    os.truncate(tmp_path / "a.png", store.LARGEST_FILE + 1)
+    os.truncate(tmp_path / "a.png", remote.LARGEST_FILE + 1)
     os.truncate(tmp_path / "b.txt", (1 << 20) + 1)
     source = ImagesSource([str(tmp_path)], caption="txt")
     first, second = read(source, list(source.list()))

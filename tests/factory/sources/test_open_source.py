@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from factory.recipe_sections import Selection
-from factory.recipe_source import Fields, Filter
-from factory.recipe_source import Source as SourceRecipe
+from factory.output.reference import Raw
+from factory.recipe.sections import Selection
+from factory.recipe.source import Fields, Filter
+from factory.recipe.source import Source as SourceRecipe
 from factory.sources import open_source
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
-from factory.sources.reference import Raw
 from factory.sources.tinytown import TinytownSource
 from factory.sources.webdataset import WebDatasetSource
 

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import Reject, SourceError
-from factory.recipe_source import Filter
-from factory.sources import store
+from factory.output.reference import Raw, Reference
+from factory.recipe.source import Filter
 from factory.sources.choice import Choice
 from factory.sources.parquet import ParquetSource
 from factory.sources.parquet_file import ParquetRows
-from factory.sources.reference import Raw, Reference
+from factory.store import remote
 
 
 def write(path: Path, columns: dict[str, Any], group: int = 1000) -> Path:
@@ -124,7 +124,7 @@ def test_cells_may_hold_urls(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_cell_is_its_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "LARGEST_FILE", 9)
+    monkeypatch.setattr(remote, "LARGEST_FILE", 9)
     (tmp_path / "big.png").write_bytes(bytes(10))
     (tmp_path / "good.png").write_bytes(b"good")
     (tmp_path / "folder").mkdir()
@@ -242,7 +242,7 @@ def test_a_store_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> bytes:
         raise ConnectionResetError("the line is down")
 
-    monkeypatch.setattr(store, "read_bytes", fail)
+    monkeypatch.setattr(remote, "read_bytes", fail)
     with pytest.raises(ConnectionResetError, match="the line is down"):
         read(opened, listed)
 
@@ -287,13 +287,13 @@ def test_a_large_row_group_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest
         pa.table({"image": cells}), path, compression=None, data_page_size=100_000, write_batch_size=4
     )
     asked: list[int] = []
-    whole = store.read_bytes
+    whole = remote.read_bytes
 
     def counted(files: Any, path: str, start: int, end: int) -> bytes:
         asked.append(end - start)
         return whole(files, path, start, end)
 
-    monkeypatch.setattr(store, "read_bytes", counted)
+    monkeypatch.setattr(remote, "read_bytes", counted)
     opened = source(path)
     listed = list(opened.list())
     assert sum(asked) < 200_000, "the listing reads the footer only"

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import Reject, SourceError
-from factory.recipe_source import Filter
-from factory.retries import Patience
-from factory.sources import store
+from factory.output.reference import Raw, Reference, Source
+from factory.recipe.source import Filter
 from factory.sources.choice import Choice
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
-from factory.sources.reference import Raw, Reference, Source
 from factory.sources.webdataset import WebDatasetSource
+from factory.store import remote
+from factory.store.retries import Patience
 from tests.object_store import S3, FaultyProxy, reached_at, scripted, seeded
 
 IMAGES = [os.urandom(20_000) for _ in range(12)]
@@ -27,8 +27,8 @@ IMAGES = [os.urandom(20_000) for _ in range(12)]
 
 @pytest.fixture(autouse=True)
 def reached(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(store, "PATIENCE", Patience(60, 0.01, 0.05))
-    monkeypatch.setattr(store, "PAUSE_BEFORE_SECOND_LOOK", 0.01)
+    monkeypatch.setattr(remote, "PATIENCE", Patience(60, 0.01, 0.05))
+    monkeypatch.setattr(remote, "PAUSE_BEFORE_SECOND_LOOK", 0.01)
     with reached_at(proxy.endpoint, AWS_MAX_ATTEMPTS="1"):
         yield
 

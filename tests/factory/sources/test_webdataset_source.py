@@ -16,12 +16,12 @@ import webdataset
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.errors import Reject, SourceError
-from factory.recipe_source import Filter
-from factory.sources import store
+from factory.output.reference import Raw, Reference
+from factory.recipe.source import Filter
 from factory.sources import webdataset as module
 from factory.sources.choice import Choice
-from factory.sources.reference import Raw, Reference
 from factory.sources.webdataset import WebDatasetSource
+from factory.store import remote
 
 
 def write(path: Path, *entries: tuple[str, bytes]) -> Path:
@@ -328,7 +328,7 @@ def test_members_that_lack_something(tmp_path: Path) -> None:
 
 
 def test_members_that_are_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "LARGEST_FILE", 100)
+    monkeypatch.setattr(remote, "LARGEST_FILE", 100)
     monkeypatch.setattr(module, "LARGEST_CAPTION", 10)
     entries = [
         ("a.png", bytes(101)),

@@ -1,0 +1,331 @@
+"""The corruption pipeline of the paper's Figure 3 on a shard: invert, corrupt the region, resample, check."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from actors.batch import Sample
+from actors.corruption.methods import CHANCE, draw_noise, latent_mask
+from actors.corruption.retry_policy import Draw, Ladder, Row, deal
+from actors.corruption.round_trip import Inverted, Passage
+from actors.corruption.settings import Settings
+from actors.corruption.verifier import Limits, difference, judge, measure
+from actors.diffusion.memory import memory_errors_explained
+from actors.diffusion.model import Decoded, DiffusionModel, Prompts
+from actors.diffusion.schedule import Schedule
+from actors.finite import REASON as NOT_FINITE
+from actors.finite import check_model, control_image, finite_rows, not_finite
+from actors.images import encode_image, encode_mask, read_image, read_mask
+from actors.seeding import seed_for
+
+__all__ = ["STAGE", "Corruptor", "Settings", "limits_in_pixels"]
+
+STAGE = "verify"
+NUMBERS_STAGE = "corrupt"
+"""The stage of a reject whose numbers are not finite: it never came to be verified."""
+
+THREADS = 4
+"""They decode, judge and encode; at 512 pixels that is about 50 ms of CPU time per draw."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A sample at work: its row of an inversion, and baselines uint8 [H, W, 3] by k.
+
+    `finite` says of z_0 and of the latents of the first k whether they are: bool [2] on the model's device, so that
+    inversion need not wait for it.
+    """
+
+    sample: Sample
+    inverted: Inverted
+    baselines: dict[int, NDArray[np.uint8]]
+    finite: Tensor
+
+
+class Corruptor:
+    """Corrupts the samples of a shard. The calling thread works the model; other threads do all the rest.
+
+    Args:
+        model: see `actors.diffusion.model.DiffusionModel`.
+        settings: what to do.
+        count: called with `invert` or `corrupt` and the number of samples that have finished this step, from any
+            thread.
+
+    Raises:
+        ValueError: inversion steps that do not rise, or that the schedule does not have.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        settings: Settings,
+        count: Callable[[str, int], None] = lambda step, items: None,
+    ) -> None:
+        for steps in (settings.inversion_steps, *settings.deeper):
+            Schedule.of(model.scheduler, inference_steps=settings.inference_steps, inversion_steps=steps)
+        self.model = model
+        self.settings = settings
+        self.count = count
+        self.passage = Passage(
+            model,
+            inference_steps=settings.inference_steps,
+            inversion=settings.inversion,
+            guidance_scale=settings.guidance_scale,
+        )
+        self._ladder = Ladder(settings.steps, settings.attempts if settings.method in CHANCE else 1)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pixels")
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Fills what `Sample` says of a draw, or rejects. What is kept is the last draw.
+
+        Every batch is dealt from the samples of this call only, by rules that know nothing of time, so that a shard's
+        result depends on nothing but the shard.
+
+        Args:
+            samples: with `image` and `mask`, all of one size. Rejected ones pass through.
+
+        Raises:
+            ValueError: pictures of different sizes.
+            ModelError: a size that the model does not take; no memory for a batch, which is never made smaller; a model
+                that gives NaN for whatever it is given (a single such image is rejected as `not_finite`).
+        """
+        alive = [sample for sample in samples if not sample.rejected]
+        if alive:
+            height, width = _one_size(alive)
+            self.model.check_size(height, width)
+            self._corrupt(alive, height, width)
+            check_model(
+                alive,
+                partial(self._control_is_finite, height, width),
+                f"{self.model.name} overflows; set corruption.dtype to bfloat16 or float32, or take other weights",
+            )
+        return list(samples)
+
+    def _corrupt(self, samples: Sequence[Sample], height: int, width: int) -> None:
+        rows, size = self.settings.batch_size, (height, width)
+        setting = "corruption.batch_size"
+        with memory_errors_explained("corrupting", self.model.device, setting=setting, rows=rows, size=size):
+            cases = list(self._inverted(samples))
+            _reject_not_finite(cases, self._ladder.first.steps)
+            alive = [place for place, case in enumerate(cases) if not case.sample.rejected]
+            pending = dict.fromkeys(alive, self._ladder.first)
+            while pending:
+                pending = self._round(cases, pending)
+
+    def _control_is_finite(self, height: int, width: int) -> bool:
+        """Whether the model stays finite on a plain image."""
+        mask = np.zeros((height, width), bool)
+        mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
+        image = encode_image(control_image(height, width))
+        control = Sample("control", "", image=image, mask=encode_mask(mask))
+        self._corrupt([control], height, width)
+        return control.reason != NOT_FINITE
+
+    def _inverted(self, samples: Sequence[Sample]) -> Iterator[_Case]:
+        """Encodes and inverts, batch by batch."""
+        settings = self.settings
+        groups = list(_batches(samples, settings.batch_size))
+        for group, (images, cells) in zip(groups, self._ahead(self._decoded, groups), strict=True):
+            inverted = self.passage.invert(
+                images,
+                cells,
+                self._ladder.steps,
+                prompts=self._captions(group, images.shape[1:3]) if settings.use_caption else None,
+                seeds=self._inversion_seeds(group) if settings.inversion.regularised else None,
+            )
+            decoded = self.model.decode_rows(inverted.clean) if settings.without_passage else None
+            first = self._ladder.first.steps
+            finite = torch.stack([finite_rows(inverted.at[steps]) for steps in (0, first)], 1)
+            for row, sample in enumerate(group):
+                sample.unet_rows += int(inverted.unet_rows[row])
+                case = _Case(sample, inverted[row : row + 1], {}, finite[row])
+                if decoded is not None:
+                    case.baselines.update(dict.fromkeys(self._ladder.steps, decoded.images[row]))
+                    _check_row(sample, decoded, row, "encoding")
+                yield case
+            self.count("invert", len(group))
+
+    def _round(self, cases: Sequence[_Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
+        """Makes every pending draw, and returns those that follow, by the sample's place."""
+        settings = self.settings
+        there = {(place, steps) for place, case in enumerate(cases) for steps in case.baselines}
+        batches = list(deal(pending, there, settings.batch_size))
+        noises = self._ahead(partial(self._noise, cases), (rows for _, rows in batches))
+        verdicts: dict[int, Future[Draw | None]] = {}
+        for (steps, rows), noise in zip(batches, noises, strict=True):
+            decoded = self._decoded_rows(cases, rows, steps, noise)
+            for place, row in enumerate(rows):
+                case, picture = cases[row.place], decoded.images[place]
+                case.sample.unet_rows += self.passage.resampling_rows(steps)
+                if case.sample.rejected:
+                    continue  # its baseline, just before it, is not finite
+                if not _check_row(case.sample, decoded, place, f"resampling from k = {steps}"):
+                    case.baselines.clear()
+                elif row.draw is None:
+                    case.baselines[steps] = picture
+                else:
+                    verdicts[row.place] = self._threads.submit(self._settle, case, row.draw, picture)
+        found = {place: verdict.result() for place, verdict in verdicts.items()}
+        return {place: draw for place, draw in found.items() if draw is not None}
+
+    def _decoded_rows(
+        self, cases: Sequence[_Case], rows: Sequence[Row], steps: int, noise: Tensor
+    ) -> Decoded:
+        """Draws and passages of one batch, uint8 [batch_size, H, W, 3]."""
+        padded = _padded(rows, self.settings.batch_size)
+        inverted = Inverted.cat([cases[row.place].inverted.only(steps) for row in padded])
+        drawn = torch.tensor([row.draw is not None for row in padded]).reshape(-1, 1, 1, 1)
+        latents = self.passage.draw(
+            inverted.with_cells(inverted.cells & drawn),
+            self.settings.method,
+            steps,
+            noise,
+            level=steps or self.settings.inversion_steps,
+        )
+        return self.model.decode_rows(self.passage.cleaned(latents, inverted.prompts, steps))
+
+    def _settle(self, case: _Case, draw: Draw, picture: NDArray[np.uint8]) -> Draw | None:
+        """Judges a draw on a thread. Returns the one that follows, or finishes the sample."""
+        sample, limits = case.sample, self.settings.limits
+        assert sample.mask is not None
+        distance = difference(case.baselines[draw.steps], picture)
+        changed, sample.metrics = measure(distance, read_mask(sample.mask), limits)
+        why = judge(sample.metrics, limits)
+        following = None if why is None else self._ladder.after(draw, why.reason)
+        if following is not None:
+            return following
+        case.baselines.clear()
+        sample.seed = self._seed(sample, draw)
+        sample.attempts, sample.inversion_steps = draw.attempt + 1, draw.steps
+        sample.verified = why is None
+        if why is not None and not self.settings.keep_failures:
+            sample.reject(STAGE, why)
+        sample.corrupted, sample.changed = encode_image(picture), encode_mask(changed)
+        self.count("corrupt", 1)
+        return None
+
+    def _decoded(self, group: Sequence[Sample]) -> tuple[NDArray[np.uint8], Tensor]:
+        """Images uint8 [batch_size, H, W, 3] and cells bool [batch_size, 1, h, w]."""
+        images, masks = [], []
+        for sample in group:
+            assert sample.image is not None and sample.mask is not None
+            images.append(read_image(sample.image))
+            masks.append(read_mask(sample.mask))
+        size, cell = self.settings.batch_size, self.model.cell
+        height, width = masks[0].shape
+        regions = torch.from_numpy(np.stack(_padded(masks, size)))
+        return np.stack(_padded(images, size)), latent_mask(regions, height // cell, width // cell)
+
+    def _noise(self, cases: Sequence[_Case], rows: Sequence[Row]) -> Tensor:
+        """Noise [batch_size, C, h, w] of the draws among the rows; zeros elsewhere."""
+        noise = torch.zeros(self.settings.batch_size, *cases[0].inverted.clean.shape[1:])
+        seeds = {
+            index: self._seed(cases[row.place].sample, row.draw)
+            for index, row in enumerate(rows)
+            if row.draw is not None
+        }
+        if seeds:
+            noise[list(seeds)] = draw_noise(list(seeds.values()), tuple(noise.shape[1:]))
+        return noise
+
+    def _inversion_seeds(self, group: Sequence[Sample]) -> list[int]:
+        seeds = [seed_for(self.settings.run_seed, sample.key, "invert") for sample in group]
+        return _padded(seeds, self.settings.batch_size)
+
+    def _seed(self, sample: Sample, draw: Draw) -> int:
+        return seed_for(self.settings.run_seed, sample.key, "corrupt", draw.attempt)
+
+    def _captions(self, group: Sequence[Sample], size: tuple[int, ...]) -> Prompts:
+        captions = [sample.caption for sample in _padded(group, self.settings.batch_size)]
+        return self.model.embed(captions, (size[0], size[1]))
+
+    def _ahead(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Results in order; a thread works on the next job while a result is used."""
+        following: Future[Result] | None = None
+        for job in jobs:
+            current, following = following, self._threads.submit(work, job)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
+
+
+def _reject_not_finite(cases: Sequence[_Case], steps: int) -> None:
+    """Rejects what is not finite before anything is drawn, with one copy from the device."""
+    for case, (encoded, inverted) in zip(
+        cases, torch.stack([case.finite for case in cases]).tolist(), strict=True
+    ):
+        if not encoded:
+            case.sample.reject(NUMBERS_STAGE, not_finite("the latents after encoding"))
+        elif not inverted:
+            case.sample.reject(NUMBERS_STAGE, not_finite(f"the latents after inversion to k = {steps}"))
+        if case.sample.rejected:
+            case.baselines.clear()
+
+
+def _check_row(sample: Sample, decoded: Decoded, row: int, step: str) -> bool:
+    """Whether a decoded row is finite; its sample is rejected where it is not."""
+    if decoded.finite[row] and decoded.latents_finite[row]:
+        return True
+    what = "pixels decoded" if decoded.latents_finite[row] else "latents"
+    sample.reject(NUMBERS_STAGE, not_finite(f"the {what} after {step}"))
+    sample.metrics = {}  # of an earlier draw
+    return False
+
+
+def limits_in_pixels(limits: Limits, model: DiffusionModel) -> Limits:
+    """The same limits with the margin, given in latent cells, as pixels of this model."""
+    return replace(limits, margin=limits.margin * model.cell)
+
+
+def _one_size(samples: Sequence[Sample]) -> tuple[int, int]:
+    """Height and width of all pictures, from their headers.
+
+    Raises:
+        ValueError: they differ.
+    """
+    first = None
+    for sample in samples:
+        assert sample.image is not None and sample.mask is not None, sample.key
+        image, mask = _size(sample.image), _size(sample.mask)
+        first = first or (sample.key, image)
+        if mask != image:
+            raise ValueError(f"{sample.key}: the mask is {_by(mask)} pixels, the image {_by(image)}")
+        if image != first[1]:
+            raise ValueError(
+                f"{sample.key} is {_by(image)} pixels, {first[0]} {_by(first[1])}; a shard has one size"
+            )
+    assert first is not None
+    return first[1][1], first[1][0]
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        return image.size
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _batches(items: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def _padded(rows: Sequence[Job], size: int) -> list[Job]:
+    """The rows, and the last one again up to `size`: so no row is out of the ordinary."""
+    return [*rows, *[rows[-1]] * (size - len(rows))]

@@ -1,0 +1,50 @@
+"""Rejects images on which a detector sees artifacts already: more would be wrong with them than their mask says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.batch import Sample
+from actors.errors import Reject
+from actors.segmentation.scoring import Scores, scored
+
+STAGE = "select"
+
+
+class ArtifactFilter:
+    """Looks at the clean images. Works on any number of samples; rejected ones pass through.
+
+    Args:
+        scores: the artifact's probability; see `actors.segmentation.scoring`.
+        threshold: probability from which a pixel is an artifact.
+        largest_area: share of the image that such pixels may cover.
+        batch_size: images that are decoded and scored together.
+    """
+
+    def __init__(
+        self,
+        *,
+        scores: Scores,
+        threshold: float,
+        largest_area: float,
+        batch_size: int = 8,
+    ) -> None:
+        self.scores = scores
+        self.threshold = threshold
+        self.largest_area = largest_area
+        self.batch_size = batch_size
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Rejects with the reason `artifacts_already` what is above the largest area."""
+        alive = [sample for sample in samples if not sample.rejected]
+        found = scored(alive, self.scores, batch_size=self.batch_size, stage=STAGE, network="detector")
+        for sample, score in found:
+            self._check(sample, float((score >= self.threshold).mean()))
+        return list(samples)
+
+    def _check(self, sample: Sample, area: float) -> None:
+        if area > self.largest_area:
+            detail = (
+                f"the detector sees artifacts on {area:.2%} of the image; at most {self.largest_area:.2%}"
+            )
+            sample.reject(STAGE, Reject("artifacts_already", detail))

@@ -1,0 +1,101 @@
+"""What the identity of a shard requires of its samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from actors.errors import OutputError
+from factory.output.identity import Identity
+from factory.output.shards.images import LARGEST_SIDE
+from factory.output.shards.records import MEMBERS
+from factory.output.shards.sample_json import Share
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Source(_Section):
+    size: int = Field(ge=1, le=LARGEST_SIDE)
+
+
+class _Regions(_Section):
+    smallest_area: Share
+    largest_area: Share
+
+
+class _Corruption(_Section):
+    method: str
+    inference_steps: int = Field(ge=1)
+
+
+class _Verify(_Section):
+    least_inside: Share
+    most_outside: Share
+    on_failure: str
+
+
+class _Output(_Section):
+    original: bool
+
+
+class _Content(_Section):
+    source: _Source
+    regions: _Regions
+    corruption: _Corruption
+    verify: _Verify
+    output: _Output
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What the samples of a shard must agree with.
+
+    Attributes:
+        digest: of the identity.
+        size: side of all pictures in pixels.
+        method, inference_steps: of the corruption.
+        smallest_area, largest_area: share of the image that a mask covers.
+        least_inside, most_outside: what a verified sample keeps to.
+        keeps_failures: whether there may be samples that are not verified.
+        members: files of every sample, in order.
+    """
+
+    digest: str
+    size: int
+    method: str
+    inference_steps: int
+    smallest_area: float
+    largest_area: float
+    least_inside: float
+    most_outside: float
+    keeps_failures: bool
+    members: tuple[str, ...]
+
+    @classmethod
+    def of(cls, identity: Identity, url: str) -> MadeBy:
+        """Reads an identity's content. `url` names the output in messages.
+
+        Raises:
+            OutputError: the content is not that of a recipe.
+        """
+        try:
+            content = _Content.model_validate(dict(identity.content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, ("content", *first["loc"])))
+            raise OutputError(f"{url}: identity.json is damaged: {where}: {first['msg']}") from error
+        return cls(
+            digest=identity.digest,
+            size=content.source.size,
+            method=content.corruption.method,
+            inference_steps=content.corruption.inference_steps,
+            smallest_area=content.regions.smallest_area,
+            largest_area=content.regions.largest_area,
+            least_inside=content.verify.least_inside,
+            most_outside=content.verify.most_outside,
+            keeps_failures=content.verify.on_failure == "keep",
+            members=tuple(name for name in MEMBERS if name != "original.png" or content.output.original),
+        )

@@ -1,0 +1,115 @@
+"""Checks one sample: its files against the index, its pictures against its figures, its JSON against all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from actors.batch import METRICS
+from factory.maintain.made_by import MadeBy
+from factory.output.schema import SCHEMA_VERSION
+from factory.output.shards.images import decode
+from factory.output.shards.records import MEMBERS, columns_of
+from factory.output.shards.sample_json import SampleJson
+from factory.recipe.errors import shown
+
+PICTURES = MEMBERS[:-1]
+_MODES = {"image.png": "RGB", "mask.png": "1", "changed.png": "1", "original.png": "RGB"}
+_OF_THE_ROW = ("source", "caption", "seed", "attempts", "inversion_steps", "verified", *METRICS)
+"""Fields of the JSON that the index has, too."""
+
+
+def check_sample(
+    key: str, row: Mapping[str, object], files: Mapping[str, bytes], made_by: MadeBy
+) -> Iterator[str]:
+    """What is wrong with one sample.
+
+    Args:
+        row: of the index, sound in itself (see `factory.maintain.verify_index`).
+        files: content by extension, in the order of the tar.
+        made_by: what made its shard.
+    """
+    missing = [name for name in made_by.members if name not in files]
+    unknown = sorted(files.keys() - set(made_by.members))
+    if missing:
+        yield f"missing {', '.join(missing)}"
+    if unknown:
+        yield f"unknown members {', '.join(unknown)}"
+    if not missing and not unknown and tuple(files) != made_by.members:
+        yield f"its files are in the order {', '.join(files)}; written are {', '.join(made_by.members)}"
+    for name in MEMBERS:
+        if name in files:
+            yield from _check_bytes(name, row, files[name])
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name in PICTURES:
+        if name not in files:
+            continue
+        try:
+            picture = decode(files[name], made_by.size, _MODES[name])
+        except ValueError as error:
+            yield f"{name} {error}"
+            continue
+        if picture.mode == "1":
+            masks[name] = np.asarray(picture)
+    if len(masks) == 2:
+        yield from _check_masks(masks["mask.png"], masks["changed.png"], row, made_by)
+    if "json" in files:
+        yield from _check_json(key, row, files["json"], made_by)
+
+
+def _check_bytes(name: str, row: Mapping[str, object], data: bytes) -> Iterator[str]:
+    size, sha256 = (row[column] for column in columns_of(name))
+    if len(data) != size:
+        yield f"{name} is not that of the index: {len(data)} bytes, the index says {size}"
+    elif hashlib.sha256(data).hexdigest() != sha256:
+        yield f"{name} is not that of the index (sha256 differs)"
+
+
+def _check_masks(
+    mask: NDArray[np.bool_], changed: NDArray[np.bool_], row: Mapping[str, object], made_by: MadeBy
+) -> Iterator[str]:
+    inside = np.count_nonzero(mask)
+    if not inside:
+        yield "mask.png is empty"
+        return
+    shares = {
+        "mask_area": inside / mask.size,
+        "changed_area": np.count_nonzero(changed) / mask.size,
+        "change_inside": np.count_nonzero(changed & mask) / inside,
+    }
+    for name, share in shares.items():
+        if row[name] != share:
+            yield f"the pixels give a {name} of {share}, the index says {row[name]}"
+    if not made_by.smallest_area <= shares["mask_area"] <= made_by.largest_area:
+        yield (
+            f"mask.png covers {shares['mask_area']:.2%}; the recipe allows {made_by.smallest_area:.2%} to "
+            f"{made_by.largest_area:.2%}"
+        )
+
+
+def _check_json(key: str, row: Mapping[str, object], data: bytes, made_by: MadeBy) -> Iterator[str]:
+    try:
+        about = SampleJson.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        yield f"json is not that of a sample: {where + ': ' if where else ''}{first['msg']}"
+        return
+    if about.schema_version != SCHEMA_VERSION:
+        yield f"json has the schema version {about.schema_version}, the shard {SCHEMA_VERSION}"
+    if about.key != key:
+        yield f"json says its key is {shown(about.key)}"
+    if about.recipe_digest != made_by.digest:
+        yield "json says that another recipe made it (recipe_digest differs)"
+    for name in ("method", "inference_steps"):
+        if getattr(about, name) != getattr(made_by, name):
+            yield f"json has the {name} {shown(getattr(about, name))}, the recipe {getattr(made_by, name)}"
+    for name in _OF_THE_ROW:
+        if getattr(about, name) != row[name]:
+            yield f"json has the {name} {shown(getattr(about, name))}, the index {shown(row[name])}"
+    if data != about.encoded:
+        yield "json is not in the form in which it is written: a repeated key, another type, order or spacing"

@@ -1,0 +1,180 @@
+"""What an output is made of: the recipe's content, the weights, the versions of the code; one digest over all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from actors.errors import OutputError
+from actors.models import fingerprint
+from factory.output.plan import VERSIONS
+from factory.recipe.recipe import Recipe, content, differences, digest
+from factory.store.storage import Storage
+
+PATH = "identity.json"
+PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "pillow", "numpy", "pyarrow")
+
+LARGEST = 64 << 20
+"""Bytes of an identity; that of a merged output has the recipes of all its parts."""
+
+_ROOT = Path(__file__).parents[2]
+_OUR_CODE = ("actors", "factory", "tinytown")
+
+
+class IdentityDocument(BaseModel):
+    """The types of an identity on disk."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    content: dict[str, Any]
+    models: dict[str, str]
+    versions: dict[str, str]
+    devices: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that the bytes of a shard depend on, beside the source.
+
+    Attributes:
+        content: the recipe's content half.
+        models: fingerprint of the weights, by role.
+        versions: of our code, and of the packages that compute, decode or write.
+        devices: `cuda` or `cpu` by role, as the recipe gives GPUs or none: their arithmetic differs.
+    """
+
+    content: Mapping[str, Any]
+    models: Mapping[str, str]
+    versions: Mapping[str, str]
+    devices: Mapping[str, str]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Identity:
+        """Raises ModelError when weights that the recipe names are not here."""
+        models = {role: fingerprint(*weights) for role, weights in weights_of(recipe).items()}
+        return cls(content(recipe), models, versions_here(), devices_of(recipe))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {
+            "content": dict(self.content),
+            "models": dict(self.models),
+            "versions": dict(self.versions),
+            "devices": dict(self.devices),
+        }
+
+    @property
+    def digest(self) -> str:
+        return digest(self.document)
+
+
+def weights_of(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+    """The models that the recipe names, by role: name, and revision of a hub id."""
+    found = {"corruption": (recipe.corruption.model, recipe.corruption.revision)}
+    if recipe.regions.checkpoint is not None:
+        found["regions"] = (recipe.regions.checkpoint, recipe.regions.revision)
+    if recipe.selection.detector is not None:
+        found["detector"] = (recipe.selection.detector, recipe.selection.detector_revision)
+    return found
+
+
+def versions_here() -> dict[str, str]:
+    """The versions of our code and of `PACKAGES` in this process's environment."""
+    return {"flawforge": _our_version(), **{name: _installed(name) for name in PACKAGES}}
+
+
+def devices_of(recipe: Recipe) -> dict[str, str]:
+    """Where the recipe computes corruption, regions, and detection if there is any: on `cuda` or on the `cpu`."""
+    stages = {"corruption": recipe.execution.corrupt, "regions": recipe.execution.select}
+    if recipe.selection.detector is not None:
+        stages["detector"] = recipe.execution.select
+    return {role: "cuda" if stage.gpus else "cpu" for role, stage in stages.items()}
+
+
+def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
+    """The identity of an output, or of a later version of it, and the sha256 of its plan.
+
+    Raises:
+        OutputError: there is none, or it is damaged, or does not agree with its own digest.
+    """
+    path = identity_path(version)
+    data = storage.read(path)
+    if len(data) > LARGEST:
+        raise OutputError(
+            f"{storage.url}: {path} is damaged: {len(data):,} bytes; at most {LARGEST:,} are read"
+        )
+    try:
+        document = json.loads(data)
+        made_by = {name: document[name] for name in IdentityDocument.model_fields}
+        identity = Identity(**IdentityDocument.model_validate(made_by).model_dump())
+        claimed, plan = str(document["digest"]), str(document["plan_sha256"])
+        digest_there = identity.digest
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
+    if digest_there != claimed:
+        raise OutputError(f"{storage.url}: {path} was changed after it was written; its digest does not fit")
+    return identity, plan
+
+
+def identity_path(version: int) -> str:
+    return PATH if version == 1 else f"{VERSIONS}/{version:04d}.identity.json"
+
+
+def identity_bytes(identity: Identity, plan_sha256: str) -> bytes:
+    """The file's content, in the one form in which it is written."""
+    document = {**identity.document, "digest": identity.digest, "plan_sha256": plan_sha256}
+    return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int = 1) -> None:
+    """Marks an output, or a version of it, whose plan is written, as belonging to `identity`: now it is begun.
+
+    Args:
+        plan_sha256: of the plan's file.
+        version: 1 for the output itself.
+    """
+    # Whoever holds the lock meets here only what a run that lost it has left.
+    storage.settle(identity_path(version), identity_bytes(identity, plan_sha256))
+
+
+def check_same(storage: Storage, there: Identity, wanted: Identity) -> None:
+    """Raises OutputError, with every difference, when an output was begun with another identity."""
+    if there.digest == wanted.digest:
+        return
+    changes = differences(there.document, wanted.document)
+    if all(change.startswith("versions.") for change in changes):
+        what = "other versions of the code"
+        advice = "install the versions that it was begun with, or build into a new folder"
+    else:
+        what = "another recipe"
+        advice = (
+            "build into a new folder, or with --mode extend (add new items of the source), --mode again (add all items "
+            "once more, by this recipe), or --mode overwrite (delete what is there and begin anew)"
+        )
+    raise OutputError(
+        f"{storage.url} was begun with {what}; resuming would mix two data sets:\n"
+        + "\n".join(f"  {change}" for change in changes)
+        + f"\nTo go on: {advice}."
+    )
+
+
+def _our_version() -> str:
+    """The package's version and a digest of the code that decides bytes, which an editable install may change."""
+    total = hashlib.sha256()
+    for path in sorted(path for folder in _OUR_CODE for path in (_ROOT / folder).rglob("*.py")):
+        total.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode() + path.read_bytes())
+    return f"{_installed('flawforge')}+{total.hexdigest()[:12]}"
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"

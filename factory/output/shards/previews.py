@@ -1,0 +1,57 @@
+"""Small versions of a sample's pictures, for the index and for pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from actors.images import encode_mask, read_image, read_mask
+from factory.output.shards.images import check_preview, check_size
+
+NAMES = ("before", "after", "mask", "changed")
+PREVIEW_SIDE = 256
+"""Pixels of the small pictures that an index keeps."""
+
+_MASKS = ("mask", "changed")
+_JPEG = b"\xff\xd8\xff"
+
+
+def shrink(pictures: Mapping[str, bytes | None], side: int) -> dict[str, bytes | None]:
+    """The same pictures, none with a side above `side` pixels.
+
+    What fits already is kept as it is. Larger images become JPEG, larger masks 1-bit PNG of the same size.
+
+    Args:
+        pictures: PNG by name; `mask` and `changed` are masks, the others images. What was shrunk before may be JPEG.
+
+    Raises:
+        ValueError: a picture is damaged, of another kind, or too large to be decoded.
+    """
+    return {name: _shrunk(name, data, side) if data else None for name, data in pictures.items()}
+
+
+def _shrunk(name: str, data: bytes, side: int) -> bytes:
+    try:
+        if data.startswith(_JPEG):  # of the index, where it was shrunk before
+            check_preview(data, side)
+            return data
+        return data if max(check_size(data)) <= side else _smaller(name, data, side)
+    except OSError as error:  # what Pillow raises on damaged files
+        raise ValueError(f"{name} cannot be decoded: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _smaller(name: str, data: bytes, side: int) -> bytes:
+    if name in _MASKS:
+        mask = Image.fromarray(read_mask(data))
+        mask.thumbnail((side, side), Image.Resampling.NEAREST)
+        return encode_mask(np.asarray(mask))
+    image = Image.fromarray(read_image(data))
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

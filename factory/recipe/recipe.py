@@ -1,0 +1,207 @@
+"""A recipe: everything that decides what a data set holds, and how it is made, as strict plain data.
+
+A recipe has two halves. What `content` returns decides the bytes of every shard, and has a digest. The rest
+(name, limits and execution) may change on every resume. Nothing heavy is imported here: a recipe can be read
+anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from factory.recipe.corruption import Corruption, Inversion
+from factory.recipe.errors import Mistake, mistakes_of, not_allowed, report
+from factory.recipe.sections import (
+    Execution,
+    Limits,
+    Output,
+    Regions,
+    Section,
+    Selection,
+    Stage,
+    Verify,
+)
+from factory.recipe.source import Fields, Filter, Source
+from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
+from factory.recipe.text import RecipeText, read_file
+
+__all__ = [
+    "CONTENT",
+    "SHIPPED",
+    "Corruption",
+    "Execution",
+    "Fields",
+    "Filter",
+    "Inversion",
+    "Limits",
+    "Output",
+    "Recipe",
+    "Regions",
+    "Selection",
+    "Source",
+    "Stage",
+    "Verify",
+    "content",
+    "differences",
+    "digest",
+    "dump",
+    "load_recipe",
+    "parse_recipe",
+    "published",
+]
+
+SHIPPED = ("quickstart", "images", "sd15")
+"""The recipes that come with Flawforge; a bare name stands for the file."""
+
+_SHELF = Path(__file__).parents[2] / "recipes"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
+"""Sections and settings that decide the bytes of the shards."""
+_NOT_SET = object()
+
+
+class Recipe(Section):
+    """The whole recipe, every default filled in."""
+
+    name: str = Field(description="of the data set: letters, digits, - _ and .")
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST_INTEGER, description="all random draws follow from it; below 2^63"
+    )
+    source: Source = Field(description="clean images")
+    selection: Selection = Field(default=Selection(), description="images fit to be worked on")
+    regions: Regions = Field(description="where artifacts go")
+    corruption: Corruption = Field(default=Corruption(), description="how they are made")
+    verify: Verify = Field(default=Verify(), description="what counts as made")
+    output: Output = Field(default=Output(), description="what the shards hold")
+    limits: Limits = Field(default=Limits(), description="when a run has gone wrong")
+    execution: Execution = Field(default=Execution(), description="pools of workers")
+
+    @field_validator("name")
+    @classmethod
+    def _fit_for_a_file(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
+        return value
+
+    @field_validator("regions")
+    @classmethod
+    def _source_has_masks(cls, value: Regions, info: ValidationInfo) -> Regions:
+        source: Source | None = info.data.get("source")
+        if value.kind == "source" and source is not None:
+            if source.kind == "tinytown" and not source.parts:
+                raise not_allowed("segmenter, unless source.parts names parts", key="kind")
+            if source.kind != "tinytown" and source.fields.mask is None:
+                raise not_allowed("segmenter, unless source.fields.mask names a mask", key="kind")
+        return value
+
+    @field_validator("corruption")
+    @classmethod
+    def _source_has_captions(cls, value: Corruption, info: ValidationInfo) -> Corruption:
+        source: Source | None = info.data.get("source")
+        silent = source is not None and source.kind != "tinytown" and source.fields.caption is None
+        if value.prompt == "caption" and silent:
+            raise not_allowed("empty, unless source.fields.caption names a caption", key="prompt")
+        return value
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: a file, or the bare name of one of `SHIPPED`.
+        overrides: `a.b=c`, the value being YAML; they win over the file.
+
+    Raises:
+        RecipeError: it cannot be read, or is wrong; the message lists every mistake with its line.
+    """
+    file = _SHELF / f"{path}.yaml" if str(path) in SHIPPED else Path(path)
+    return parse_recipe(read_file(file, SHIPPED), str(file), overrides)
+
+
+def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
+    """`load_recipe` for a text; `where` names it in messages."""
+    written = RecipeText(text, overrides)
+    mistakes = list(written.mistakes)
+    recipe = None
+    if written.readable and not isinstance(written.values, Mapping):
+        keys = ", ".join(Recipe.model_fields)
+        what = "empty" if written.values is None else "not a section"
+        mistakes.append(Mistake((), f"{what}; allowed: KEY: VALUE lines with the keys {keys}"))
+    elif written.readable:
+        try:
+            recipe = Recipe.model_validate(written.values)
+        except ValidationError as error:
+            unread = {mistake.path for mistake in mistakes if mistake.unread}
+            found = mistakes_of(error, Recipe, written.values)
+            mistakes += [mistake for mistake in found if mistake.path not in unread]
+    if recipe is None or mistakes:
+        raise report(where, mistakes, written.line_of)
+    return recipe
+
+
+def published(recipe: Recipe) -> Recipe:
+    """The recipe without the secrets of its URLs. Whatever is written or printed of a recipe is written of this."""
+    return recipe.model_copy(update={"source": recipe.source.redacted()})
+
+
+def dump(recipe: Recipe) -> str:
+    """YAML with every default written out; it reads back as an equal recipe, but for the secrets of its URLs.
+
+    Text beyond ASCII is escaped, since PyYAML writes some of it (U+0085) so that it reads back as a space.
+    """
+    return dump_yaml(published(recipe).model_dump(mode="json"))
+
+
+def content(recipe: Recipe) -> dict[str, Any]:
+    """The half that decides the bytes of the shards, as JSON has it: all but name, limits and execution.
+
+    Without the secrets of URLs, so that a renewed signature makes no other data set.
+    """
+    return published(recipe).model_dump(mode="json", include=set(CONTENT))
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256, as hex, of the document's canonical JSON: keys sorted, no spaces, ASCII.
+
+    Raises:
+        ValueError: a number is not finite; it would have no JSON.
+    """
+    return hashlib.sha256(_canonical(document).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each value that differs, such as `verify.least_inside: 0.2 -> 0.3`, sorted by key.
+
+    Two documents have the same digest exactly where this is empty; so 1 and 1.0 differ, and 1 and true.
+    """
+    pairs = sorted(_pairs("", old, new), key=lambda pair: pair[0])
+    return [f"{name}: {_side(before)} -> {_side(after)}" for name, before, after in pairs]
+
+
+def _pairs(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The smallest parts that differ. A section on one side only is taken apart, to show what it holds."""
+    if old is _NOT_SET and isinstance(new, Mapping) and new:
+        old = {}
+    if new is _NOT_SET and isinstance(old, Mapping) and old:
+        new = {}
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in old.keys() | new.keys():
+            inner = f"{name}.{key}" if name else key
+            yield from _pairs(inner, old.get(key, _NOT_SET), new.get(key, _NOT_SET))
+    elif old is _NOT_SET or new is _NOT_SET or _canonical(old) != _canonical(new):
+        yield name, old, new
+
+
+def _side(value: Any) -> str:
+    return "(not set)" if value is _NOT_SET else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,134 @@
+"""One inversion shared by every method, region, seed and smaller k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from actors.corruption.corruptor import Corruptor, Settings
+from actors.corruption.methods import METHODS, draw_noise, latent_mask
+from actors.corruption.round_trip import Inverted, Passage
+from actors.corruption.verifier import Limits
+from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.diffusion.model import DiffusionModel
+from actors.images import encode_image, encode_mask, read_image
+from actors.seeding import seed_for
+from tests.actors.corruption.test_corruptor import ONE_ITERATION, Counting, Sample
+from tests.families import save_sdxl
+from tinytown.render import render
+from tinytown.scene import sample_scene
+
+IMAGES = np.stack([render(sample_scene(seed)).image for seed in range(4)])
+MASKS = torch.zeros(4, 64, 64, dtype=torch.bool)
+MASKS[:, 16:40, 24:48] = True
+CELLS = latent_mask(MASKS, 8, 8)
+STEPS = (1, 2, 3, 4, 5, 6)
+
+
+@pytest.fixture(scope="module")
+def model() -> Counting:
+    return Counting(str(Path(__file__).parents[2] / "golden" / "tiny_sd"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def passage(model: Counting) -> Passage:
+    return Passage(model, inversion=ONE_ITERATION)
+
+
+@pytest.fixture(scope="module")
+def inverted(passage: Passage) -> Inverted:
+    return passage.invert(IMAGES, CELLS, STEPS)
+
+
+def test_one_inversion_serves_every_method_region_and_depth(
+    model: Counting, passage: Passage, inverted: Inverted
+):
+    assert inverted.unet_rows.tolist() == [12] * 4  # 6 steps of 2, whatever is drawn from them
+    noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
+    model.calls.clear()
+    for steps in STEPS:
+        straight = passage.invert(IMAGES, CELLS, [steps])
+        assert straight.unet_rows.tolist() == [2 * steps] * 4
+        assert torch.equal(straight.at[steps], inverted.at[steps])
+    assert model.calls == [4] * 2 * sum(STEPS)
+    model.calls.clear()
+    for method in METHODS:
+        for steps in STEPS:
+            for cells in (CELLS, ~CELLS):
+                drawn = passage.draw(inverted.with_cells(cells), method, steps, noise)
+                outside = ~cells.expand_as(drawn)
+                assert torch.equal(drawn[outside], inverted.at[steps][outside])
+                assert torch.equal(drawn, inverted.at[steps]) == (method == "none")
+    assert model.calls == [] and sorted(inverted.at) == [0, *STEPS]
+
+
+def test_the_noise_level_is_that_of_the_depth(passage: Passage, model: Counting, inverted: Inverted):
+    noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
+    for steps, timestep in ((1, 1), (4, 61), (6, 101)):  # every 20th timestep, from 1
+        kept = float(model.scheduler.alphas_cumprod[timestep])
+        wanted = kept**0.5 * inverted.clean + (1 - kept) ** 0.5 * noise
+        inside = CELLS.expand_as(noise)
+        for drawn in (
+            passage.draw(inverted, "noise", steps, noise),
+            passage.draw(inverted, "noise", 0, noise, level=steps),
+        ):
+            assert torch.allclose(drawn[inside], wanted[inside], atol=1e-6)
+    with pytest.raises(ValueError, match="inversion_steps is 0"):
+        passage.draw(inverted, "noise", 0, noise)
+
+
+def test_pieces_by_hand_give_what_the_corruptor_gives(passage: Passage, inverted: Inverted):
+    limits = Limits(changed_threshold=0.3, least_inside=0.0, most_outside=1.0, margin=0)
+    settings = Settings("noise", 50, 4, False, 4, 7, limits, inversion=ONE_ITERATION)
+    items = [
+        Sample(f"s{n}", "", image=encode_image(IMAGES[n]), mask=encode_mask(MASKS[n].numpy()))
+        for n in range(4)
+    ]
+    found = Corruptor(passage.model, settings)(items)
+    noise = draw_noise([seed_for(7, sample.key, "corrupt") for sample in items], (4, 8, 8))
+    pictures = passage.resampled(passage.draw(inverted, "noise", 4, noise), inverted.prompts, 4)
+    for sample, picture in zip(found, pictures, strict=True):
+        assert np.abs(picture.astype(int) - read_image(sample.corrupted)).max() <= 1
+
+
+def test_rows_of_several_inversions_make_a_batch(passage: Passage, inverted: Inverted):
+    pieces = [inverted[2:3], inverted[0:2], inverted[[3]]]
+    again = Inverted.cat(pieces)
+    order = [2, 0, 1, 3]
+    assert len(again) == 4 and sorted(again.at) == sorted(inverted.at)
+    assert torch.equal(again.at[6], inverted.at[6][order]) and torch.equal(again.cells, inverted.cells[order])
+    assert again.unet_rows.tolist() == [12] * 4
+    assert torch.equal(again.prompts.embeds, inverted.prompts.embeds)
+
+
+def test_without_depth_there_is_the_autoencoder_alone(model: Counting, passage: Passage):
+    model.calls.clear()
+    found = passage.invert(IMAGES, CELLS, [0])
+    assert found.unet_rows.tolist() == [0] * 4 and list(found.at) == [0]
+    pictures = passage.resampled(found.clean, found.prompts, 0)
+    assert model.calls == [] and np.array_equal(pictures, model.decode(model.encode(IMAGES)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_guidance_and_added_conditions_reach_the_unet(tmp_path: Path, scale: float):
+    model = DiffusionModel(str(save_sdxl(tmp_path / "xl")), device="cpu")
+    passage = Passage(model, inversion=ReNoise(), guidance_scale=scale)
+    told, empty = model.embed(["a"] * 4, (64, 64)), model.embed([""] * 4, (64, 64))
+    found = passage.invert(IMAGES, CELLS, [3], prompts=told)
+    guided: dict[str, Any] = {
+        "added_cond_kwargs": told.added,
+        "guidance_scale": scale,
+        "negative_prompt_embeds": empty.embeds,
+        "negative_added_cond_kwargs": empty.added,
+    }
+    common = (model.denoise, model.scheduler)
+    wanted = invert(*common, found.clean, told.embeds, inversion_steps=3, **guided)
+    assert torch.allclose(found.at[3], wanted.latents, atol=1e-5)
+    assert found.unet_rows.tolist() == wanted.unet_rows.tolist()
+    back = model.decode(resample(*common, found.at[3], told.embeds, inversion_steps=3, **guided))
+    assert np.abs(passage.resampled(found.at[3], told, 3).astype(int) - back).max() <= 1
+    assert passage.resampling_rows(3) == (6 if scale > 1 else 3)

@@ -1,0 +1,73 @@
+"""The verifier's figures against values counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.corruption.verifier import Limits, difference, judge, measure, widen
+
+LIMITS = Limits(changed_threshold=0.1, least_inside=0.5, most_outside=0.02, margin=2)
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((20, 20, 3), value, np.uint8)
+
+
+def test_difference_is_the_largest_channel_averaged_over_nine_pixels():
+    before, after = picture(100), picture(100)
+    after[10, 10] = (100, 190, 70)  # 90 up and 30 down: 90 counts
+    found = difference(before, after)
+    assert found[10, 10] == pytest.approx(90 / 9 / 255)
+    assert found[9, 9] == pytest.approx(90 / 9 / 255)
+    assert found[8, 10] == 0
+
+
+def test_difference_does_not_wrap_around():
+    assert difference(picture(0), picture(255)).min() == pytest.approx(1.0)
+    assert difference(picture(255), picture(0)).min() == pytest.approx(1.0)
+
+
+def test_shares_of_a_half_changed_region():
+    mask = np.zeros((20, 20), bool)
+    mask[4:8, 4:12] = True  # 32 pixels
+    distance = np.zeros((20, 20), np.float32)
+    distance[4:8, 4:8] = 0.4  # half of it
+    distance[19, 0:3] = 0.2  # three pixels far outside
+    changed, found = measure(distance, mask, LIMITS)
+    assert changed.sum() == 19
+    assert found["mask_area"] == pytest.approx(32 / 400)
+    assert found["changed_area"] == pytest.approx(19 / 400)
+    assert found["change_inside"] == pytest.approx(0.5)
+    # mask and two pixels around it: 8 x 12 = 96, which leaves 304
+    assert found["change_outside"] == pytest.approx(3 / 304)
+    assert found["difference_inside"] == pytest.approx(0.2)
+    assert found["difference_outside"] == pytest.approx(3 * 0.2 / 304)
+    assert judge(found, LIMITS) is None
+
+
+def test_reasons():
+    unchanged = judge({"change_inside": 0.03, "change_outside": 0.0}, LIMITS)
+    assert unchanged is not None and unchanged.reason == "unchanged"
+    assert str(unchanged) == "3.0% of the region changed; at least 50.0% is asked"
+    both = judge({"change_inside": 0.03, "change_outside": 0.1}, LIMITS)
+    assert both is not None and both.reason == "spilled"
+    spilled = judge({"change_inside": 0.9, "change_outside": 0.1}, LIMITS)
+    assert spilled is not None and spilled.reason == "spilled"
+
+
+def test_a_mask_over_everything_has_no_outside():
+    _, found = measure(np.ones((20, 20), np.float32), np.ones((20, 20), bool), LIMITS)
+    assert found["change_outside"] == 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9))
+def test_widen_equals_a_plain_search(seed: int, pixels: int):
+    mask = np.random.default_rng(seed).random((9, 13)) < 0.08
+    wanted = np.zeros_like(mask)
+    for y, x in zip(*np.nonzero(mask), strict=True):
+        wanted[max(0, y - pixels) : y + pixels + 1, max(0, x - pixels) : x + pixels + 1] = True
+    assert np.array_equal(widen(mask, pixels), wanted)

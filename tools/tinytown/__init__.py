@@ -1,0 +1,1 @@
+"""Programs that make the assets of tinytown: `make assets` runs them in order."""
