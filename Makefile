@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # one without CUDA. TORCH_BACKEND=cu128 names a build; an empty TORCH_BACKEND takes torch from the configured index.
 # An environment that uv made has no pip, so it stays with uv.
 UV ?= $(shell grep -s '^uv = ' $(VENV)/pyvenv.cfg)
-TORCH_BACKEND ?= auto
+TORCH_BACKEND ?= $(or $(UV_TORCH_BACKEND),auto)
 ifeq ($(UV),)
 ENVIRONMENT = $(PYTHON) -m venv $(VENV)
 INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
@@ -16,8 +16,9 @@ UV_COMMAND = $(or $(shell command -v uv 2>/dev/null),$(error UV=1 needs uv: see 
 ENVIRONMENT = $(UV_COMMAND) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 INSTALL = $(UV_COMMAND) pip install --quiet --python $(BIN)/python --constraint constraints.txt \
 	$(addprefix --torch-backend=,$(TORCH_BACKEND))
-ADVICE = || { echo "uv does not read pip's settings: set UV_DEFAULT_INDEX where pip has another index." \
-	"Where download.pytorch.org is out of reach, add TORCH_BACKEND= to take torch from that index, too." >&2; exit 1; }
+export ADVICE = uv does not read the settings of pip: set UV_DEFAULT_INDEX where pip has another index. \
+	Where download.pytorch.org is out of reach, add TORCH_BACKEND= to take torch from that index, too.
+OR_ADVISE = || { echo "$$ADVICE" >&2; exit 1; }
 endif
 
 .PHONY: quickstart test proofs faults lint benchmarks assets clean
@@ -58,11 +59,11 @@ benchmarks: quickstart
 
 $(VENV)/.product: pyproject.toml constraints.txt
 	$(ENVIRONMENT)
-	$(INSTALL) --editable . $(ADVICE)
+	$(INSTALL) --editable . $(OR_ADVISE)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.product
-	$(INSTALL) --editable ".[dev]" $(ADVICE)
+	$(INSTALL) --editable ".[dev]" $(OR_ADVISE)
 	touch $@
 
 # Days of CPU in all; every program resumes where it was stopped. Seed 0 makes the wild images, seed 1 corrupts.
