@@ -3,6 +3,24 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
+# `make quickstart UV=1` installs with uv, and torch from PyTorch's own index: the build for this machine's GPU, or the
+# one without CUDA. TORCH_BACKEND=cu128 names a build; an empty TORCH_BACKEND takes torch from the configured index.
+# An environment that uv made has no pip, so it stays with uv.
+UV ?= $(shell grep -s '^uv = ' $(VENV)/pyvenv.cfg)
+TORCH_BACKEND ?= $(or $(UV_TORCH_BACKEND),auto)
+ifeq ($(UV),)
+ENVIRONMENT = $(PYTHON) -m venv $(VENV)
+INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
+else
+UV_COMMAND = $(or $(shell command -v uv 2>/dev/null),$(error UV=1 needs uv: see https://docs.astral.sh/uv, or leave out UV=1))
+ENVIRONMENT = $(UV_COMMAND) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+INSTALL = $(UV_COMMAND) pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+	$(addprefix --torch-backend=,$(TORCH_BACKEND))
+export ADVICE = uv does not read the settings of pip: set UV_DEFAULT_INDEX where pip has another index. \
+	Where download.pytorch.org is out of reach, add TORCH_BACKEND= to take torch from that index, too.
+OR_ADVISE = || { echo "$$ADVICE" >&2; exit 1; }
+endif
+
 .PHONY: quickstart test proofs faults lint benchmarks assets clean
 
 quickstart: $(VENV)/.product
@@ -40,12 +58,12 @@ benchmarks: quickstart
 	$(BIN)/python -m benchmarks.sheet out/quickstart docs/quickstart-40.png
 
 $(VENV)/.product: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(ENVIRONMENT)
+	$(INSTALL) --editable . $(OR_ADVISE)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.product
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --editable ".[dev]" $(OR_ADVISE)
 	touch $@
 
 # Days of CPU in all; every program resumes where it was stopped. Seed 0 makes the wild images, seed 1 corrupts.

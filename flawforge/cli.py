@@ -16,7 +16,7 @@ from rich.table import Table
 from actors.errors import FlawforgeError, RecipeError
 from actors.foreign_text import one_line
 from actors.redaction import redact
-from factory.recipe.recipe import load_recipe
+from factory.recipe.recipe import SHIPPED, load_recipe, shipped_recipe
 from flawforge.care import app as care
 from flawforge.options import (
     AddressOption,
@@ -52,6 +52,18 @@ def quickstart(
     from flawforge.quickstart import run
 
     raise typer.Exit(run(console, out, items, steps))
+
+
+@app.command()
+def recipes(
+    name: Annotated[str, typer.Argument(help="the recipe to print; without it, all are listed")] = "",
+) -> None:
+    """List the shipped recipes, or print one to copy and change: flawforge recipes images > mine.yaml"""
+    if name:
+        print(shipped_recipe(name), end="")
+        return
+    for shipped in SHIPPED:
+        say(console, f"{shipped:<12}{shipped_recipe(shipped).splitlines()[0].removeprefix('# ')}")
 
 
 @app.command()

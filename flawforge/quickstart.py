@@ -134,7 +134,7 @@ def _closing(result: _Result) -> Group:
         "next",
         "  flawforge preview quickstart --k 5,13,20   how strong should it be?",
         f"  flawforge verify {out}",
-        "  recipes/images.yaml                        for your own pictures: copy it, change it",
+        "  flawforge recipes images > mine.yaml       for your own images: change it",
     )
     scores = [] if result.lesson is None else [*_scores(result.lesson), Text()]
     return Group(*map(cell, made), *scores, *map(cell, look))

@@ -11,11 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from actors.errors import RecipeError
 from factory.recipe.corruption import Corruption, Inversion
 from factory.recipe.errors import Mistake, mistakes_of, not_allowed, report
 from factory.recipe.sections import (
@@ -55,12 +57,14 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "published",
+    "shipped_recipe",
 ]
 
 SHIPPED = ("quickstart", "images", "sd15")
 """The recipes that come with Flawforge; a bare name stands for the file."""
 
-_SHELF = Path(__file__).parents[2] / "recipes"
+_SHELF = Path(str(files("factory"))) / "shipped_recipes"
+"""A link to `recipes/` in a checkout, a folder of copies in an installed wheel."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
 """Sections and settings that decide the bytes of the shards."""
@@ -123,6 +127,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = _SHELF / f"{path}.yaml" if str(path) in SHIPPED else Path(path)
     return parse_recipe(read_file(file, SHIPPED), str(file), overrides)
+
+
+def shipped_recipe(name: str) -> str:
+    """The text of a recipe of `SHIPPED`, with its comments.
+
+    Raises:
+        RecipeError: there is no shipped recipe of that name.
+    """
+    if name not in SHIPPED:
+        raise RecipeError(f"{name}: no shipped recipe; allowed: {', '.join(SHIPPED)}")
+    return read_file(_SHELF / f"{name}.yaml", SHIPPED)
 
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from flawforge.printing import say
-from tests.commands import run
+from tests.commands import ROOT, run
 from tests.patience import seconds
 
 HEAVY = ("torch", "ray", "diffusers", "transformers")
@@ -75,3 +75,12 @@ def test_doctor_as_json():
 def test_a_key_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
     say(Console(width=20), "wrong: key '\x1b]0;title\x07[bold]\nall is well' of shard 3")
     assert capsys.readouterr().out == "wrong: key '\\x1b]0;title\\x07[bold]\\nall is well' of shard 3\n"
+
+
+def test_the_shipped_recipes_are_listed_and_printed():
+    listed = run("recipes")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["quickstart", "images", "sd15"]
+    assert run("recipes", "images").stdout == (ROOT / "recipes" / "images.yaml").read_text()
+    wrong = run("recipes", "image")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "image: no shipped recipe; allowed: quickstart, images, sd15" in wrong.stderr
