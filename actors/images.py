@@ -69,6 +69,7 @@ def fit(image: Image.Image, size: int, *, smooth: bool = True) -> Image.Image:
     """The largest centred square, resized to `size` x `size`; `smooth=False` takes the nearest, for masks."""
     if image.size == (size, size):
         return image
+    # ImageOps.fit crops at half pixels, and its filter reaches beyond the square: other pixels.
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)

@@ -13,6 +13,7 @@ import numpy as np
 import webdataset
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 PER_ROW, SCALE, GAP = 10, 2, 6
 
@@ -33,9 +34,7 @@ def sheet(folder: Path, count: int, seed: int) -> NDArray[np.uint8]:
 
 
 def _outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    padded = np.pad(mask, 1)
-    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.where((mask & ~core)[..., None], np.array([0, 255, 0], np.uint8), image)
+    return np.where((mask & ~ndimage.binary_erosion(mask))[..., None], np.array([0, 255, 0], np.uint8), image)
 
 
 if __name__ == "__main__":

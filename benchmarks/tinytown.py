@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
+from scipy import ndimage
 
 from actors.corruption.methods import draw_noise
 from actors.diffusion.model import DiffusionModel
@@ -218,9 +219,7 @@ def enlarged(picture: NDArray, times: int) -> NDArray:
 
 
 def _outlined(image: Images, mask: NDArray[np.bool_]) -> Images:
-    padded = np.pad(mask, 1)
-    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.where((mask & ~core)[..., None], np.array(LINE, np.uint8), image)
+    return np.where((mask & ~ndimage.binary_erosion(mask))[..., None], np.array(LINE, np.uint8), image)
 
 
 def _add(table: Table, name: str, found: Verdicts, which: NDArray[np.bool_]) -> None:

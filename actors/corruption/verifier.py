@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from actors.errors import Reject
 
@@ -83,16 +84,8 @@ def judge(metrics: dict[str, float], limits: Limits) -> Reject | None:
 
 def widen(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     """The mask and everything within `pixels` of it along both axes (a square neighbourhood)."""
-    for axis in (0, 1):
-        total = np.cumsum(mask, axis=axis, dtype=np.int32)
-        size = mask.shape[axis]
-        upper = np.minimum(np.arange(size) + pixels, size - 1)
-        lower = np.arange(size) - pixels - 1
-        before = np.take(total, np.maximum(lower, 0), axis=axis)
-        shape = (-1, 1) if axis == 0 else (1, -1)
-        before = np.where((lower >= 0).reshape(shape), before, 0)
-        mask = np.take(total, upper, axis=axis) > before
-    return mask
+    widened: NDArray[np.bool_] = ndimage.maximum_filter(mask, 2 * pixels + 1, mode="constant")
+    return widened
 
 
 def _mean(values: NDArray[np.bool_] | NDArray[np.float32]) -> float:

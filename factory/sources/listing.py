@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from errno import ELOOP
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import count, product
+
+from braceexpand import braceexpand
 
 from actors.errors import SourceError
 from factory.sources.beside import Beside, listed, looked_up
@@ -21,6 +23,9 @@ from factory.store.remote import Info, entries, has_version, info_of, is_web, op
 
 MOST_URLS = 1_000_000
 """A brace range that gives more is taken for a slip."""
+
+_MOST_DIGITS = 20
+"""Digits of a bound of a brace range. Python refuses to convert more than 4,300."""
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _GLOB = re.compile(r"[*?\[]")
@@ -72,24 +77,23 @@ def expand(url: str) -> Iterator[str]:
     """Writes `{000..068}` and `{a,b}` out, as a shell does; other braces stand for themselves.
 
     Raises:
-        SourceError: a range that runs backwards, or more than `MOST_URLS` URLs.
+        SourceError: a range that runs backwards or has a bound of more than 20 digits, or more than `MOST_URLS` URLs.
     """
-    pieces: list[Sequence[str]] = []
+    pieces: list[Iterable[str]] = []
     total, end = 1, 0
     for match in _BRACES.finditer(url):
         first, last, words = match.groups()
+        if words is None and max(len(first), len(last)) > _MOST_DIGITS:
+            raise SourceError(
+                f"{url}: a bound of a brace range has more than {_MOST_DIGITS} digits; shorten it"
+            )
         if words is None and int(first) > int(last):
             raise SourceError(f"{url}: the range {match[0]} runs backwards")
-        numbers = range(0) if words is not None else range(int(first), int(last) + 1)
-        choices = [] if words is None else words.split(",")
-        total *= len(choices) or len(numbers)
+        # Counted before it is expanded: braceexpand would fill the memory.
+        total *= int(last) - int(first) + 1 if words is None else words.count(",") + 1
         if total > MOST_URLS:
             raise SourceError(f"{url} stands for {total:,} URLs; at most {MOST_URLS:,} are taken")
-        if words is None:
-            padded = any(len(bound) > 1 and bound.startswith("0") for bound in (first, last))
-            width = max(len(first), len(last)) if padded else 0
-            choices = [f"{number:0{width}d}" for number in numbers]
-        pieces += [(url[end : match.start()],), choices]
+        pieces += [(url[end : match.start()],), braceexpand(match[0], escape=False)]
         end = match.end()
     return ("".join(parts) for parts in product(*pieces, (url[end:],)))
 

@@ -119,8 +119,8 @@ def _ellipse(mask: Mask) -> Mask:
 
 
 def _grow(mask: Mask, reach: int) -> Mask:
-    """The mask and all within `reach` pixels of it, by rows and columns."""
-    for _ in range(reach):
-        padded = np.pad(mask, 1)
-        mask = mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-    return mask
+    """The mask and all pixels within a city-block distance of `reach`, which is at least 1."""
+    from scipy import ndimage  # 0.2 s of start-up that no other source needs
+
+    grown: Mask = ndimage.binary_dilation(mask, iterations=reach)
+    return grown

@@ -160,6 +160,7 @@ def exif_block(*entries: bytes) -> bytes:
         b"Exif\0\0MM\0*" + b"\xff" * 40,
         exif_block(struct.pack(">HHIHH", 0x0112, 3, 1, 77, 0)),
         exif_block(struct.pack(">HHI4s", 0x0112, 2, 4, b"six\0")),
+        exif_block(struct.pack(">HHIf", 0x0112, 11, 1, 6.0)),
         exif_block(struct.pack(">HHII", 0x8769, 4, 1, 99999)),
         exif_block(struct.pack(">HHII", 0x010E, 2, 2**31, 8)),
     ],
@@ -169,8 +170,18 @@ def test_damaged_exif_leaves_the_picture_as_it_is(exif: bytes) -> None:
     assert np.abs(decoded(data).astype(int) - blocks()).max() <= 4
 
 
-def test_orientation_counts_beside_damaged_tags() -> None:
-    turn, damaged = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0), struct.pack(">HHII", 0x8769, 4, 1, 99999)
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        struct.pack(">HHII", 0x8769, 4, 1, 99999),
+        struct.pack(">HHIi", 0x8769, 9, 1, -5),
+        struct.pack(">HHI4s", 0x0111, 2, 4, b"abc\0"),
+    ],
+    ids=["pointer_behind_the_end", "negative_pointer", "text_for_a_number"],
+)
+def test_orientation_counts_beside_damaged_tags(damaged: bytes) -> None:
+    """`PIL.ImageOps.exif_transpose` fails on the last two: it also writes the EXIF anew."""
+    turn = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
     data = saved(Image.fromarray(blocks()), "JPEG", quality=95, exif=exif_block(turn, damaged))
     assert decoded(data).shape == (48, 32, 3)
 

@@ -51,16 +51,34 @@ def bucket() -> Iterator[str]:
         ("x{,y}", ["x", "xy"]),
         ("{a}", ["{a}"]),
         ("{a..c}", ["{a..c}"]),
+        ("{1..3..2}-{-1..2}", ["{1..3..2}-{-1..2}"]),
+        ("{00..2}", ["00", "01", "02"]),
+        ("{1..3,4}", ["1..3", "4"]),
+        ("{a\\,b}", ["a\\", "b"]),
+        ("{{a,b}", ["{a", "{b"]),
+        ("{{a,b},c}", ["{a,c}", "{b,c}"]),
+        ("a{.tar", ["a{.tar"]),
     ],
 )
 def test_braces(url: str, written_out: list[str]) -> None:
     assert list(expand(url)) == written_out
 
 
-@pytest.mark.parametrize(("url", "words"), [("{3..1}", "backwards"), ("{0..9999}/{0..9999}", "100,000,000")])
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("{3..1}", "backwards"),
+        ("{0..9999}/{0..9999}", "100,000,000"),
+        ("{0..9999999999}", "10,000,000,000 URLs; at most 1,000,000"),
+        ("{a,b}" * 40, "1,048,576 URLs"),
+        (f"{{0..{'9' * 5000}}}", "more than 20 digits"),
+        (f"{{{'0' * 5000}..1}}", "more than 20 digits"),
+    ],
+)
 def test_senseless_braces(url: str, words: str) -> None:
+    """`expand` refuses them before it makes the first URL."""
     with pytest.raises(SourceError, match=words):
-        list(expand(url))
+        expand(url)
 
 
 def test_a_folder_gives_all_below_it_sorted_as_urls(tmp_path: Path) -> None:

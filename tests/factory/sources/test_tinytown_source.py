@@ -126,6 +126,23 @@ def test_every_region_of_an_object_comes_up(kind: str, labels: int) -> None:
         assert any({"face.skin", "face.hair", "face.eye", "face.nose", "face.mouth"} <= set(n) for n in names)
 
 
+def test_a_region_of_a_hand_reaches_one_or_two_pixels_beyond_it() -> None:
+    """In steps along rows and columns, worked out by a plain search for the nearest pixel of the hand."""
+    scene = Scene(
+        "day", (Thing("hand", "medium", 8, 8, tuple((k, v[0]) for k, v in CHOICES["hand"].items())),)
+    )
+    picture = render(scene)
+    hand, everywhere = np.argwhere(picture.things == 1), np.argwhere(np.ones((64, 64), bool))
+    steps = np.abs(everywhere[:, None] - hand).sum(axis=2).min(axis=1).reshape(64, 64)
+    reaches = set()
+    for seed in range(60):
+        mask = draw_region(scene, picture, ("hand",), np.random.default_rng(seed))
+        if mask[picture.things == 1].all():
+            reaches.add(steps[mask].max())
+            assert np.array_equal(mask, steps <= steps[mask].max())
+    assert reaches == {1, 2}
+
+
 def test_one_letters_box_leaves_the_other_letters_alone() -> None:
     letter = PARTS.index("sign.letter")
     for scene in everything("sign"):
