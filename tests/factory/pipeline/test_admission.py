@@ -68,6 +68,13 @@ def other_weights(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def usual_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variables by which a test makes a worker differ, though the tests may be run with them."""
+    for name in (*hardware.SETTINGS, *hardware.GPU_SETTINGS):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """`old` and `new` have `main` of org/tiny at one commit each; `moved` has both, `main` being the new one."""
