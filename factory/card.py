@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.batch import METRICS
+from actors.corruption_config import CorruptionConfig
 from actors.models import TINYTOWN
 from factory.care.parts import Part
 from factory.foreign_text import code, markdown, one_line
 from factory.identity import Identity
 from factory.manifest import Progress
-from factory.recipe import Corruption, Recipe, content
+from factory.recipe import Recipe, content
 from factory.recipe_yaml import dump_yaml
 from factory.schema import SCHEMA_VERSION
 
@@ -192,7 +193,7 @@ def _source(made_of: Mapping[str, Any]) -> str:
     return ", ".join(map(code, made_of["source"]["urls"])) or code(made_of["source"]["kind"])
 
 
-def _how(corruption: Corruption) -> str:
+def _how(corruption: CorruptionConfig) -> str:
     """What was done to the clean images."""
     model = f"with {code(corruption.model)}"
     method = f"inside the region by the method {code(corruption.method)}"

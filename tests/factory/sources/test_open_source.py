@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from factory.recipe_sections import Selection
+from actors.selection_config import SelectionConfig
 from factory.recipe_source import Fields, Filter
 from factory.recipe_source import Source as SourceRecipe
 from factory.sources import open_source
