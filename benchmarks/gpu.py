@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from actors.arithmetic import fix_arithmetic
 from actors.diffusion import DTYPES, DiffusionModel
 from actors.families import TIME_IDS, Networks
-from actors.inversion import ReNoise, invert, resample
+from actors.inversion import invert, resample
+from actors.inversion_config import InversionConfig
 from actors.prompts import Prompts
 
 INVERSION_STEPS = 10
@@ -120,7 +121,7 @@ def conditioning(family: Family, batch: int, dtype: torch.dtype, device: str) ->
     return Prompts(embeds, {"text_embeds": pooled, "time_ids": sizes.repeat(batch, 1)})
 
 
-def produce(model: DiffusionModel, images: np.ndarray, prompts: Prompts, method: ReNoise) -> int:
+def produce(model: DiffusionModel, images: np.ndarray, prompts: Prompts, method: InversionConfig) -> int:
     """Encodes, inverts, resamples and decodes; returns UNet evaluations per sample."""
     common = {"inversion_steps": INVERSION_STEPS, "added_cond_kwargs": prompts.added}
     net, schedule, clean = model.denoise, model.scheduler, model.encode(images)
@@ -181,14 +182,14 @@ def measure_all(family: Family, arguments: argparse.Namespace) -> list[Row]:
     shape = (max(arguments.batches), family.side, family.side, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
-    def run(model: DiffusionModel, what: str, batch: int, method: ReNoise) -> None:
+    def run(model: DiffusionModel, what: str, batch: int, method: InversionConfig) -> None:
         prompts = conditioning(family, batch, model.dtype, device)
         work = lambda: produce(model, pixels[:batch], prompts, method)  # noqa: E731
         rows.append(measure(what, batch, work, device, arguments.repeats))
 
     precise = Family(family.side, family.unet, family.vae)
     plain = DiffusionModel.of("baseline", networks(precise, torch.float32, device), device=device)
-    run(plain, "baseline", 1, ReNoise("published"))
+    run(plain, "baseline", 1, InversionConfig(mode="published"))
     del plain
     parts = networks(family, dtype, device)
     for mode in (mode for mode in MODES if mode in arguments.modes):
@@ -198,7 +199,7 @@ def measure_all(family: Family, arguments: argparse.Namespace) -> list[Row]:
         if mode == "graphs":
             model.unet.compile(mode="reduce-overhead", dynamic=False, fullgraph=True)
         for batch in arguments.batches:
-            run(model, mode, batch, ReNoise("fast"))
+            run(model, mode, batch, InversionConfig(mode="fast"))
     return rows
 
 

@@ -14,7 +14,7 @@ from actors.corruption import METHODS
 from actors.corruptor import Corruptor, Settings
 from actors.diffusion import DiffusionModel
 from actors.images import encode_image, encode_mask, read_image
-from actors.passage import Passage
+from actors.passage import RoundTrip
 from actors.verifier import Limits
 from benchmarks.methods.__main__ import BEGIN, END, between, main
 from benchmarks.methods.draws import (
@@ -93,12 +93,12 @@ def corrupted(model: DiffusionModel, method: str, limits: Limits, **changes: obj
 
 @pytest.fixture(scope="module")
 def by_chance(model: DiffusionModel) -> Results:
-    return Results(measure(Passage(model), CASES, STRICT, STEPS, 7))
+    return Results(measure(RoundTrip(model), CASES, STRICT, STEPS, 7))
 
 
 @pytest.fixture(scope="module")
 def surely(model: DiffusionModel) -> Results:
-    return Results(measure(Passage(model), CASES, LENIENT, STEPS, 7))
+    return Results(measure(RoundTrip(model), CASES, LENIENT, STEPS, 7))
 
 
 def test_every_method_stands_at_every_depth_and_on_the_image_latent():

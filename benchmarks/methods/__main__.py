@@ -19,7 +19,7 @@ import torch
 
 from actors.corruptor import limits_in_pixels
 from actors.diffusion import DiffusionModel
-from actors.passage import Passage
+from actors.passage import RoundTrip
 from actors.verifier import Limits
 from benchmarks.methods.draws import cases, measure, read_cases, read_outcomes, save_cases, save_outcomes
 from benchmarks.methods.grid import grid, varied
@@ -65,7 +65,7 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
         save_cases(cases(recipe, samples), work / "scenes.parquet")
     # The region selector has set the recipe's number of threads.
     torch.set_num_threads(threads)
-    found, passage = read_cases(work / "scenes.parquet"), Passage(model)
+    found, passage = read_cases(work / "scenes.parquet"), RoundTrip(model)
     batches = {
         work / f"draws-{first // batch:04d}.parquet": found[first : first + batch]
         for first in range(0, len(found), batch)

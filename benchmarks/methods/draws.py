@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from actors.corruption import CHANCE, METHODS, draw_noise, latent_mask
+from actors.corruption import CHANCE, METHODS, draw_noise, to_latent_mask
 from actors.images import encode_image, encode_mask, read_image, read_mask
-from actors.passage import Inverted, Passage
+from actors.passage import Inverted, RoundTrip
 from actors.seeding import seed_for
 from actors.verifier import Limits, difference, judge
 from actors.verifier import measure as measured
@@ -114,7 +114,7 @@ def cases(recipe: Recipe, count: int) -> list[Case]:
 
 
 def measure(
-    passage: Passage, group: Sequence[Case], limits: Limits, steps: Sequence[int], run_seed: int
+    passage: RoundTrip, group: Sequence[Case], limits: Limits, steps: Sequence[int], run_seed: int
 ) -> list[Outcome]:
     """All draws of a batch of scenes: the first of every setting, and more of those by chance that are refused.
 
@@ -130,7 +130,7 @@ def measure(
     images = np.stack([case.image for case in group])
     masks = torch.from_numpy(np.stack([case.mask for case in group]))
     height, width = (side // passage.model.cell for side in masks.shape[1:])
-    inverted = passage.invert(images, latent_mask(masks, height, width), steps)
+    inverted = passage.invert(images, to_latent_mask(masks, height, width), steps)
     at = {k: passage.resampled(inverted.at[k], inverted.prompts, k) for k in (0, *steps)}
     outcomes = []
     for setting in settings(steps):
@@ -201,7 +201,7 @@ def _flat(outcome: Outcome) -> dict[str, Any]:
     return setting | row
 
 
-def _drawn(passage: Passage, inverted: Inverted, setting: Setting, seeds: list[int]) -> Images:
+def _drawn(passage: RoundTrip, inverted: Inverted, setting: Setting, seeds: list[int]) -> Images:
     noise = draw_noise(seeds, tuple(inverted.clean.shape[1:]))
     latents = passage.draw(inverted, setting.method, setting.steps, noise, level=setting.level)
     return passage.resampled(latents, inverted.prompts, setting.steps)

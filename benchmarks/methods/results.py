@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from actors.corruption import METHODS
-from actors.draws import Ladder
+from actors.draws import RetryPolicy
 from actors.evaluations import fast_evaluations
 from benchmarks.methods.draws import Outcome, Setting
 
@@ -75,7 +75,7 @@ class Results:
         return [self._by_name[key, setting, 0] for key in self.keys]
 
     def climbs(self, method: str, *, alone: bool = False) -> list[Climb]:
-        """Every scene's way up the ladder of all k with one draw at each, by the rules of `actors.draws.Ladder`.
+        """Every scene's way up the ladder of all k with one draw at each, by the rules of `actors.draws.RetryPolicy`.
 
         The draws are the first ones of the settings with these k.
 
@@ -83,7 +83,7 @@ class Results:
             method: a name in `METHODS`.
             alone: judge against the autoencoder alone.
         """
-        ladder = Ladder(self.steps)
+        ladder = RetryPolicy(self.steps)
         found = []
         for key in self.keys:
             draw, steps = ladder.first, []

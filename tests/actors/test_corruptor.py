@@ -20,7 +20,7 @@ from actors.corruptor import Corruptor, Settings
 from actors.diffusion import DiffusionModel
 from actors.errors import ModelError, Reject
 from actors.images import encode_image, encode_mask, read_image, read_mask
-from actors.inversion import ReNoise
+from actors.inversion_config import InversionConfig
 from actors.seeding import seed_for
 from actors.verifier import Limits
 from tests.exact_model import ExactModel, Full
@@ -29,7 +29,7 @@ from tinytown.render import render
 from tinytown.scene import sample_scene
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_sd"
-ONE_ITERATION = ReNoise("renoise", iterations=1, averaging=False, regularisation=False)
+ONE_ITERATION = InversionConfig(mode="renoise", iterations=1, averaging=False, regularisation=False)
 """Two UNet evaluations per inversion step."""
 
 SETTINGS = Settings(
@@ -119,7 +119,7 @@ def test_the_same_call_gives_the_same_bytes_on_any_number_of_threads(model, monk
     assert [sample.corrupted for sample in one] == [sample.corrupted for sample in two]
 
 
-@pytest.mark.parametrize("changes", [{}, {"inversion": ReNoise()}, {"target": "image"}])
+@pytest.mark.parametrize("changes", [{}, {"inversion": InversionConfig()}, {"target": "image"}])
 def test_neighbours_hardly_matter_to_a_network(network: Counting, changes: dict[str, Any]):
     """A row's place in a batch may change a network's output by 1e-6, depending on the CPU."""
     together = run(network, samples(1, 2, 3, 4, 5), **changes)
@@ -132,8 +132,8 @@ def test_neighbours_hardly_matter_to_a_network(network: Counting, changes: dict[
     "changes",
     [
         {},
-        {"inversion": ReNoise()},
-        {"inversion_steps": 2, "inversion": ReNoise("published")},
+        {"inversion": InversionConfig()},
+        {"inversion_steps": 2, "inversion": InversionConfig(mode="published")},
         {"target": "image"},
         {"guidance_scale": 3.0, "use_caption": True},
         {"deeper": (8, 10), "limits": UNCHANGED, "attempts": 2},
@@ -246,7 +246,7 @@ def test_the_autoencoder_as_the_baseline_costs_no_evaluation(model: ExactModel):
     assert found.corrupted == run(model, samples(1))[0].corrupted
     # Nothing is corrupted, so what has changed is what inversion and resampling lose.
     low = replace(SETTINGS.limits, changed_threshold=1e-6, least_inside=0.0)
-    plain = ReNoise("published", 0, averaging=False, regularisation=False)
+    plain = InversionConfig(mode="published", iterations=0, averaging=False, regularisation=False)
     lossy_changes: dict[str, Any] = {"inversion": plain, "inversion_steps": 20, "limits": low}
     (lossy,) = run(model, samples(1), baseline="autoencoder", method="none", **lossy_changes)
     assert lossy.metrics["changed_area"] > 0
@@ -276,7 +276,7 @@ def test_guidance_counts_every_evaluation_twice(model: ExactModel):
 
 
 def test_regularised_inversion_has_a_seed_of_every_sample(model: ExactModel):
-    changes: dict[str, Any] = {"inversion": ReNoise("published"), "inversion_steps": 2}
+    changes: dict[str, Any] = {"inversion": InversionConfig(mode="published"), "inversion_steps": 2}
     (found,) = run(model, samples(1), **changes)
     assert (
         found.unet_rows == 2 * (1 + 5 + 1) + 2 + 2
@@ -344,7 +344,10 @@ def test_pictures_of_other_sizes_are_told(model: ExactModel):
         ({"deeper": (6,)}, "they must rise"),
         ({"attempts": 0}, "attempts is 0"),
         ({"guidance_scale": 0.5}, "guidance_scale is 0.5; allowed: 1"),
-        ({"guidance_scale": 2.0, "inversion": ReNoise("published")}, "with regularised inversion"),
+        (
+            {"guidance_scale": 2.0, "inversion": InversionConfig(mode="published")},
+            "with regularised inversion",
+        ),
     ],
 )
 def test_wrong_settings_are_told_before_any_work(model: ExactModel, changes: dict[str, Any], told: str):

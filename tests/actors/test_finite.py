@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from actors.batch import Sample
-from actors.corruption import latent_mask
+from actors.corruption import to_latent_mask
 from actors.corruptor import Corruptor
 from actors.diffusion import DiffusionModel
 from actors.errors import ModelError
 from actors.finite import ENOUGH, control_image
 from actors.images import encode_image, read_image
-from actors.inversion import ReNoise
-from actors.passage import Passage
+from actors.inversion_config import InversionConfig
+from actors.passage import RoundTrip
 from tests.actors.test_corruptor import ONE_ITERATION, SETTINGS, UNCHANGED, samples
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_sd"
@@ -85,7 +85,7 @@ def run(model: DiffusionModel, items: list[Sample], **changes: Any) -> list[Samp
         ("encode", {}, "the latents after encoding"),
         ("encode", {"target": "image"}, "the latents after encoding"),
         ("unet", {}, "the latents after inversion to k = 2"),
-        ("unet", {"inversion": ReNoise()}, "the latents after inversion to k = 2"),
+        ("unet", {"inversion": InversionConfig()}, "the latents after inversion to k = 2"),
         ("decode", {}, "the pixels decoded after resampling from k = 2"),
         ("decode", {"baseline": "autoencoder"}, "the pixels decoded after encoding"),
         ("decode", {"target": "image"}, "the pixels decoded after encoding"),
@@ -110,7 +110,7 @@ def test_one_row_is_rejected_and_the_others_have_the_same_bytes(model, value, wh
     "changes",
     [
         {"guidance_scale": 3.0, "use_caption": True},
-        {"inversion": ReNoise("published")},
+        {"inversion": InversionConfig(mode="published")},
         {"deeper": (3, 4), "limits": UNCHANGED, "attempts": 2},
         {"keep_failures": True, "limits": UNCHANGED},
     ],
@@ -125,21 +125,27 @@ def test_the_others_do_not_notice_whatever_is_done(model, changes):
 
 
 @pytest.mark.parametrize(
-    "inversion", [ReNoise(), ONE_ITERATION, ReNoise("published"), ReNoise("renoise", iterations=2)]
+    "inversion",
+    [
+        InversionConfig(),
+        ONE_ITERATION,
+        InversionConfig(mode="published"),
+        InversionConfig(mode="renoise", iterations=2),
+    ],
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_rows_of_an_inversion_do_not_touch_each_other(model, inversion, value):
     images = np.stack([read_image(one.image) for one in samples(1, 2, 3, 4) if one.image])
     images[2, 0, 0] = MARK
-    cells = latent_mask(torch.ones(4, 64, 64, dtype=torch.bool), 8, 8)
-    passage, seeds = Passage(model, inversion=inversion), [1, 2, 3, 4] if inversion.regularised else None
+    cells = to_latent_mask(torch.ones(4, 64, 64, dtype=torch.bool), 8, 8)
+    passage, seeds = RoundTrip(model, inversion=inversion), [1, 2, 3, 4] if inversion.regularised else None
     sound = passage.invert(images, cells, [2], seeds=seeds)
     model.where, model.value = "encode", value
     found = passage.invert(images, cells, [2], seeds=seeds)
     rows = [0, 1, 3]
     assert torch.equal(found.at[2][rows], sound.at[2][rows])
     assert not torch.isfinite(found.at[2][2]).all()
-    back, wanted = (passage.cleaned(one.at[2], one.prompts, 2)[rows] for one in (found, sound))
+    back, wanted = (passage.resampled_latents(one.at[2], one.prompts, 2)[rows] for one in (found, sound))
     assert torch.equal(back, wanted)
 
 

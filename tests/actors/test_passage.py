@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from actors.corruption import METHODS, draw_noise, latent_mask
+from actors.corruption import METHODS, draw_noise, to_latent_mask
 from actors.corruptor import Corruptor, Settings
 from actors.diffusion import DiffusionModel
 from actors.images import encode_image, encode_mask, read_image
-from actors.inversion import ReNoise, invert, resample
-from actors.passage import Inverted, Passage
+from actors.inversion import invert, resample
+from actors.inversion_config import InversionConfig
+from actors.passage import Inverted, RoundTrip
 from actors.seeding import seed_for
 from actors.verifier import Limits
 from tests.actors.test_corruptor import ONE_ITERATION, Counting, Sample
@@ -25,7 +26,7 @@ from tinytown.scene import sample_scene
 IMAGES = np.stack([render(sample_scene(seed)).image for seed in range(4)])
 MASKS = torch.zeros(4, 64, 64, dtype=torch.bool)
 MASKS[:, 16:40, 24:48] = True
-CELLS = latent_mask(MASKS, 8, 8)
+CELLS = to_latent_mask(MASKS, 8, 8)
 STEPS = (1, 2, 3, 4, 5, 6)
 
 
@@ -35,17 +36,17 @@ def model() -> Counting:
 
 
 @pytest.fixture(scope="module")
-def passage(model: Counting) -> Passage:
-    return Passage(model, inversion=ONE_ITERATION)
+def passage(model: Counting) -> RoundTrip:
+    return RoundTrip(model, inversion=ONE_ITERATION)
 
 
 @pytest.fixture(scope="module")
-def inverted(passage: Passage) -> Inverted:
+def inverted(passage: RoundTrip) -> Inverted:
     return passage.invert(IMAGES, CELLS, STEPS)
 
 
 def test_one_inversion_serves_every_method_region_and_depth(
-    model: Counting, passage: Passage, inverted: Inverted
+    model: Counting, passage: RoundTrip, inverted: Inverted
 ):
     assert inverted.unet_rows.tolist() == [12] * 4  # 6 steps of 2, whatever is drawn from them
     noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
@@ -59,14 +60,14 @@ def test_one_inversion_serves_every_method_region_and_depth(
     for method in METHODS:
         for steps in STEPS:
             for cells in (CELLS, ~CELLS):
-                drawn = passage.draw(inverted.with_cells(cells), method, steps, noise)
+                drawn = passage.draw(inverted.with_mask(cells), method, steps, noise)
                 outside = ~cells.expand_as(drawn)
                 assert torch.equal(drawn[outside], inverted.at[steps][outside])
                 assert torch.equal(drawn, inverted.at[steps]) == (method == "none")
     assert model.calls == [] and sorted(inverted.at) == [0, *STEPS]
 
 
-def test_the_noise_level_is_that_of_the_depth(passage: Passage, model: Counting, inverted: Inverted):
+def test_the_noise_level_is_that_of_the_depth(passage: RoundTrip, model: Counting, inverted: Inverted):
     noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
     for steps, timestep in ((1, 1), (4, 61), (6, 101)):  # every 20th timestep, from 1
         kept = float(model.scheduler.alphas_cumprod[timestep])
@@ -81,7 +82,7 @@ def test_the_noise_level_is_that_of_the_depth(passage: Passage, model: Counting,
         passage.draw(inverted, "noise", 0, noise)
 
 
-def test_pieces_by_hand_give_what_the_corruptor_gives(passage: Passage, inverted: Inverted):
+def test_pieces_by_hand_give_what_the_corruptor_gives(passage: RoundTrip, inverted: Inverted):
     limits = Limits(changed_threshold=0.3, least_inside=0.0, most_outside=1.0, margin=0)
     settings = Settings("noise", 50, 4, False, 4, 7, limits, inversion=ONE_ITERATION)
     items = [
@@ -95,17 +96,19 @@ def test_pieces_by_hand_give_what_the_corruptor_gives(passage: Passage, inverted
         assert np.abs(picture.astype(int) - read_image(sample.corrupted)).max() <= 1
 
 
-def test_rows_of_several_inversions_make_a_batch(passage: Passage, inverted: Inverted):
+def test_rows_of_several_inversions_make_a_batch(passage: RoundTrip, inverted: Inverted):
     pieces = [inverted[2:3], inverted[0:2], inverted[[3]]]
     again = Inverted.cat(pieces)
     order = [2, 0, 1, 3]
     assert len(again) == 4 and sorted(again.at) == sorted(inverted.at)
-    assert torch.equal(again.at[6], inverted.at[6][order]) and torch.equal(again.cells, inverted.cells[order])
+    assert torch.equal(again.at[6], inverted.at[6][order]) and torch.equal(
+        again.latent_mask, inverted.latent_mask[order]
+    )
     assert again.unet_rows.tolist() == [12] * 4
     assert torch.equal(again.prompts.embeds, inverted.prompts.embeds)
 
 
-def test_without_depth_there_is_the_autoencoder_alone(model: Counting, passage: Passage):
+def test_without_depth_there_is_the_autoencoder_alone(model: Counting, passage: RoundTrip):
     model.calls.clear()
     found = passage.invert(IMAGES, CELLS, [0])
     assert found.unet_rows.tolist() == [0] * 4 and list(found.at) == [0]
@@ -116,7 +119,7 @@ def test_without_depth_there_is_the_autoencoder_alone(model: Counting, passage: 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_guidance_and_added_conditions_reach_the_unet(tmp_path: Path, scale: float):
     model = DiffusionModel(str(save_sdxl(tmp_path / "xl")), device="cpu")
-    passage = Passage(model, inversion=ReNoise(), guidance_scale=scale)
+    passage = RoundTrip(model, inversion=InversionConfig(), guidance_scale=scale)
     told, empty = model.embed(["a"] * 4, (64, 64)), model.embed([""] * 4, (64, 64))
     found = passage.invert(IMAGES, CELLS, [3], prompts=told)
     guided: dict[str, Any] = {

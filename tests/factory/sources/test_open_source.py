@@ -87,4 +87,4 @@ def test_the_sections_in_the_documentation_are_right() -> None:
     )
     assert len(SourceRecipe.model_validate({**sources[0], **rest}).filters) == 4
     (selection,) = (section["selection"] for section in sections if "selection" in section)
-    assert Selection.model_validate(selection).largest_artifact_area == 0.02
+    assert SelectionConfig.model_validate(selection).largest_artifact_area == 0.02
