@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    passage = RoundTrip(DiffusionModel("tinytown"))
+    round_trip = RoundTrip(DiffusionModel("tinytown"))
     images, masks, keys = scenes(given.samples)
     found = {steps: [] for steps in STEPS}
     for first in range(0, len(keys), BATCH):
         rows = slice(first, first + BATCH)
-        for steps, figures in _measured(passage, images[rows], masks[rows], keys[rows]).items():
+        for steps, figures in _measured(round_trip, images[rows], masks[rows], keys[rows]).items():
             found[steps] += figures
     table = Table(
         "k", "inside", "beyond 4 cells", "ratio", "ring 0-4 px", "ring 4-12 px", "beyond 12 px",
@@ -81,20 +81,20 @@ def main() -> None:
 
 
 def _measured(
-    passage: RoundTrip, images: NDArray[np.uint8], masks: NDArray[np.bool_], keys: list[str]
+    round_trip: RoundTrip, images: NDArray[np.uint8], masks: NDArray[np.bool_], keys: list[str]
 ) -> dict[int, list[list[float]]]:
     """By k and sample: latent change inside and beyond the region, and pixel change in three rings around it."""
-    side = images.shape[1] // passage.model.cell
-    inverted = passage.invert(images, to_latent_mask(torch.from_numpy(masks), side, side), STEPS)
+    side = images.shape[1] // round_trip.model.cell
+    inverted = round_trip.invert(images, to_latent_mask(torch.from_numpy(masks), side, side), STEPS)
     noise = draw_noise([seed_for(0, key, "corrupt") for key in keys], tuple(inverted.clean.shape[1:]))
     figures = {}
     for steps in STEPS:
-        broken = passage.draw(inverted, "noise", steps, noise)
+        broken = round_trip.draw(inverted, "noise", steps, noise)
         latents = [
-            passage.resampled_latents(start, inverted.prompts, steps)
+            round_trip.resampled_latents(start, inverted.prompts, steps)
             for start in (inverted.at[steps], broken)
         ]
-        pictures = [passage.model.decode(one) for one in latents]
+        pictures = [round_trip.model.decode(one) for one in latents]
         change = (latents[1] - latents[0]).abs().mean(1).numpy()
         moved = np.abs(pictures[1].astype(float) - pictures[0]).mean(3) / 255
         figures[steps] = [

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from actors.arithmetic import fix_arithmetic
+from actors.conditioning import Conditioning
 from actors.diffusion import DTYPES, DiffusionModel
 from actors.families import TIME_IDS, Networks
 from actors.inversion import invert, resample
@@ -123,10 +124,12 @@ def conditioning(family: Family, batch: int, dtype: torch.dtype, device: str) ->
 
 def produce(model: DiffusionModel, images: np.ndarray, prompts: Prompts, method: InversionConfig) -> int:
     """Encodes, inverts, resamples and decodes; returns UNet evaluations per sample."""
-    common = {"inversion_steps": INVERSION_STEPS, "added_cond_kwargs": prompts.added}
+    told = Conditioning(prompts)
     net, schedule, clean = model.denoise, model.scheduler, model.encode(images)
-    found = invert(net, schedule, clean, prompts.embeds, method=method, seeds=range(len(images)), **common)
-    model.decode(resample(net, schedule, found.latents, prompts.embeds, **common))
+    found = invert(
+        net, schedule, clean, told, inversion_steps=INVERSION_STEPS, method=method, seeds=range(len(images))
+    )
+    model.decode(resample(net, schedule, found.latents, told, inversion_steps=INVERSION_STEPS))
     return int(found.unet_rows[0]) + INVERSION_STEPS
 
 

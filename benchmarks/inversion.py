@@ -19,9 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from actors.conditioning import Conditioning
 from actors.diffusion import DiffusionModel
 from actors.inversion import Inversion, invert, resample
 from actors.inversion_config import InversionConfig
+from actors.prompts import Prompts
 from tinytown.render import render
 from tinytown.scene import sample_scene
 
@@ -41,14 +43,14 @@ def plain(iterations: int) -> InversionConfig:
 
 @dataclass(frozen=True)
 class Net:
-    """A model and latents [N, C, h, w] with their text states, to be inverted."""
+    """A model and latents [N, C, h, w] with their prompts, to be inverted."""
 
     model: DiffusionModel
     latents: Tensor
-    embeds: Tensor
+    prompts: Prompts
 
     def rows(self, chosen: slice) -> Net:
-        return Net(self.model, self.latents[chosen], self.embeds[chosen])
+        return Net(self.model, self.latents[chosen], self.prompts[chosen])
 
     def invert(self, method: InversionConfig, steps: int, *, keep: bool = False) -> Inversion:
         seeds = [FIRST_SEED + row for row in range(len(self.latents))]
@@ -56,7 +58,7 @@ class Net:
             self.model.denoise,
             self.model.scheduler,
             self.latents,
-            self.embeds,
+            Conditioning(self.prompts),
             inversion_steps=steps,
             method=method,
             seeds=seeds,
@@ -65,7 +67,13 @@ class Net:
 
     def error(self, latents: Tensor, steps: int) -> Tensor:
         """RMSE of z_0 after resampling, [N]."""
-        back = resample(self.model.denoise, self.model.scheduler, latents, self.embeds, inversion_steps=steps)
+        back = resample(
+            self.model.denoise,
+            self.model.scheduler,
+            latents,
+            Conditioning(self.prompts),
+            inversion_steps=steps,
+        )
         return (back - self.latents).square().mean((1, 2, 3)).sqrt()
 
 
@@ -74,7 +82,7 @@ def shipped(count: int) -> Net:
     model = DiffusionModel("tinytown")
     scenes = [render(sample_scene(FIRST_SEED + number)).image for number in range(count)]
     latents = torch.cat([model.encode(np.stack(scenes[n : n + 32])) for n in range(0, count, 32)])
-    return Net(model, latents, model.embed([""]).repeat(count).embeds)
+    return Net(model, latents, model.embed([""]).repeat(count))
 
 
 def random_net(count: int) -> Net:
@@ -82,7 +90,7 @@ def random_net(count: int) -> Net:
     generator = torch.Generator().manual_seed(FIRST_SEED)
     model = DiffusionModel(str(RANDOM_NET))
     latents = torch.randn(count, 4, 16, 16, generator=generator)
-    return Net(model, latents, torch.randn(count, 77, 32, generator=generator))
+    return Net(model, latents, Prompts(torch.randn(count, 77, 32, generator=generator)))
 
 
 def speed(count: int, batch: int, console: Console) -> None:

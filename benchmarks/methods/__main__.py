@@ -11,16 +11,14 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from actors.corruptor import limits_in_pixels
 from actors.diffusion import DiffusionModel
 from actors.passage import RoundTrip
-from actors.verifier import Limits
+from actors.verifier import Verifier
 from benchmarks.methods.draws import cases, measure, read_cases, read_outcomes, save_cases, save_outcomes
 from benchmarks.methods.grid import grid, varied
 from benchmarks.methods.marks import chosen, mark_all
@@ -42,15 +40,11 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     """
     work.mkdir(parents=True, exist_ok=True)
     model = DiffusionModel(recipe.corruption.model, device="cpu")
-    verify = recipe.verify
-    limits = limits_in_pixels(
-        Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin), model
-    )
     run: dict[str, Any] = {
         "samples": samples,
         "steps": list(steps),
         "batch": batch,
-        "limits": asdict(limits),
+        "verify": recipe.verify.model_dump(mode="json"),
         "seed": recipe.seed,
         "source": recipe.source.model_dump(mode="json"),
         "regions": recipe.regions.model_dump(mode="json"),
@@ -65,7 +59,8 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
         save_cases(cases(recipe, samples), work / "scenes.parquet")
     # The region selector has set the recipe's number of threads.
     torch.set_num_threads(threads)
-    found, passage = read_cases(work / "scenes.parquet"), RoundTrip(model)
+    found, round_trip = read_cases(work / "scenes.parquet"), RoundTrip(model)
+    verifier = Verifier(recipe.verify, cell=model.cell)
     batches = {
         work / f"draws-{first // batch:04d}.parquet": found[first : first + batch]
         for first in range(0, len(found), batch)
@@ -74,7 +69,7 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     began, left = time.monotonic(), sum(map(len, missing.values()))
     total = left
     for path, group in missing.items():
-        save_outcomes(measure(passage, group, limits, steps, recipe.seed), path)
+        save_outcomes(measure(round_trip, group, verifier, steps, recipe.seed), path)
         left -= len(group)
         seconds = (time.monotonic() - began) / (total - left) * left
         _progress(f"{path.name}: {left} scenes left, about {seconds / 60:.1f} minutes")
