@@ -253,37 +253,6 @@ def test_planned_evaluations_are_made(method):
     assert calls == 3 * planned
 
 
-def test_defaults_are_the_published_ones():
-    assert InversionConfig().mode == "fast"
-    assert (
-        InversionConfig(mode="published").resolved
-        == InversionConfig(mode="renoise").resolved
-        == (9, True, True)
-    )
-    assert InversionConfig(
-        mode="published", iterations=0, averaging=False, regularisation=False
-    ).resolved == (0, False, False)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"mode": "exact"}, "no inversion mode 'exact'; there are published, renoise, fast"),
-        ({"iterations": 4}, "mode fast has no iterations"),
-        ({"averaging": False}, "mode fast has no averaging"),
-        ({"regularisation": False}, "mode fast has no regularisation"),
-        ({"iterations": 0, "regularisation": True}, "mode fast has no iterations and no regularisation"),
-        ({"mode": "published", "iterations": -1}, "iterations is -1; allowed: 0"),
-        ({"mode": "published", "extra": 1}, "mode published has no extra; set iterations"),
-        ({"mode": "renoise", "extra": 1}, "mode renoise has no extra; set iterations"),
-        ({"extra": -1}, "extra is -1; allowed: 0 or more"),
-    ],
-)
-def test_impossible_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        InversionConfig(**settings)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
