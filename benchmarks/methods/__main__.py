@@ -29,6 +29,9 @@ from factory.recipe import Recipe, load_recipe
 FIRST_SEED = 3_000_000
 """Of scenes on which no limit was chosen."""
 
+LIMITS = ("changed_threshold", "least_inside", "most_outside")
+"""Of the verifier; they stand in the report, with its margin in pixels."""
+
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -40,11 +43,12 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     """
     work.mkdir(parents=True, exist_ok=True)
     model = DiffusionModel(recipe.corruption.model, device="cpu")
+    verifier = Verifier(recipe.verify, cell=model.cell)
     run: dict[str, Any] = {
         "samples": samples,
         "steps": list(steps),
         "batch": batch,
-        "verify": recipe.verify.model_dump(mode="json"),
+        "limits": recipe.verify.model_dump(include=set(LIMITS)) | {"margin": verifier.margin},
         "seed": recipe.seed,
         "source": recipe.source.model_dump(mode="json"),
         "regions": recipe.regions.model_dump(mode="json"),
@@ -60,7 +64,6 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     # The region selector has set the recipe's number of threads.
     torch.set_num_threads(threads)
     found, round_trip = read_cases(work / "scenes.parquet"), RoundTrip(model)
-    verifier = Verifier(recipe.verify, cell=model.cell)
     batches = {
         work / f"draws-{first // batch:04d}.parquet": found[first : first + batch]
         for first in range(0, len(found), batch)
