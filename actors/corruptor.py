@@ -80,7 +80,7 @@ class Corruptor:
             thread.
 
     Raises:
-        ValueError: inversion steps that the model's schedule does not have.
+        ModelError: inversion steps that the model's noise schedule does not have.
     """
 
     def __init__(
