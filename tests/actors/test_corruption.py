@@ -350,20 +350,23 @@ def test_an_unknown_method_is_refused_with_those_there_are():
         ({"clean": torch.zeros(1, 3, 4, 4)}, r"clean is \[1, 3, 4, 4\], the latents are \[2, 3, 4, 4\]"),
         ({"noise": torch.zeros(2, 1, 4, 4)}, r"noise is \[2, 1, 4, 4\], the latents are \[2, 3, 4, 4\]"),
         (
-            {"cells": torch.zeros(2, 1, 8, 8).bool()},
-            r"cells are torch.bool \[2, 1, 8, 8\]; latents \[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]",
+            {"latent_mask": torch.zeros(2, 1, 8, 8).bool()},
+            r"latent_mask is torch.bool \[2, 1, 8, 8\]; latents \[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]",
         ),
-        ({"cells": torch.zeros(2, 3, 4, 4).bool()}, r"\[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]"),
-        ({"cells": torch.zeros(1, 1, 4, 4).bool()}, r"cells are torch.bool \[1, 1, 4, 4\]"),
-        ({"cells": torch.zeros(2, 4, 4).bool()}, r"cells are torch.bool \[2, 4, 4\]"),
-        ({"cells": torch.zeros(2, 1, 4, 4)}, r"cells are torch.float32 \[2, 1, 4, 4\]"),
-        ({"kept": torch.tensor([0.5, 0.5, 0.5])}, r"kept is \[3\]; wanted: a scalar or \[2\]"),
-        ({"kept": torch.tensor([0.5])}, r"kept is \[1\]; wanted: a scalar or \[2\]"),
-        ({"kept": torch.full((2, 1, 1, 1), 0.5)}, r"kept is \[2, 1, 1, 1\]; wanted: a scalar or \[2\]"),
-        ({"kept": torch.tensor(0.0)}, r"kept is 0.0; cumulated alphas lie above 0 and up to 1"),
-        ({"kept": torch.tensor(1.5)}, r"kept is 1.5;"),
-        ({"kept": torch.tensor([0.5, -0.5])}, r"kept is \[0.5, -0.5\];"),
-        ({"kept": torch.tensor(math.nan)}, r"kept is nan;"),
+        ({"latent_mask": torch.zeros(2, 3, 4, 4).bool()}, r"\[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]"),
+        ({"latent_mask": torch.zeros(1, 1, 4, 4).bool()}, r"latent_mask is torch.bool \[1, 1, 4, 4\]"),
+        ({"latent_mask": torch.zeros(2, 4, 4).bool()}, r"latent_mask is torch.bool \[2, 4, 4\]"),
+        ({"latent_mask": torch.zeros(2, 1, 4, 4)}, r"latent_mask is torch.float32 \[2, 1, 4, 4\]"),
+        ({"alpha_prod": torch.tensor([0.5, 0.5, 0.5])}, r"alpha_prod is \[3\]; wanted: a scalar or \[2\]"),
+        ({"alpha_prod": torch.tensor([0.5])}, r"alpha_prod is \[1\]; wanted: a scalar or \[2\]"),
+        (
+            {"alpha_prod": torch.full((2, 1, 1, 1), 0.5)},
+            r"alpha_prod is \[2, 1, 1, 1\]; wanted: a scalar or \[2\]",
+        ),
+        ({"alpha_prod": torch.tensor(0.0)}, r"alpha_prod is 0.0; cumulated alphas lie above 0 and up to 1"),
+        ({"alpha_prod": torch.tensor(1.5)}, r"alpha_prod is 1.5;"),
+        ({"alpha_prod": torch.tensor([0.5, -0.5])}, r"alpha_prod is \[0.5, -0.5\];"),
+        ({"alpha_prod": torch.tensor(math.nan)}, r"alpha_prod is nan;"),
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
@@ -372,8 +375,8 @@ def test_arguments_that_do_not_fit_are_refused(method: str, changed: dict[str, T
     fitting = {
         "latents": latents,
         "clean": latents,
-        "cells": torch.ones(2, 1, 4, 4).bool(),
-        "kept": torch.tensor(0.5),
+        "latent_mask": torch.ones(2, 1, 4, 4).bool(),
+        "alpha_prod": torch.tensor(0.5),
         "noise": latents,
     }
     with pytest.raises(ValueError, match=message):
