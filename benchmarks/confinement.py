@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from actors.corruption.methods import draw_noise, latent_mask
-from actors.corruption.round_trip import Passage
+from actors.corruption.methods import draw_noise, to_latent_mask
+from actors.corruption.round_trip import RoundTrip
 from actors.corruption.verifier import widen
 from actors.diffusion.model import DiffusionModel
 from actors.images import read_image, read_mask
@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    passage = Passage(DiffusionModel("tinytown"))
+    round_trip = RoundTrip(DiffusionModel("tinytown"))
     images, masks, keys = scenes(given.samples)
     found = {steps: [] for steps in STEPS}
     for first in range(0, len(keys), BATCH):
         rows = slice(first, first + BATCH)
-        for steps, figures in _measured(passage, images[rows], masks[rows], keys[rows]).items():
+        for steps, figures in _measured(round_trip, images[rows], masks[rows], keys[rows]).items():
             found[steps] += figures
     table = Table(
         "k", "inside", "beyond 4 cells", "ratio", "ring 0-4 px", "ring 4-12 px", "beyond 12 px",
@@ -81,23 +81,26 @@ def main() -> None:
 
 
 def _measured(
-    passage: Passage, images: NDArray[np.uint8], masks: NDArray[np.bool_], keys: list[str]
+    round_trip: RoundTrip, images: NDArray[np.uint8], masks: NDArray[np.bool_], keys: list[str]
 ) -> dict[int, list[list[float]]]:
     """By k and sample: latent change inside and beyond the region, and pixel change in three rings around it."""
-    side = images.shape[1] // passage.model.cell
-    inverted = passage.invert(images, latent_mask(torch.from_numpy(masks), side, side), STEPS)
+    side = images.shape[1] // round_trip.model.cell
+    inverted = round_trip.invert(images, to_latent_mask(torch.from_numpy(masks), side, side), STEPS)
     noise = draw_noise([seed_for(0, key, "corrupt") for key in keys], tuple(inverted.clean.shape[1:]))
     figures = {}
     for steps in STEPS:
-        broken = passage.draw(inverted, "noise", steps, noise)
-        latents = [passage.cleaned(start, inverted.prompts, steps) for start in (inverted.at[steps], broken)]
-        pictures = [passage.model.decode(one) for one in latents]
+        broken = round_trip.draw(inverted, "noise", steps, noise)
+        latents = [
+            round_trip.resampled_latents(start, inverted.prompts, steps)
+            for start in (inverted.at[steps], broken)
+        ]
+        pictures = [round_trip.model.decode(one) for one in latents]
         change = (latents[1] - latents[0]).abs().mean(1).numpy()
         moved = np.abs(pictures[1].astype(float) - pictures[0]).mean(3) / 255
         figures[steps] = [
             [_mean(row, cell), _mean(row, ~widen(cell, FAR)), *_rings(pixels, mask)]
             for row, cell, pixels, mask in zip(
-                change, inverted.cells[:, 0].numpy(), moved, masks, strict=True
+                change, inverted.latent_mask[:, 0].numpy(), moved, masks, strict=True
             )
         ]
     return figures

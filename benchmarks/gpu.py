@@ -22,7 +22,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from actors.arithmetic import fix_arithmetic
-from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.inversion import invert, resample
+from actors.diffusion.inversion_config import InversionConfig
 from actors.diffusion.loading import TIME_IDS, Networks
 from actors.diffusion.model import DTYPES, DiffusionModel
 from actors.diffusion.prompts import Prompts
@@ -120,12 +122,14 @@ def conditioning(family: Family, batch: int, dtype: torch.dtype, device: str) ->
     return Prompts(embeds, {"text_embeds": pooled, "time_ids": sizes.repeat(batch, 1)})
 
 
-def produce(model: DiffusionModel, images: np.ndarray, prompts: Prompts, method: ReNoise) -> int:
+def produce(model: DiffusionModel, images: np.ndarray, prompts: Prompts, method: InversionConfig) -> int:
     """Encodes, inverts, resamples and decodes; returns UNet evaluations per sample."""
-    common = {"inversion_steps": INVERSION_STEPS, "added_cond_kwargs": prompts.added}
+    told = Conditioning(prompts)
     net, schedule, clean = model.denoise, model.scheduler, model.encode(images)
-    found = invert(net, schedule, clean, prompts.embeds, method=method, seeds=range(len(images)), **common)
-    model.decode(resample(net, schedule, found.latents, prompts.embeds, **common))
+    found = invert(
+        net, schedule, clean, told, inversion_steps=INVERSION_STEPS, method=method, seeds=range(len(images))
+    )
+    model.decode(resample(net, schedule, found.latents, told, inversion_steps=INVERSION_STEPS))
     return int(found.unet_rows[0]) + INVERSION_STEPS
 
 
@@ -181,14 +185,14 @@ def measure_all(family: Family, arguments: argparse.Namespace) -> list[Row]:
     shape = (max(arguments.batches), family.side, family.side, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
-    def run(model: DiffusionModel, what: str, batch: int, method: ReNoise) -> None:
+    def run(model: DiffusionModel, what: str, batch: int, method: InversionConfig) -> None:
         prompts = conditioning(family, batch, model.dtype, device)
         work = lambda: produce(model, pixels[:batch], prompts, method)  # noqa: E731
         rows.append(measure(what, batch, work, device, arguments.repeats))
 
     precise = Family(family.side, family.unet, family.vae)
     plain = DiffusionModel.of("baseline", networks(precise, torch.float32, device), device=device)
-    run(plain, "baseline", 1, ReNoise("published"))
+    run(plain, "baseline", 1, InversionConfig(mode="published"))
     del plain
     parts = networks(family, dtype, device)
     for mode in (mode for mode in MODES if mode in arguments.modes):
@@ -198,7 +202,7 @@ def measure_all(family: Family, arguments: argparse.Namespace) -> list[Row]:
         if mode == "graphs":
             model.unet.compile(mode="reduce-overhead", dynamic=False, fullgraph=True)
         for batch in arguments.batches:
-            run(model, mode, batch, ReNoise("fast"))
+            run(model, mode, batch, InversionConfig(mode="fast"))
     return rows
 
 

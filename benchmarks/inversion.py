@@ -19,8 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from actors.diffusion.inversion import Inversion, ReNoise, invert, resample
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.inversion import Inversion, invert, resample
+from actors.diffusion.inversion_config import InversionConfig
 from actors.diffusion.model import DiffusionModel
+from actors.diffusion.prompts import Prompts
 from tinytown.render import render
 from tinytown.scene import sample_scene
 
@@ -29,33 +32,33 @@ FIRST_SEED = 6_000_000
 
 RANDOM_NET = Path(__file__).parents[1] / "tests" / "golden" / "tiny_sd"
 STEPS = (5, 10, 15, 20)
-PUBLISHED = ReNoise("published")
-UNREGULARISED = ReNoise("published", regularisation=False)
+PUBLISHED = InversionConfig(mode="published")
+UNREGULARISED = InversionConfig(mode="published", regularisation=False)
 
 
-def plain(iterations: int) -> ReNoise:
+def plain(iterations: int) -> InversionConfig:
     """Fixed-point iteration from x = z, with neither averaging nor regularisation."""
-    return ReNoise("renoise", iterations=iterations, averaging=False, regularisation=False)
+    return InversionConfig(mode="renoise", iterations=iterations, averaging=False, regularisation=False)
 
 
 @dataclass(frozen=True)
 class Net:
-    """A model and latents [N, C, h, w] with their text states, to be inverted."""
+    """A model and latents [N, C, h, w] with their prompts, to be inverted."""
 
     model: DiffusionModel
     latents: Tensor
-    embeds: Tensor
+    prompts: Prompts
 
     def rows(self, chosen: slice) -> Net:
-        return Net(self.model, self.latents[chosen], self.embeds[chosen])
+        return Net(self.model, self.latents[chosen], self.prompts[chosen])
 
-    def invert(self, method: ReNoise, steps: int, *, keep: bool = False) -> Inversion:
+    def invert(self, method: InversionConfig, steps: int, *, keep: bool = False) -> Inversion:
         seeds = [FIRST_SEED + row for row in range(len(self.latents))]
         return invert(
             self.model.denoise,
             self.model.scheduler,
             self.latents,
-            self.embeds,
+            Conditioning(self.prompts),
             inversion_steps=steps,
             method=method,
             seeds=seeds,
@@ -64,7 +67,13 @@ class Net:
 
     def error(self, latents: Tensor, steps: int) -> Tensor:
         """RMSE of z_0 after resampling, [N]."""
-        back = resample(self.model.denoise, self.model.scheduler, latents, self.embeds, inversion_steps=steps)
+        back = resample(
+            self.model.denoise,
+            self.model.scheduler,
+            latents,
+            Conditioning(self.prompts),
+            inversion_steps=steps,
+        )
         return (back - self.latents).square().mean((1, 2, 3)).sqrt()
 
 
@@ -73,7 +82,7 @@ def shipped(count: int) -> Net:
     model = DiffusionModel("tinytown")
     scenes = [render(sample_scene(FIRST_SEED + number)).image for number in range(count)]
     latents = torch.cat([model.encode(np.stack(scenes[n : n + 32])) for n in range(0, count, 32)])
-    return Net(model, latents, model.embed([""]).repeat(count).embeds)
+    return Net(model, latents, model.embed([""]).repeat(count))
 
 
 def random_net(count: int) -> Net:
@@ -81,19 +90,19 @@ def random_net(count: int) -> Net:
     generator = torch.Generator().manual_seed(FIRST_SEED)
     model = DiffusionModel(str(RANDOM_NET))
     latents = torch.randn(count, 4, 16, 16, generator=generator)
-    return Net(model, latents, torch.randn(count, 77, 32, generator=generator))
+    return Net(model, latents, Prompts(torch.randn(count, 77, 32, generator=generator)))
 
 
 def speed(count: int, batch: int, console: Console) -> None:
     """Images per second of inversion and resampling at k = 10, and where the gain comes from."""
     net = shipped(count)
-    settings: dict[str, tuple[ReNoise, int]] = {
+    settings: dict[str, tuple[InversionConfig, int]] = {
         "published": (PUBLISHED, 1),
         "published, no regularisation": (UNREGULARISED, 1),
         "one plain iteration": (plain(1), 1),
-        "fast": (ReNoise(), 1),
+        "fast": (InversionConfig(), 1),
         f"one plain iteration, batch {batch}": (plain(1), batch),
-        f"fast, batch {batch}": (ReNoise(), batch),
+        f"fast, batch {batch}": (InversionConfig(), batch),
     }
     table = Table("settings", "batch", "UNet rows", "RMSE of z_0", "images/s", "times the first")
     seconds: dict[str, float] = {}
@@ -122,7 +131,7 @@ def speed(count: int, batch: int, console: Console) -> None:
     )
 
 
-def _passed(net: Net, method: ReNoise, batch: int) -> tuple[int, Tensor]:
+def _passed(net: Net, method: InversionConfig, batch: int) -> tuple[int, Tensor]:
     """UNet rows per sample of inversion and resampling, and the error of each sample."""
     rows, errors = 0, []
     for first in range(0, len(net.latents), batch):
@@ -147,9 +156,9 @@ def _compare(title: str, net: Net, batch: int, console: Console) -> None:
     methods = {
         "plain, 1 iteration": plain(1),
         "plain, 4 iterations": plain(4),
-        "fast": ReNoise(),
-        "fast, extra 1": ReNoise(extra=1),
-        "fast, extra 2": ReNoise(extra=2),
+        "fast": InversionConfig(),
+        "fast, extra 1": InversionConfig(extra=1),
+        "fast, extra 2": InversionConfig(extra=2),
     }
     table = Table("method", *_columns(), title=title)
     for name, method in methods.items():
@@ -161,7 +170,7 @@ def _columns() -> list[str]:
     return [f"{words}, k = {k}" for k in STEPS for words in ("rows", "mean", "99 %")]
 
 
-def _errors(net: Net, method: ReNoise, batch: int) -> list[str]:
+def _errors(net: Net, method: InversionConfig, batch: int) -> list[str]:
     """One inversion to the deepest k serves the others: their latents lie on its way."""
     errors: dict[int, list[Tensor]] = {k: [] for k in STEPS}
     for first in range(0, len(net.latents), batch):

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from actors.batch import Sample
-from actors.corruption.corruptor import Corruptor, Settings
+from actors.corruption.config import CorruptionConfig
+from actors.corruption.corruptor import Corruptor
 from actors.corruption.methods import METHODS
-from actors.corruption.round_trip import Passage
-from actors.corruption.verifier import Limits
+from actors.corruption.round_trip import RoundTrip
+from actors.corruption.verifier import Verifier
+from actors.corruption.verifier_config import VerifierConfig
 from actors.diffusion.model import DiffusionModel
 from actors.images import encode_image, encode_mask, read_image
 from benchmarks.methods.__main__ import BEGIN, END, between, main
@@ -41,10 +43,10 @@ from tinytown.scene import KINDS, Scene, Thing, caption, sample_scene
 
 PLACED = Placed("car", (20.0, 20.0), 14.0, (("paint", "red"), ("facing", "left")))
 STEPS = (2, 4)
-STRICT = Limits(changed_threshold=0.25, least_inside=0.828, most_outside=1.0, margin=8)
+STRICT = VerifierConfig(changed_threshold=0.25, least_inside=0.828, most_outside=1.0, margin=1)
 """Of the noises on the random net it accepts some at the first draw, some later and some never."""
 
-LENIENT = Limits(changed_threshold=0.3, least_inside=0.359, most_outside=1.0, margin=8)
+LENIENT = VerifierConfig(changed_threshold=0.3, least_inside=0.359, most_outside=1.0, margin=1)
 """Of the other methods it accepts some at the first k, some at the second and some never."""
 
 
@@ -82,23 +84,26 @@ def outcome(
     ]
 
 
-def corrupted(model: DiffusionModel, method: str, limits: Limits, **changes: object) -> list[Sample]:
+def corrupted(model: DiffusionModel, method: str, verify: VerifierConfig, **changes: object) -> list[Sample]:
     """What the factory makes of the same scenes."""
-    base = Settings(method, 50, STEPS[0], False, len(CASES), 7, limits, keep_failures=True)
+    base = {"inversion_steps": STEPS[0], "batch_size": len(CASES)}
+    verified = {key: changes.pop(key) for key in list(changes) if key in VerifierConfig.model_fields}
+    config = CorruptionConfig(**{"method": method, **base, **changes})
+    verifier = verify.model_copy(update={"on_failure": "keep", **verified})
     samples = [
         Sample(one.key, "", image=encode_image(one.image), mask=encode_mask(one.mask)) for one in CASES
     ]
-    return Corruptor(model, replace(base, **changes))(samples)
+    return Corruptor(model, config, verifier, seed=7)(samples)
 
 
 @pytest.fixture(scope="module")
 def by_chance(model: DiffusionModel) -> Results:
-    return Results(measure(Passage(model), CASES, STRICT, STEPS, 7))
+    return Results(measure(RoundTrip(model), CASES, Verifier(STRICT, cell=model.cell), STEPS, 7))
 
 
 @pytest.fixture(scope="module")
 def surely(model: DiffusionModel) -> Results:
-    return Results(measure(Passage(model), CASES, LENIENT, STEPS, 7))
+    return Results(measure(RoundTrip(model), CASES, Verifier(LENIENT, cell=model.cell), STEPS, 7))
 
 
 def test_every_method_stands_at_every_depth_and_on_the_image_latent():
@@ -135,7 +140,7 @@ def test_ladders_without_chance_are_those_of_the_corruptor(
 ):
     assert {climb.last.setting.steps for climb in surely.climbs(method)} == set(STEPS)
     for alone, baseline in ((False, "passage"), (True, "autoencoder")):
-        made = corrupted(model, method, LENIENT, deeper=STEPS[1:], baseline=baseline)
+        made = corrupted(model, method, LENIENT, deeper=list(STEPS[1:]), baseline=baseline)
         climbs = surely.climbs(method, alone=alone)
         assert [climb.accepted for climb in climbs] == [one.verified for one in made]
         assert [climb.last.setting.steps for climb in climbs] == [one.inversion_steps for one in made]

@@ -14,6 +14,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.prompts import Prompts
 from actors.diffusion.schedule import Schedule
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,6 +94,15 @@ class Samples:
             self.latents[rows], self.prompts[rows], self.negatives[rows], [self.seeds[row] for row in rows]
         )
 
+    @property
+    def conditioning(self) -> Conditioning:
+        """The prompts without guidance."""
+        return Conditioning(Prompts(self.prompts))
+
+    def guided(self, scale: float) -> Conditioning:
+        """The prompts with guidance away from the negatives."""
+        return Conditioning(Prompts(self.prompts), Prompts(self.negatives), scale)
+
     def to(self, dtype: torch.dtype) -> Samples:
         return Samples(
             *(value.to(dtype) for value in (self.latents, self.prompts, self.negatives)), self.seeds
@@ -118,7 +129,9 @@ def drawn_samples(rows: int, height: int = 8, width: int = 8, *, seed: int = 0) 
 
 def coefficients(schedule: Schedule) -> list[tuple[float, float]]:
     """Every step's update as a z + c e, from the text-book formula in float64."""
-    pairs = zip(schedule.kept_before.double().tolist(), schedule.kept_after.double().tolist(), strict=True)
+    pairs = zip(
+        schedule.alpha_prod_prev.double().tolist(), schedule.alpha_prod.double().tolist(), strict=True
+    )
     factors = []
     for before, after in pairs:
         a = (after / before) ** 0.5

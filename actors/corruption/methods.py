@@ -25,52 +25,56 @@ _WITHIN_A_SAMPLE = np.array([[[0] * 3] * 3, [[1] * 3] * 3, [[0] * 3] * 3])
 """The eight neighbours of a cell in [B, h, w], none of them in another sample."""
 
 Method = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(latents, clean, cells, kept, noise) to the latent [B, C, h, w] that goes inside the cells.
+"""(latents, clean, latent_mask, alpha_prod, noise) to the latent [B, C, h, w] that goes inside the mask.
 
-As in `corrupt`, except that `kept` lies on the latents' device in their type, as [B, 1, 1, 1] or [1, 1, 1, 1].
-What a method gives outside the cells is not used.
+As in `corrupt`, except that `alpha_prod` lies on the latents' device in their type, as [B, 1, 1, 1] or [1, 1, 1, 1].
+What a method gives outside the mask is not used.
 """
 
 
 def corrupt(
-    method: str, latents: Tensor, clean: Tensor, cells: Tensor, *, kept: Tensor, noise: Tensor
+    method: str, latents: Tensor, clean: Tensor, latent_mask: Tensor, *, alpha_prod: Tensor, noise: Tensor
 ) -> Tensor:
     """Replaces the latent inside a region; outside, every value stays as it is.
 
-    A device is waited for only by "rotate", once, and only where the cells lie on it. No row depends on another.
+    A device is waited for only by "rotate", once, and only where the mask lies on it. No row depends on another.
 
     Args:
         method: a name in `METHODS`.
         latents: float [B, C, h, w], z_t. z_0 for a corruption of the image latent itself (Table 4).
         clean: z_0 [B, C, h, w].
-        cells: bool [B, 1, h, w], true inside; on the latents' device or on the CPU.
-        kept: cumulated alpha at t in (0, 1], a scalar or [B]; on the latents' device or on the CPU.
+        latent_mask: bool [B, 1, h, w], true inside; on the latents' device or on the CPU.
+        alpha_prod: cumulated alpha (abar) at t in (0, 1], a scalar or [B]; on the latents' device or on the CPU.
         noise: standard normal [B, C, h, w].
 
     Returns:
         [B, C, h, w], a tensor of its own of the latents' type.
 
     Raises:
-        ValueError: an unknown method; a wrong shape or type; `kept` outside (0, 1], which is looked at on the CPU
+        ValueError: an unknown method; a wrong shape or type; `alpha_prod` outside (0, 1], which is looked at on the CPU
             only, because elsewhere looking is waiting.
     """
-    _check(method, latents, clean, cells, kept, noise)
-    level = kept.to(latents.device, latents.dtype, non_blocking=True).reshape(-1, 1, 1, 1)
-    inside = METHODS[method](latents, clean, cells, level, noise).to(latents.dtype)
-    return torch.where(cells.to(latents.device, non_blocking=True), inside, latents)
+    _check(method, latents, clean, latent_mask, alpha_prod, noise)
+    level = alpha_prod.to(latents.device, latents.dtype, non_blocking=True).reshape(-1, 1, 1, 1)
+    inside = METHODS[method](latents, clean, latent_mask, level, noise).to(latents.dtype)
+    return torch.where(latent_mask.to(latents.device, non_blocking=True), inside, latents)
 
 
-def noised_clean_latent(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
-    """The paper's proposal, Eq. 5: z_0 noised to the level of z_t, sqrt(kept) z_0 + sqrt(1 - kept) noise."""
-    return kept.sqrt() * clean + (1 - kept).sqrt() * noise
+def noised_clean_latent(
+    latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor
+) -> Tensor:
+    """The paper's proposal, Eq. 5: z_0 noised to the level of z_t, sqrt(abar) z_0 + sqrt(1 - abar) noise."""
+    return alpha_prod.sqrt() * clean + (1 - alpha_prod).sqrt() * noise
 
 
-def gaussian_noise(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+def gaussian_noise(
+    latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor
+) -> Tensor:
     """N(0, 1), whatever the level of z_t."""
     return noise
 
 
-def blurred(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+def blurred(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor) -> Tensor:
     """The latent blurred by a Gaussian, which also sees what lies outside the region.
 
     The paper gives no width. Ours is `BLUR_SIGMA`, cut off at three of it; the latent's edge is repeated.
@@ -78,20 +82,22 @@ def blurred(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: 
     return _smoothed(_smoothed(latents, 2), 3)
 
 
-def turned(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+def turned(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor) -> Tensor:
     """The latent turned by 90 degrees counter-clockwise, like `numpy.rot90`.
 
     The paper does not say what is turned. We turn, for every region of its own (cells that touch at a side or at
     a corner), the square around it, and the region's cells take what comes to lie on them. So an L takes some of
     its surroundings, and a region of one cell stays as it is. See `_bounding_square` for regions at the edge.
     """
-    places = torch.from_numpy(_places_turned(cells[:, 0].cpu().numpy()))
+    places = torch.from_numpy(_places_turned(latent_mask[:, 0].cpu().numpy()))
     # Without non_blocking, the copy of the places would wait for the device.
     index = places.to(latents.device, non_blocking=True)[:, None].expand(-1, latents.shape[1], -1)
     return latents.flatten(2).gather(2, index).reshape(latents.shape)
 
 
-def downscaled(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+def downscaled(
+    latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor
+) -> Tensor:
     """The latent in blocks of `DOWNSCALE` x `DOWNSCALE` cells, each at its mean: the paper's 8x.
 
     The paper names no filter; ours are the mean and the nearest. The last block of a row or column is what is left.
@@ -101,7 +107,7 @@ def downscaled(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, nois
     return blocks[..., : latents.shape[2], : latents.shape[3]]
 
 
-def nothing(latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+def nothing(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor) -> Tensor:
     """No corruption: the round trip through the model, for pseudo labels and clean negatives."""
     return latents
 
@@ -119,7 +125,7 @@ CHANCE = ("noise", "gaussian")
 """Methods of which a second draw differs from the first."""
 
 
-def latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
+def to_latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
     """Brings pixel masks to latent resolution without losing thin regions.
 
     A cell is inside if at least half of it is. Where a touched cell has no such cell among its eight neighbours
@@ -155,7 +161,9 @@ def draw_noise(seeds: list[int], shape: tuple[int, ...]) -> Tensor:
     return torch.stack(rows)
 
 
-def _check(method: str, latents: Tensor, clean: Tensor, cells: Tensor, kept: Tensor, noise: Tensor) -> None:
+def _check(
+    method: str, latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor
+) -> None:
     if method not in METHODS:
         raise ValueError(f"no corruption {method!r}; there are {', '.join(METHODS)}")
     shape = list(latents.shape)
@@ -165,14 +173,16 @@ def _check(method: str, latents: Tensor, clean: Tensor, cells: Tensor, kept: Ten
         if tensor.shape != latents.shape:
             raise ValueError(f"{name} is {list(tensor.shape)}, the latents are {shape}")
     wanted = [shape[0], 1, *shape[2:]]
-    if cells.dtype != torch.bool or list(cells.shape) != wanted:
+    if latent_mask.dtype != torch.bool or list(latent_mask.shape) != wanted:
         raise ValueError(
-            f"the cells are {cells.dtype} {list(cells.shape)}; latents {shape} need torch.bool {wanted}"
+            f"latent_mask is {latent_mask.dtype} {list(latent_mask.shape)}; latents {shape} need torch.bool {wanted}"
         )
-    if list(kept.shape) not in ([], shape[:1]):
-        raise ValueError(f"kept is {list(kept.shape)}; wanted: a scalar or [{shape[0]}], one for each latent")
-    if kept.device.type == "cpu" and not bool(((kept > 0) & (kept <= 1)).all()):
-        raise ValueError(f"kept is {kept.tolist()}; cumulated alphas lie above 0 and up to 1")
+    if list(alpha_prod.shape) not in ([], shape[:1]):
+        raise ValueError(
+            f"alpha_prod is {list(alpha_prod.shape)}; wanted: a scalar or [{shape[0]}], one for each latent"
+        )
+    if alpha_prod.device.type == "cpu" and not bool(((alpha_prod > 0) & (alpha_prod <= 1)).all()):
+        raise ValueError(f"alpha_prod is {alpha_prod.tolist()}; cumulated alphas lie above 0 and up to 1")
 
 
 def _parts_without_a_cell(masks: Tensor, chosen: Tensor) -> Tensor:
@@ -201,21 +211,21 @@ def _smoothed(latents: Tensor, axis: int) -> Tensor:
     return smoothed
 
 
-def _places_turned(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _places_turned(latent_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Where each cell takes its latent from: places 0 to h w - 1, [B, h w]; outside the regions its own.
 
     Args:
-        cells: [B, h, w].
+        latent_mask: [B, h, w].
     """
-    count, height, width = cells.shape
-    places = np.broadcast_to(np.arange(height * width).reshape(height, width), cells.shape).copy()
-    labels, regions = ndimage.label(cells, _WITHIN_A_SAMPLE)
+    count, height, width = latent_mask.shape
+    places = np.broadcast_to(np.arange(height * width).reshape(height, width), latent_mask.shape).copy()
+    labels, regions = ndimage.label(latent_mask, _WITHIN_A_SAMPLE)
     if regions:
         squares = [
             _bounding_square(rows, columns, height, width)
             for _, rows, columns in ndimage.find_objects(labels)
         ]
-        inside = np.nonzero(cells)
+        inside = np.nonzero(latent_mask)
         top, left, side = np.array(squares)[labels[inside] - 1].T
         _, row, column = inside
         from_row = np.clip(top + (column - left), 0, height - 1)

@@ -1,4 +1,4 @@
-"""Which draw follows on which verdict, and which rows share a batch: plain rules, no model."""
+"""The retry policy: which draw follows a refused one, and which rows share a batch. Plain rules, no model."""
 
 from __future__ import annotations
 
@@ -8,62 +8,51 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Draw:
-    """One corruption of a sample.
+    """One draw of a corruption of a sample.
 
     Attributes:
-        steps: k, how deep the latent is that it breaks; 0 is the image latent itself.
-        attempt: draws of the sample before it, at any k. The seed follows from it.
-        tries: draws of the sample before it at this k.
+        steps: k, the inversion steps of the latent that is corrupted; 0 is the image latent itself.
+        number: draws of the sample before it, at any k. The seed follows from it.
+        number_at_k: draws of the sample before it at this k.
     """
 
     steps: int
-    attempt: int = 0
-    tries: int = 0
+    number: int = 0
+    number_at_k: int = 0
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The inversion steps at which a sample is tried, and how often at each.
+class RetryPolicy:
+    """At which inversion steps a sample is drawn, and how often at each.
 
     Attributes:
-        steps: k, rising, at least one.
-        attempts: draws at each k.
-
-    Raises:
-        ValueError: no steps, steps that do not rise, or no attempts.
+        steps: every k, rising, at least one; see `actors.corruption.config.CorruptionConfig.steps`.
+        draws_per_step: draws at each k, at least one.
     """
 
     steps: tuple[int, ...]
-    attempts: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.steps or any(
-            after <= before for before, after in zip(self.steps, self.steps[1:], strict=False)
-        ):
-            raise ValueError(f"the inversion steps of a ladder are {list(self.steps)}; they must rise")
-        if self.attempts < 1:
-            raise ValueError(f"attempts is {self.attempts}; allowed: 1 or more")
+    draws_per_step: int = 1
 
     @property
     def first(self) -> Draw:
-        """What every sample begins with."""
+        """The first draw of every sample."""
         return Draw(self.steps[0])
 
     def after(self, draw: Draw, reason: str) -> Draw | None:
-        """The draw that follows on a refused one, or None where the sample has failed.
+        """The draw that follows a refused one, or None where the sample has failed.
 
-        Another one at the same k while there are attempts left. Then `unchanged` goes deeper, if it can. `spilled`
-        does not: the deeper the latent, the more of the picture is made anew, so it would only spill more.
+        First the remaining draws at the same k. Then `unchanged` goes on to a larger k, if there is one. `spilled` does
+        not: the larger k, the more of the image is made anew, so it would only spill more.
 
         Args:
             draw: the one that was refused.
-            reason: why, as `actors.corruption.verifier.judge` names it.
+            reason: why, as `actors.corruption.verifier.Verifier.judge` names it.
         """
-        if draw.tries + 1 < self.attempts:
-            return Draw(draw.steps, draw.attempt + 1, draw.tries + 1)
+        if draw.number_at_k + 1 < self.draws_per_step:
+            return Draw(draw.steps, draw.number + 1, draw.number_at_k + 1)
         deeper = [steps for steps in self.steps if steps > draw.steps]
         if reason == "unchanged" and deeper:
-            return Draw(deeper[0], draw.attempt + 1)
+            return Draw(deeper[0], draw.number + 1)
         return None
 
 
@@ -73,7 +62,7 @@ class Row:
 
     Attributes:
         place: of the sample in its shard.
-        draw: what is done to its latent; None is its passage without corruption, the baseline of its verdicts.
+        draw: of its corruption; None is its round trip without corruption, the baseline of its verdicts.
     """
 
     place: int
@@ -90,7 +79,7 @@ def deal(
 
     Args:
         pending: the next draw of samples that have one, by the sample's place.
-        baselines: (place, k) for every baseline that is there. One that is not comes right before its draw.
+        baselines: (place, k) for every baseline that exists. A missing one comes right before its draw.
         size: most rows of a batch.
 
     Yields:

@@ -1,31 +1,71 @@
-"""What really changed, judged against the image's own uncorrupted passage through the model."""
+"""What a corruption changed, measured and judged against the image's own uncorrupted round trip."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from actors.corruption.verifier_config import VerifierConfig
 from actors.errors import Reject
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a sample must show to be accepted.
+class Verifier:
+    """Measures what a corruption changed, and accepts or refuses it.
+
+    Args:
+        config: the limits.
+        cell: pixels per latent cell along one side, the unit of the config's margin.
 
     Attributes:
-        changed_threshold: difference, on a scale of 0 to 1, from which a pixel counts as changed.
-        least_inside: least share of the mask that must have changed.
-        most_outside: most share of the rest, beyond the margin, that may have changed.
         margin: pixels around the mask that are not judged: a decoder spreads every change by a few cells.
     """
 
-    changed_threshold: float
-    least_inside: float
-    most_outside: float
-    margin: int
+    def __init__(self, config: VerifierConfig, *, cell: int) -> None:
+        self.config = config
+        self.margin = config.margin * cell
+
+    def measure(
+        self, distance: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], dict[str, float]]:
+        """The map of changed pixels, bool [H, W], and the figures named in `actors.batch.METRICS`.
+
+        Shares are of pixels: `mask_area` and `changed_area` of the whole image, `change_inside` of the mask,
+        `change_outside` of what lies beyond mask and margin. `difference_*` are means over the same places.
+
+        Args:
+            distance: see `difference`.
+            mask: bool [H, W], the region.
+        """
+        changed = distance >= self.config.changed_threshold
+        outside = ~widen(mask, self.margin)
+        return changed, {
+            "mask_area": float(mask.mean()),
+            "changed_area": float(changed.mean()),
+            "change_inside": _mean(changed[mask]),
+            "change_outside": _mean(changed[outside]),
+            "difference_inside": _mean(distance[mask]),
+            "difference_outside": _mean(distance[outside]),
+        }
+
+    def judge(self, metrics: dict[str, float]) -> Reject | None:
+        """Why a corruption is refused, or None where it is accepted.
+
+        One that is both is `spilled`: a larger k would spill more.
+        """
+        inside, outside = metrics["change_inside"], metrics["change_outside"]
+        if outside > self.config.most_outside:
+            return Reject(
+                "spilled",
+                f"{outside:.1%} of the image beyond {self.margin} pixels of the region changed; "
+                f"at most {self.config.most_outside:.1%} is allowed",
+            )
+        if inside < self.config.least_inside:
+            return Reject(
+                "unchanged",
+                f"{inside:.1%} of the region changed; at least {self.config.least_inside:.1%} is asked",
+            )
+        return None
 
 
 def difference(baseline: NDArray[np.uint8], corrupted: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -44,42 +84,6 @@ def difference(baseline: NDArray[np.uint8], corrupted: NDArray[np.uint8]) -> NDA
     padded = np.pad(single.astype(np.float32), 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / np.float32(9 * 255)
-
-
-def measure(
-    distance: NDArray[np.float32], mask: NDArray[np.bool_], limits: Limits
-) -> tuple[NDArray[np.bool_], dict[str, float]]:
-    """The map of changed pixels, bool [H, W], and the figures named in `actors.batch.METRICS`.
-
-    Shares are of pixels: `mask_area` and `changed_area` of the whole image, `change_inside` of the mask,
-    `change_outside` of what lies beyond mask and margin. `difference_*` are means over the same places.
-    """
-    changed = distance >= limits.changed_threshold
-    outside = ~widen(mask, limits.margin)
-    return changed, {
-        "mask_area": float(mask.mean()),
-        "changed_area": float(changed.mean()),
-        "change_inside": _mean(changed[mask]),
-        "change_outside": _mean(changed[outside]),
-        "difference_inside": _mean(distance[mask]),
-        "difference_outside": _mean(distance[outside]),
-    }
-
-
-def judge(metrics: dict[str, float], limits: Limits) -> Reject | None:
-    """Why a sample is refused, or None where it is accepted. One that is both is `spilled`: deeper would spill more."""
-    inside, outside = metrics["change_inside"], metrics["change_outside"]
-    if outside > limits.most_outside:
-        return Reject(
-            "spilled",
-            f"{outside:.1%} of the image beyond {limits.margin} pixels of the region changed; "
-            f"at most {limits.most_outside:.1%} is allowed",
-        )
-    if inside < limits.least_inside:
-        return Reject(
-            "unchanged", f"{inside:.1%} of the region changed; at least {limits.least_inside:.1%} is asked"
-        )
-    return None
 
 
 def widen(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from actors.diffusion.prediction import NoisePrediction
-from actors.diffusion.schedule import Schedule, noisier
+from actors.diffusion.schedule import Schedule, ddim_inversion_step
 from actors.diffusion.unet_cost import fast_evaluations
 
 DEPTH = 2
@@ -31,15 +31,16 @@ def invert_fast(
     """
     visited, noises, levels = [latents], list[Tensor](), list[Tensor]()
     square = torch.zeros(len(latents), dtype=latents.dtype, device=latents.device)
-    sigmas = ((1 - schedule.kept_after) / schedule.kept_after).log().to(latents.dtype)
+    sigmas = ((1 - schedule.alpha_prod) / schedule.alpha_prod).log().to(latents.dtype)
     for step, count in enumerate(fast_evaluations(len(schedule.timesteps), extra)):
-        before, after = schedule.kept_before[step], schedule.kept_after[step]
+        before, after = schedule.alpha_prod_prev[step], schedule.alpha_prod[step]
         current = visited[-1]
         expected = _extrapolated(noises, levels, sigmas[step])
-        guess = current if expected is None else noisier(current, expected, before, after)
+        guess = current if expected is None else ddim_inversion_step(current, expected, before, after)
         guesses, changes = list[Tensor](), list[Tensor]()
         for _ in range(count):
-            change = noisier(current, predict(guess, schedule.timesteps[step]), before, after) - guess
+            noise = predict(guess, schedule.timesteps[step])
+            change = ddim_inversion_step(current, noise, before, after) - guess
             guesses, changes = [*guesses, guess][-DEPTH - 1 :], [*changes, change][-DEPTH - 1 :]
             last, guess = guess, anderson(guesses, changes)
         square += (guess - last).square().mean((1, 2, 3))
@@ -72,9 +73,11 @@ def anderson(guesses: list[Tensor], changes: list[Tensor]) -> Tensor:
 
 
 def noise_between(current: Tensor, reached: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """The noise that leads from `current` to `reached` in one step: `noisier` solved for it."""
+    """The noise that leads from `current` to `reached` in one step: `ddim_inversion_step` solved for it."""
     none, one = torch.zeros_like(before), torch.ones_like(before)
-    return (reached - noisier(one, none, before, after) * current) / noisier(none, one, before, after)
+    of_latents = ddim_inversion_step(one, none, before, after)
+    of_noise = ddim_inversion_step(none, one, before, after)
+    return (reached - of_latents * current) / of_noise
 
 
 def _extrapolated(noises: list[Tensor], levels: list[Tensor], level: Tensor) -> Tensor | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar, overload
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -33,19 +33,9 @@ class RowOrder:
             self.rows = self.rows[key[self.rows].argsort(stable=True)]
         self._back = self.rows.argsort()
 
-    @overload
-    def sorted(self, values: Tensor) -> Tensor: ...
-
-    @overload
-    def sorted(self, values: None) -> None: ...
-
-    def sorted(self, values: Tensor | None) -> Tensor | None:
+    def sorted(self, values: Tensor) -> Tensor:
         """[B, ...] in this order."""
-        return None if values is None else values[self.rows]
-
-    def sorted_all(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same for everything in a mapping."""
-        return {name: self.sorted(value) for name, value in values.items()}
+        return values[self.rows]
 
     def restored(self, values: Tensor) -> Tensor:
         """Sorted [B, ...] in the order in which the rows came."""

@@ -17,14 +17,14 @@ class Schedule:
 
     Attributes:
         timesteps: k target timesteps, rising: 1, 21, 41, ... for 50 steps of Stable Diffusion.
-        kept_before, kept_after: float32 [k], cumulated alpha at the lower and at the upper end of each step.
+        alpha_prod_prev, alpha_prod: float32 [k], cumulated alpha at the lower and at the upper end of each step.
             The first step starts at `final_alpha_cumprod`, so z_0 is treated as if it were there.
         still: of each step whether both ends are one, as with a schedule that visits timestep 0.
     """
 
     timesteps: tuple[int, ...]
-    kept_before: Tensor
-    kept_after: Tensor
+    alpha_prod_prev: Tensor
+    alpha_prod: Tensor
     still: tuple[bool, ...]
 
     @classmethod
@@ -42,41 +42,47 @@ class Schedule:
         if not 1 <= inversion_steps <= inference_steps:
             raise ValueError(f"inversion_steps is {inversion_steps}; allowed: 1 to {inference_steps}")
         rising = timesteps(scheduler.config, inference_steps)[:inversion_steps]
-        kept = scheduler.alphas_cumprod
-        positive = int((kept > 0).sum())
-        check_visited("the scheduler", rising, end=len(kept), zero_from=positive)
+        alphas_cumprod = scheduler.alphas_cumprod
+        positive = int((alphas_cumprod > 0).sum())
+        check_visited("the scheduler", rising, end=len(alphas_cumprod), zero_from=positive)
         stride = scheduler.config.num_train_timesteps // inference_steps
-        start = kept[rising[0] - stride] if rising[0] >= stride else scheduler.final_alpha_cumprod
-        after = kept[rising]
-        before = torch.cat([start[None], after[:-1]])
-        return cls(tuple(rising), before, after, tuple((before == after).tolist()))
+        start = alphas_cumprod[rising[0] - stride] if rising[0] >= stride else scheduler.final_alpha_cumprod
+        alpha_prod = alphas_cumprod[rising]
+        alpha_prod_prev = torch.cat([start[None], alpha_prod[:-1]])
+        still = tuple((alpha_prod_prev == alpha_prod).tolist())
+        return cls(tuple(rising), alpha_prod_prev, alpha_prod, still)
 
     def to(self, device: torch.device) -> Schedule:
         """The same schedule with its scalars on a device."""
-        return replace(self, kept_before=self.kept_before.to(device), kept_after=self.kept_after.to(device))
+        return replace(
+            self, alpha_prod_prev=self.alpha_prod_prev.to(device), alpha_prod=self.alpha_prod.to(device)
+        )
 
     def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """Clean latents noised to the upper end of a step: sqrt(abar) z_0 + sqrt(1 - abar) noise; [B, C, h, w]."""
-        kept = self.kept_after[step].to(clean.dtype)
-        return kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        alpha_prod = self.alpha_prod[step].to(clean.dtype)
+        return alpha_prod.sqrt() * clean + (1 - alpha_prod).sqrt() * noise
 
 
-def noisier(latents: Tensor, noise: Tensor, before: Tensor, after: Tensor) -> Tensor:
+def ddim_inversion_step(
+    latents: Tensor, noise: Tensor, alpha_prod_prev: Tensor, alpha_prod: Tensor
+) -> Tensor:
     """One DDIM step towards more noise: g(e) of RENOISE, in the order in which the published program computes it.
 
     Args:
         latents: [B, C, h, w] at the lower end.
         noise: the noise predicted at the upper end, same shape.
-        before, after: float32 scalars, cumulated alpha at both ends. Scalars of lower precision do not promote.
+        alpha_prod_prev, alpha_prod: float32 scalars, cumulated alpha at the lower and at the upper end.
+            Scalars of lower precision do not promote.
     """
     return (
-        after.sqrt() * latents / before.sqrt()
-        + before.sqrt() * (1 - after).sqrt() * noise / before.sqrt()
-        - after.sqrt() * ((1 - before).sqrt() * noise) / before.sqrt()
+        alpha_prod.sqrt() * latents / alpha_prod_prev.sqrt()
+        + alpha_prod_prev.sqrt() * (1 - alpha_prod).sqrt() * noise / alpha_prod_prev.sqrt()
+        - alpha_prod.sqrt() * ((1 - alpha_prod_prev).sqrt() * noise) / alpha_prod_prev.sqrt()
     )
 
 
-def cleaner(latents: Tensor, noise: Tensor, before: Tensor, after: Tensor) -> Tensor:
+def ddim_step(latents: Tensor, noise: Tensor, alpha_prod_prev: Tensor, alpha_prod: Tensor) -> Tensor:
     """One DDIM step (eta 0) from the upper end of a step to its lower end; Eq. 6 of the paper with p_t = 0."""
-    clean = (latents - (1 - after).sqrt() * noise) / after.sqrt()
-    return before.sqrt() * clean + (1 - before).sqrt() * noise
+    clean = (latents - (1 - alpha_prod).sqrt() * noise) / alpha_prod.sqrt()
+    return alpha_prod_prev.sqrt() * clean + (1 - alpha_prod_prev).sqrt() * noise

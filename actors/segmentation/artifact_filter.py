@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from actors.batch import Sample
 from actors.errors import Reject
 from actors.segmentation.scoring import Scores, scored
+from actors.selection_config import SelectionConfig
 
 STAGE = "select"
 
@@ -15,23 +16,16 @@ class ArtifactFilter:
     """Looks at the clean images. Works on any number of samples; rejected ones pass through.
 
     Args:
-        scores: the artifact's probability; see `actors.segmentation.scoring`.
-        threshold: probability from which a pixel is an artifact.
-        largest_area: share of the image that such pixels may cover.
+        config: the detector's threshold, and the share of the image that may already be artifacts.
+        scores: the artifact's probability by the detector that the config names; see `actors.segmentation.scoring`.
         batch_size: images that are decoded and scored together.
     """
 
-    def __init__(
-        self,
-        *,
-        scores: Scores,
-        threshold: float,
-        largest_area: float,
-        batch_size: int = 8,
-    ) -> None:
+    def __init__(self, config: SelectionConfig, scores: Scores, *, batch_size: int = 8) -> None:
+        assert config.largest_artifact_area is not None
+        self.threshold = config.detector_threshold
+        self.largest_area = config.largest_artifact_area
         self.scores = scores
-        self.threshold = threshold
-        self.largest_area = largest_area
         self.batch_size = batch_size
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from actors.batch import Sample
 from actors.errors import Reject
 from actors.images import encode_mask, read_mask
+from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.scoring import Scores, scored
 
 STAGE = "select_region"
@@ -16,33 +17,23 @@ class RegionSelector:
     """Fills `mask`, or rejects. Works on any number of samples; rejected ones pass through.
 
     Args:
-        scores: see `actors.segmentation.scoring`; None takes the source's masks.
-        threshold: score from which a pixel is inside.
-        smallest_area, largest_area: share of the image that the region may have.
-        batch_size: images that are decoded and scored together.
+        config: threshold, areas and batch size.
+        scores: of the segmenter that the config names, see `actors.segmentation.scoring`; None takes the masks of the
+            source.
     """
 
-    def __init__(
-        self,
-        *,
-        scores: Scores | None,
-        threshold: float,
-        smallest_area: float,
-        largest_area: float,
-        batch_size: int = 8,
-    ) -> None:
+    def __init__(self, config: RegionsConfig, scores: Scores | None = None) -> None:
+        self.config = config
         self.scores = scores
-        self.threshold = threshold
-        self.smallest_area = smallest_area
-        self.largest_area = largest_area
-        self.batch_size = batch_size
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         alive = [sample for sample in samples if not sample.rejected]
         if self.scores is not None:
-            found = scored(alive, self.scores, batch_size=self.batch_size, stage=STAGE, network="segmenter")
+            found = scored(
+                alive, self.scores, batch_size=self.config.batch_size, stage=STAGE, network="segmenter"
+            )
             for sample, score in found:
-                sample.mask = encode_mask(score >= self.threshold)
+                sample.mask = encode_mask(score >= self.config.threshold)
         for sample in alive:
             if sample.rejected:
                 continue
@@ -60,12 +51,13 @@ class RegionSelector:
         area = float(read_mask(sample.mask).mean())
         if area == 0:
             raise Reject("no_region", "no pixel is inside the region")
-        if area < self.smallest_area:
+        if area < self.config.smallest_area:
             raise Reject(
                 "region_too_small",
-                f"the region has {area:.2%} of the image; at least {self.smallest_area:.2%}",
+                f"the region has {area:.2%} of the image; at least {self.config.smallest_area:.2%}",
             )
-        if area > self.largest_area:
+        if area > self.config.largest_area:
             raise Reject(
-                "region_too_large", f"the region has {area:.2%} of the image; at most {self.largest_area:.2%}"
+                "region_too_large",
+                f"the region has {area:.2%} of the image; at most {self.config.largest_area:.2%}",
             )

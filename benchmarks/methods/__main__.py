@@ -11,15 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from actors.corruption.corruptor import limits_in_pixels
-from actors.corruption.round_trip import Passage
-from actors.corruption.verifier import Limits
+from actors.corruption.round_trip import RoundTrip
+from actors.corruption.verifier import Verifier
 from actors.diffusion.model import DiffusionModel
 from benchmarks.methods.draws import cases, measure, read_cases, read_outcomes, save_cases, save_outcomes
 from benchmarks.methods.grid import grid, varied
@@ -30,6 +28,9 @@ from factory.recipe.recipe import Recipe, load_recipe
 
 FIRST_SEED = 3_000_000
 """Of scenes on which no limit was chosen."""
+
+LIMITS = ("changed_threshold", "least_inside", "most_outside")
+"""Of the verifier; they stand in the report, with its margin in pixels."""
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -42,15 +43,12 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     """
     work.mkdir(parents=True, exist_ok=True)
     model = DiffusionModel(recipe.corruption.model, device="cpu")
-    verify = recipe.verify
-    limits = limits_in_pixels(
-        Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin), model
-    )
+    verifier = Verifier(recipe.verify, cell=model.cell)
     run: dict[str, Any] = {
         "samples": samples,
         "steps": list(steps),
         "batch": batch,
-        "limits": asdict(limits),
+        "limits": recipe.verify.model_dump(include=set(LIMITS)) | {"margin": verifier.margin},
         "seed": recipe.seed,
         "source": recipe.source.model_dump(mode="json"),
         "regions": recipe.regions.model_dump(mode="json"),
@@ -65,7 +63,7 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
         save_cases(cases(recipe, samples), work / "scenes.parquet")
     # The region selector has set the recipe's number of threads.
     torch.set_num_threads(threads)
-    found, passage = read_cases(work / "scenes.parquet"), Passage(model)
+    found, round_trip = read_cases(work / "scenes.parquet"), RoundTrip(model)
     batches = {
         work / f"draws-{first // batch:04d}.parquet": found[first : first + batch]
         for first in range(0, len(found), batch)
@@ -74,7 +72,7 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     began, left = time.monotonic(), sum(map(len, missing.values()))
     total = left
     for path, group in missing.items():
-        save_outcomes(measure(passage, group, limits, steps, recipe.seed), path)
+        save_outcomes(measure(round_trip, group, verifier, steps, recipe.seed), path)
         left -= len(group)
         seconds = (time.monotonic() - began) / (total - left) * left
         _progress(f"{path.name}: {left} scenes left, about {seconds / 60:.1f} minutes")

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from actors.corruption.methods import CHANCE, METHODS, draw_noise, latent_mask
-from actors.corruption.round_trip import Inverted, Passage
-from actors.corruption.verifier import Limits, difference, judge
-from actors.corruption.verifier import measure as measured
+from actors.corruption.methods import CHANCE, METHODS, draw_noise, to_latent_mask
+from actors.corruption.round_trip import Inverted, RoundTrip
+from actors.corruption.verifier import Verifier, difference
 from actors.images import encode_image, encode_mask, read_image, read_mask
 from actors.seeding import seed_for
 from factory.pipeline.stages import image_selector, load, region_selector
@@ -114,24 +113,24 @@ def cases(recipe: Recipe, count: int) -> list[Case]:
 
 
 def measure(
-    passage: Passage, group: Sequence[Case], limits: Limits, steps: Sequence[int], run_seed: int
+    round_trip: RoundTrip, group: Sequence[Case], verifier: Verifier, steps: Sequence[int], run_seed: int
 ) -> list[Outcome]:
     """All draws of a batch of scenes: the first of every setting, and more of those by chance that are refused.
 
-    The picture of the method `none` is the passage without corruption, against which all others are judged.
+    The picture of the method `none` is the round trip without corruption, against which all others are judged.
 
     Args:
-        passage: the model.
+        round_trip: the model.
         group: scenes, one batch.
-        limits: what the verifier asks; its margin is in pixels.
+        verifier: judges every draw.
         steps: every k, rising.
         run_seed: of the recipe.
     """
     images = np.stack([case.image for case in group])
     masks = torch.from_numpy(np.stack([case.mask for case in group]))
-    height, width = (side // passage.model.cell for side in masks.shape[1:])
-    inverted = passage.invert(images, latent_mask(masks, height, width), steps)
-    at = {k: passage.resampled(inverted.at[k], inverted.prompts, k) for k in (0, *steps)}
+    height, width = (side // round_trip.model.cell for side in masks.shape[1:])
+    inverted = round_trip.invert(images, to_latent_mask(masks, height, width), steps)
+    at = {k: round_trip.resampled(inverted.at[k], inverted.prompts, k) for k in (0, *steps)}
     outcomes = []
     for setting in settings(steps):
         rows = list(range(len(group)))
@@ -142,9 +141,9 @@ def measure(
                 pictures = at[setting.steps][rows]
             else:
                 seeds = [seed_for(run_seed, group[row].key, "corrupt", attempt) for row in rows]
-                pictures = _drawn(passage, inverted[rows], setting, seeds)
+                pictures = _drawn(round_trip, inverted[rows], setting, seeds)
             made = [
-                _judged(group[row], setting, attempt, (at[setting.steps][row], at[0][row]), picture, limits)
+                _judged(group[row], setting, attempt, (at[setting.steps][row], at[0][row]), picture, verifier)
                 for row, picture in zip(rows, pictures, strict=True)
             ]
             outcomes += made
@@ -201,10 +200,10 @@ def _flat(outcome: Outcome) -> dict[str, Any]:
     return setting | row
 
 
-def _drawn(passage: Passage, inverted: Inverted, setting: Setting, seeds: list[int]) -> Images:
+def _drawn(round_trip: RoundTrip, inverted: Inverted, setting: Setting, seeds: list[int]) -> Images:
     noise = draw_noise(seeds, tuple(inverted.clean.shape[1:]))
-    latents = passage.draw(inverted, setting.method, setting.steps, noise, level=setting.level)
-    return passage.resampled(latents, inverted.prompts, setting.steps)
+    latents = round_trip.draw(inverted, setting.method, setting.steps, noise, level=setting.level)
+    return round_trip.resampled(latents, inverted.prompts, setting.steps)
 
 
 def _judged(
@@ -213,11 +212,11 @@ def _judged(
     attempt: int,
     baselines: tuple[Images, Images],
     picture: Images,
-    limits: Limits,
+    verifier: Verifier,
 ) -> Outcome:
-    """Judges a picture against its passage without corruption, and against the autoencoder alone."""
-    both = [measured(difference(baseline, picture), case.mask, limits)[1] for baseline in baselines]
-    reasons = [why.reason if (why := judge(metrics, limits)) else "" for metrics in both]
+    """Judges a picture against its round trip without corruption, and against the autoencoder alone."""
+    both = [verifier.measure(difference(baseline, picture), case.mask)[1] for baseline in baselines]
+    reasons = [why.reason if (why := verifier.judge(metrics)) else "" for metrics in both]
     figures = {
         name: both[0][name]
         for name in ("change_inside", "change_outside", "difference_inside", "difference_outside")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from actors.corruption.methods import METHODS
-from actors.corruption.retry_policy import Ladder
+from actors.corruption.retry_policy import RetryPolicy
 from actors.diffusion.unet_cost import fast_evaluations
 from benchmarks.methods.draws import Outcome, Setting
 
@@ -75,8 +75,8 @@ class Results:
         return [self._by_name[key, setting, 0] for key in self.keys]
 
     def climbs(self, method: str, *, alone: bool = False) -> list[Climb]:
-        """Every scene's way up the ladder of all k with one draw at each, by the rules of
-        `actors.corruption.retry_policy.Ladder`.
+        """Every scene's way up all k with one draw at each, by the rules of
+        `actors.corruption.retry_policy.RetryPolicy`.
 
         The draws are the first ones of the settings with these k.
 
@@ -84,15 +84,15 @@ class Results:
             method: a name in `METHODS`.
             alone: judge against the autoencoder alone.
         """
-        ladder = Ladder(self.steps)
+        policy = RetryPolicy(self.steps)
         found = []
         for key in self.keys:
-            draw, steps = ladder.first, []
+            draw, steps = policy.first, []
             while True:
                 steps.append(draw.steps)
                 last = self._by_name[key, at(method, draw.steps), 0]
                 reason = last.reason_alone if alone else last.reason
-                following = ladder.after(draw, reason) if reason else None
+                following = policy.after(draw, reason) if reason else None
                 if following is None:
                     break
                 draw = following

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.batch import METRICS
+from actors.corruption.config import CorruptionConfig
 from actors.foreign_text import code, markdown, one_line
 from actors.models import TINYTOWN
 from factory.output.identity import Identity
 from factory.output.manifest import Progress
 from factory.output.provenance import Part
 from factory.output.schema import SCHEMA_VERSION
-from factory.recipe.recipe import Corruption, Recipe, content
+from factory.recipe.recipe import Recipe, content
 from factory.recipe.strict_yaml import dump_yaml
 
 PATH = "README.md"
@@ -192,7 +193,7 @@ def _source(made_of: Mapping[str, Any]) -> str:
     return ", ".join(map(code, made_of["source"]["urls"])) or code(made_of["source"]["kind"])
 
 
-def _how(corruption: Corruption) -> str:
+def _how(corruption: CorruptionConfig) -> str:
     """What was done to the clean images."""
     model = f"with {code(corruption.model)}"
     method = f"inside the region by the method {code(corruption.method)}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from actors.corruption.config import CorruptionConfig
 from actors.diffusion.unet_cost import fast_evaluations, iterated_evaluations
 from actors.models import check_inversion
-from factory.recipe.recipe import Corruption, Recipe
+from factory.recipe.recipe import Recipe
 from factory.sources import open_source
 
 
@@ -91,13 +92,13 @@ def unet_rows(recipe: Recipe) -> tuple[int, str]:
     return sum(parts.values()), ", ".join(f"{name} {rows}" for name, rows in parts.items())
 
 
-def _inversion_rows(corruption: Corruption) -> int:
+def _inversion_rows(corruption: CorruptionConfig) -> int:
     """Evaluations of one inversion to the largest k, without guidance, on a schedule of 1000 timesteps from 1."""
     deepest, inversion = corruption.steps[-1], corruption.inversion
     if inversion.mode == "fast":
         return sum(fast_evaluations(deepest, inversion.extra))
     stride = 1000 // corruption.inference_steps
-    iterations = 9 if inversion.iterations is None else inversion.iterations
+    iterations, _, _ = inversion.resolved
     return sum(
         iterated_evaluations(1 + stride * step, iterations, regularised=inversion.regularised)
         for step in range(deepest)
@@ -123,7 +124,7 @@ def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
     return tuple(stages)
 
 
-def _depth(corruption: Corruption) -> str:
+def _depth(corruption: CorruptionConfig) -> str:
     """Where the latents are broken."""
     if corruption.target == "image":
         return f"image latent at the noise level of k = {corruption.inversion_steps}"

@@ -185,13 +185,8 @@ def load(source: Source, references: Sequence[Reference], select: ImageSelector)
 
 
 def image_selector(recipe: Recipe) -> ImageSelector:
-    return ImageSelector(
-        size=recipe.source.size,
-        smallest_side=recipe.selection.smallest_side,
-        largest_aspect=recipe.selection.largest_aspect,
-        largest_pixels=recipe.selection.largest_pixels,
-        masks=MaskReading(**recipe.source.masks.model_dump()),
-    )
+    masks = MaskReading(**recipe.source.masks.model_dump())
+    return ImageSelector(recipe.selection, size=recipe.source.size, masks=masks)
 
 
 def region_selector(recipe: Recipe) -> Work:
@@ -206,21 +201,11 @@ def region_selector(recipe: Recipe) -> Work:
     scores = None
     if regions.checkpoint is not None:
         scores = segmenter(recipe, "regions", regions.checkpoint, regions.revision)
-    select = RegionSelector(
-        scores=scores,
-        threshold=regions.threshold,
-        smallest_area=regions.smallest_area,
-        largest_area=regions.largest_area,
-        batch_size=regions.batch_size,
-    )
-    if selection.detector is None or selection.largest_artifact_area is None:
+    select = RegionSelector(regions, scores)
+    if selection.detector is None:
         return select
-    leave_out = ArtifactFilter(
-        scores=segmenter(recipe, "detector", selection.detector, selection.detector_revision),
-        threshold=selection.detector_threshold,
-        largest_area=selection.largest_artifact_area,
-        batch_size=regions.batch_size,
-    )
+    detector = segmenter(recipe, "detector", selection.detector, selection.detector_revision)
+    leave_out = ArtifactFilter(selection, detector, batch_size=regions.batch_size)
     return lambda samples: select(leave_out(samples))
 
 
@@ -242,45 +227,12 @@ def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, i
         count: see `actors.corruption.corruptor.Corruptor`.
     """
     from actors.arithmetic import fix_arithmetic
-    from actors.corruption.corruptor import Corruptor, limits_in_pixels
-    from actors.corruption.settings import Settings
-    from actors.corruption.verifier import Limits
-    from actors.diffusion.inversion import ReNoise
-    from actors.diffusion.model import DiffusionModel
+    from actors.corruption.corruptor import Corruptor, load_model
 
     fix_arithmetic(recipe.corruption.threads)
-    settings, verify = recipe.corruption, recipe.verify
-    model = DiffusionModel(
-        settings.model,
-        revision=settings.revision,
-        dtype=settings.dtype,
-        device=devices_of(recipe)["corruption"],
-        channels_last=settings.channels_last,
-        compiled=settings.compiled,
-        vae_batch_size=settings.vae_batch_size,
-    )
+    model = load_model(recipe.corruption, device=devices_of(recipe)["corruption"])
     model.check_size(recipe.source.size)
-    limits = Limits(verify.changed_threshold, verify.least_inside, verify.most_outside, verify.margin)
-    return Corruptor(
-        model,
-        Settings(
-            method=settings.method,
-            target=settings.target,
-            inference_steps=settings.inference_steps,
-            inversion_steps=settings.inversion_steps,
-            deeper=tuple(settings.deeper),
-            inversion=ReNoise(**settings.inversion.model_dump()),
-            guidance_scale=settings.guidance_scale,
-            use_caption=settings.prompt == "caption",
-            batch_size=settings.batch_size,
-            run_seed=recipe.seed,
-            limits=limits_in_pixels(limits, model),
-            baseline=verify.baseline,
-            attempts=verify.attempts,
-            keep_failures=verify.on_failure == "keep",
-        ),
-        count,
-    )
+    return Corruptor(model, recipe.corruption, recipe.verify, seed=recipe.seed, count=count)
 
 
 def _undecided(sample: Sample) -> bool:

@@ -12,8 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
+from actors.config import NOT_ALLOWED
 from actors.errors import RecipeError
 from actors.redaction import scrub
 
@@ -26,7 +27,6 @@ COMMAND_LINE = 0
 MOST_LISTED = 100
 """Mistakes of one kind that are looked at, and lines of a report."""
 
-_CROSS_CHECK = "not_allowed"
 _UNWRITTEN = object()
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 """What is true and false to YAML 1.1."""
@@ -49,16 +49,6 @@ class Mistake:
     line: int | None = None
     column: int | None = None
     unread: bool = False
-
-
-def not_allowed(allowed: str, *, key: str | None = None) -> PydanticCustomError:
-    """The error that a validator raises, for checks that a type and a range cannot say.
-
-    Args:
-        allowed: what would have been right, to follow `allowed: `.
-        key: the culprit inside the value, when the validator sits on a whole section.
-    """
-    return PydanticCustomError(_CROSS_CHECK, "{allowed}", {"allowed": allowed, "key": key})
 
 
 def report(where: str, mistakes: Sequence[Mistake], line_of: Callable[[KeyPath], int]) -> RecipeError:
@@ -150,7 +140,7 @@ def _wrong_value(detail: ErrorDetails, model: type[BaseModel], written: Any) -> 
     if context.get("key") is not None:
         path = (*path, context["key"])
     annotation, metadata = _slot(model, path)
-    allowed = context["allowed"] if detail["type"] == _CROSS_CHECK else _allowed(annotation, metadata)
+    allowed = context["allowed"] if detail["type"] == NOT_ALLOWED else _allowed(annotation, metadata)
     value = _written_at(written, path)
     if value is _UNWRITTEN:
         default = _default(model, path)

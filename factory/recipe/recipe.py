@@ -17,19 +17,14 @@ from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from actors.config import Config, not_allowed
+from actors.corruption.config import CorruptionConfig
+from actors.corruption.verifier_config import VerifierConfig
 from actors.errors import RecipeError
-from factory.recipe.corruption import Corruption, Inversion
-from factory.recipe.errors import Mistake, mistakes_of, not_allowed, report
-from factory.recipe.sections import (
-    Execution,
-    Limits,
-    Output,
-    Regions,
-    Section,
-    Selection,
-    Stage,
-    Verify,
-)
+from actors.segmentation.regions_config import RegionsConfig
+from actors.selection_config import SelectionConfig
+from factory.recipe.errors import Mistake, mistakes_of, report
+from factory.recipe.sections import Execution, Limits, Output, Stage
 from factory.recipe.source import Fields, Filter, Source
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
 from factory.recipe.text import RecipeText, read_file
@@ -37,19 +32,14 @@ from factory.recipe.text import RecipeText, read_file
 __all__ = [
     "CONTENT",
     "SHIPPED",
-    "Corruption",
     "Execution",
     "Fields",
     "Filter",
-    "Inversion",
     "Limits",
     "Output",
     "Recipe",
-    "Regions",
-    "Selection",
     "Source",
     "Stage",
-    "Verify",
     "content",
     "differences",
     "digest",
@@ -71,7 +61,7 @@ CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "ou
 _NOT_SET = object()
 
 
-class Recipe(Section):
+class Recipe(Config):
     """The whole recipe, every default filled in."""
 
     name: str = Field(description="of the data set: letters, digits, - _ and .")
@@ -79,10 +69,10 @@ class Recipe(Section):
         default=0, ge=0, le=LARGEST_INTEGER, description="all random draws follow from it; below 2^63"
     )
     source: Source = Field(description="clean images")
-    selection: Selection = Field(default=Selection(), description="images fit to be worked on")
-    regions: Regions = Field(description="where artifacts go")
-    corruption: Corruption = Field(default=Corruption(), description="how they are made")
-    verify: Verify = Field(default=Verify(), description="what counts as made")
+    selection: SelectionConfig = Field(default=SelectionConfig(), description="images fit to be worked on")
+    regions: RegionsConfig = Field(description="where artifacts go")
+    corruption: CorruptionConfig = Field(default=CorruptionConfig(), description="how they are made")
+    verify: VerifierConfig = Field(default=VerifierConfig(), description="what counts as made")
     output: Output = Field(default=Output(), description="what the shards hold")
     limits: Limits = Field(default=Limits(), description="when a run has gone wrong")
     execution: Execution = Field(default=Execution(), description="pools of workers")
@@ -96,7 +86,7 @@ class Recipe(Section):
 
     @field_validator("regions")
     @classmethod
-    def _source_has_masks(cls, value: Regions, info: ValidationInfo) -> Regions:
+    def _source_has_masks(cls, value: RegionsConfig, info: ValidationInfo) -> RegionsConfig:
         source: Source | None = info.data.get("source")
         if value.kind == "source" and source is not None:
             if source.kind == "tinytown" and not source.parts:
@@ -107,7 +97,7 @@ class Recipe(Section):
 
     @field_validator("corruption")
     @classmethod
-    def _source_has_captions(cls, value: Corruption, info: ValidationInfo) -> Corruption:
+    def _source_has_captions(cls, value: CorruptionConfig, info: ValidationInfo) -> CorruptionConfig:
         source: Source | None = info.data.get("source")
         silent = source is not None and source.kind != "tinytown" and source.fields.caption is None
         if value.prompt == "caption" and silent:

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
+from actors.config import Config, not_allowed
 from actors.redaction import redact
-from factory.recipe.errors import not_allowed
-from factory.recipe.sections import Section
 from factory.store.gate import allowed
 
 Part = Literal["face", "hand", "letter"]
@@ -48,7 +47,7 @@ Bound = Annotated[int | float | str | None, PlainValidator(_bound)]
 Values = Annotated[list[Scalar] | None, PlainValidator(_values)]
 
 
-class Fields(Section):
+class Fields(Config):
     """Which parts of an item are what: members of a WebDataset sample, files of one stem in a folder, or columns.
 
     What a name may be depends on the kind of source, so that `Source` looks at them.
@@ -100,7 +99,7 @@ class Fields(Section):
             raise not_allowed("EXT such as txt, json:FIELD such as json:prompt, or null", key="caption")
 
 
-class Masks(Section):
+class Masks(Config):
     """How the masks of a source are to be read, where their files leave it open."""
 
     ignore_index: int | None = Field(
@@ -128,7 +127,7 @@ class Masks(Section):
         return value
 
 
-class Filter(Section):
+class Filter(Config):
     """A condition on what a source says of an item beside its image. An item stays where all of them hold."""
 
     field: str = Field(description="a column, or a field of the item's JSON file")
@@ -165,7 +164,7 @@ class Filter(Section):
         return value
 
 
-class Cells(Section):
+class Cells(Config):
     """What cells of Parquet files may name. They come from outside: by default only what lies beside their file."""
 
     allow: list[str] = Field(
@@ -185,7 +184,7 @@ class Cells(Section):
         return value
 
 
-class Source(Section):
+class Source(Config):
     """Where the clean images come from."""
 
     kind: Literal["tinytown", "images", "webdataset", "parquet"] = Field(

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from actors.batch import Sample
-from actors.corruption.corruptor import Corruptor
-from actors.corruption.methods import latent_mask
-from actors.corruption.round_trip import Passage
-from actors.diffusion.inversion import ReNoise
+from actors.corruption.config import CorruptionConfig
+from actors.corruption.methods import to_latent_mask
+from actors.corruption.round_trip import RoundTrip
+from actors.diffusion.inversion_config import InversionConfig
 from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
 from actors.finite import ENOUGH, control_image
 from actors.images import encode_image, read_image
-from tests.actors.corruption.test_corruptor import ONE_ITERATION, SETTINGS, UNCHANGED, samples
+from tests.actors.corruption.test_corruptor import samples
+from tests.corruptors import ONE_ITERATION, UNCHANGED, corruptor
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_sd"
 MARK = (255, 0, 255)
@@ -75,7 +76,7 @@ def five() -> list[Sample]:
 
 
 def run(model: DiffusionModel, items: list[Sample], **changes: Any) -> list[Sample]:
-    return Corruptor(model, replace(SETTINGS, **{"inversion_steps": 2, **changes}))(items)
+    return corruptor(model, **{"inversion_steps": 2, **changes})(items)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
@@ -85,7 +86,7 @@ def run(model: DiffusionModel, items: list[Sample], **changes: Any) -> list[Samp
         ("encode", {}, "the latents after encoding"),
         ("encode", {"target": "image"}, "the latents after encoding"),
         ("unet", {}, "the latents after inversion to k = 2"),
-        ("unet", {"inversion": ReNoise()}, "the latents after inversion to k = 2"),
+        ("unet", {"inversion": InversionConfig()}, "the latents after inversion to k = 2"),
         ("decode", {}, "the pixels decoded after resampling from k = 2"),
         ("decode", {"baseline": "autoencoder"}, "the pixels decoded after encoding"),
         ("decode", {"target": "image"}, "the pixels decoded after encoding"),
@@ -109,10 +110,10 @@ def test_one_row_is_rejected_and_the_others_have_the_same_bytes(model, value, wh
 @pytest.mark.parametrize(
     "changes",
     [
-        {"guidance_scale": 3.0, "use_caption": True},
-        {"inversion": ReNoise("published")},
-        {"deeper": (3, 4), "limits": UNCHANGED, "attempts": 2},
-        {"keep_failures": True, "limits": UNCHANGED},
+        {"guidance_scale": 3.0, "prompt": "caption"},
+        {"inversion": InversionConfig(mode="published")},
+        {"deeper": [3, 4], **UNCHANGED, "attempts": 2},
+        {"on_failure": "keep", **UNCHANGED},
     ],
 )
 def test_the_others_do_not_notice_whatever_is_done(model, changes):
@@ -125,21 +126,28 @@ def test_the_others_do_not_notice_whatever_is_done(model, changes):
 
 
 @pytest.mark.parametrize(
-    "inversion", [ReNoise(), ONE_ITERATION, ReNoise("published"), ReNoise("renoise", iterations=2)]
+    "inversion",
+    [
+        InversionConfig(),
+        ONE_ITERATION,
+        InversionConfig(mode="published"),
+        InversionConfig(mode="renoise", iterations=2),
+    ],
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_rows_of_an_inversion_do_not_touch_each_other(model, inversion, value):
     images = np.stack([read_image(one.image) for one in samples(1, 2, 3, 4) if one.image])
     images[2, 0, 0] = MARK
-    cells = latent_mask(torch.ones(4, 64, 64, dtype=torch.bool), 8, 8)
-    passage, seeds = Passage(model, inversion=inversion), [1, 2, 3, 4] if inversion.regularised else None
-    sound = passage.invert(images, cells, [2], seeds=seeds)
+    cells = to_latent_mask(torch.ones(4, 64, 64, dtype=torch.bool), 8, 8)
+    round_trip = RoundTrip(model, CorruptionConfig(inversion=inversion))
+    seeds = [1, 2, 3, 4] if inversion.regularised else None
+    sound = round_trip.invert(images, cells, [2], seeds=seeds)
     model.where, model.value = "encode", value
-    found = passage.invert(images, cells, [2], seeds=seeds)
+    found = round_trip.invert(images, cells, [2], seeds=seeds)
     rows = [0, 1, 3]
     assert torch.equal(found.at[2][rows], sound.at[2][rows])
     assert not torch.isfinite(found.at[2][2]).all()
-    back, wanted = (passage.cleaned(one.at[2], one.prompts, 2)[rows] for one in (found, sound))
+    back, wanted = (round_trip.resampled_latents(one.at[2], one.prompts, 2)[rows] for one in (found, sound))
     assert torch.equal(back, wanted)
 
 
@@ -155,7 +163,7 @@ def test_a_retry_that_is_not_finite_rejects_the_item(model):
                 images[:, 0, 0, 0] = float("inf")
             return images
 
-    (found,) = run(Later(str(TINY), device="cpu"), samples(1), limits=UNCHANGED, attempts=3)
+    (found,) = run(Later(str(TINY), device="cpu"), samples(1), **UNCHANGED, attempts=3)
     assert (found.reason, found.metrics, found.corrupted) == ("not_finite", {}, None)
     assert found.unet_rows == 2 * 2 + 2 + 2 * 2  # inversion, round trip, two of three draws
 

@@ -27,9 +27,10 @@ import json, sys
 from pathlib import Path
 from actors.batch import Sample
 from actors.image_selector import ImageSelector
+from actors.selection_config import SelectionConfig
 from tests.peak_memory import peak_mib
 image, mask = (Path(name).read_bytes() if name else None for name in sys.argv[1:])
-select = ImageSelector(size=64, smallest_side=1, largest_aspect=3, largest_pixels=64_000_000)
+select = ImageSelector(SelectionConfig(smallest_side=1), size=64)
 before = peak_mib()
 sample = select(Sample("a", "a"), image, mask)
 after = peak_mib()

@@ -21,6 +21,7 @@ from actors.errors import Reject
 from actors.image_selector import ImageSelector
 from actors.images import decode, encode_image, read_mask
 from actors.masks import Mask, MaskReading, decode_mask
+from actors.selection_config import SelectionConfig
 from tests.actors.test_images import TURNED, chunk, png, saved
 from tests.mutations import masks
 
@@ -32,6 +33,9 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint
 ONES = DISC.astype(np.uint8)
 GREY = ONES * 255
 WITH_RIM = np.where(RIM, np.uint8(255), ONES)
+
+
+LIMITS = SelectionConfig(smallest_side=1, largest_pixels=10**6)
 
 
 def read(data: bytes, reading: MaskReading | None = None, **about: object) -> Mask:
@@ -283,7 +287,7 @@ KINDS = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_square_turned_image_with_a_plain_mask_is_unclear(kind: str, orientation: int):
-    selector = ImageSelector(size=SIDE, smallest_side=1, largest_aspect=3, largest_pixels=10**6)
+    selector = ImageSelector(LIMITS, size=SIDE)
     image = saved(Image.fromarray(PAINTED), kind, exif=exif(orientation), **KINDS[kind])
     sample = selector(Sample("a", "a"), image, as_png(CORNER))
     assert sample.reason == "orientation_unclear" and f"orientation {orientation}" in sample.detail
@@ -310,7 +314,7 @@ def test_an_orientation_in_xmp_counts_too(kind: str):
     image, text = Image.fromarray(PAINTED), PngInfo()
     text.add_itxt("XML:com.adobe.xmp", xmp)
     about = {"pnginfo": text} if kind == "PNG" else {"xmp": xmp.encode()}
-    selector = ImageSelector(size=SIDE, smallest_side=1, largest_aspect=3, largest_pixels=10**6)
+    selector = ImageSelector(LIMITS, size=SIDE)
     sample = selector(Sample("a", "a"), saved(image, kind, **about, **KINDS[kind]), as_png(CORNER))
     assert sample.reason == "orientation_unclear" and "orientation 6" in sample.detail
 
@@ -353,9 +357,7 @@ def test_an_invalid_orientation_counts_as_none(value: int):
 
 
 def test_what_is_ignored_is_no_region():
-    selector = ImageSelector(
-        size=32, smallest_side=1, largest_aspect=3, largest_pixels=10**6, masks=MaskReading(ignore_index=255)
-    )
+    selector = ImageSelector(LIMITS, size=32, masks=MaskReading(ignore_index=255))
     sample = selector(Sample("a", "a"), encode_image(PHOTO), as_png(WITH_RIM))
     assert sample.mask is not None
     assert (read_mask(sample.mask) == DISC[1::2, 1::2]).all()

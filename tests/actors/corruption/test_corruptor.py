@@ -6,7 +6,6 @@ Most of it with a model without networks; samples do not see each other with a s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,18 @@ import torch
 
 import actors.corruption.corruptor as module
 from actors.batch import METRICS, Sample
-from actors.corruption.corruptor import Corruptor, Settings
-from actors.corruption.verifier import Limits
-from actors.diffusion.inversion import ReNoise
+from actors.diffusion.inversion_config import InversionConfig
 from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError, Reject
 from actors.images import encode_image, encode_mask, read_image, read_mask
 from actors.seeding import seed_for
+from tests.corruptors import SPILLED, UNCHANGED, corruptor
 from tests.exact_model import ExactModel, Full
 from tests.families import save_sdxl
 from tinytown.render import render
 from tinytown.scene import sample_scene
 
 TINY = Path(__file__).parents[2] / "golden" / "tiny_sd"
-ONE_ITERATION = ReNoise("renoise", iterations=1, averaging=False, regularisation=False)
-"""Two UNet evaluations per inversion step."""
-
-SETTINGS = Settings(
-    method="noise",
-    inference_steps=50,
-    inversion_steps=6,
-    inversion=ONE_ITERATION,
-    use_caption=False,
-    batch_size=4,
-    run_seed=7,
-    limits=Limits(changed_threshold=0.3, least_inside=0.05, most_outside=1.0, margin=0),
-)
-UNCHANGED = replace(SETTINGS.limits, changed_threshold=0.99, least_inside=1.0)
-SPILLED = replace(SETTINGS.limits, changed_threshold=1e-6, least_inside=0.0, most_outside=0.0)
 
 
 class Counting(DiffusionModel):
@@ -84,14 +67,14 @@ def samples(*seeds: int, side: int = 64) -> list[Sample]:
 
 
 def run(model: DiffusionModel, items: Sequence[Sample], **changes: Any) -> list[Sample]:
-    return Corruptor(model, replace(SETTINGS, **changes))(items)
+    return corruptor(model, **changes)(items)
 
 
 def figures(model: DiffusionModel, attempts: int, *seeds: int, **changes: Any) -> list[float]:
-    """`change_inside` of the last of so many draws, each at the limits of `SETTINGS` but never accepted."""
-    never = replace(SETTINGS.limits, least_inside=1.1)
-    found = run(model, samples(*seeds), limits=never, attempts=attempts, **changes)
-    return [sample.metrics["change_inside"] for sample in found]
+    """`change_inside` of the last of `attempts` draws, none of which is accepted."""
+    never = corruptor(model, attempts=attempts, **changes)
+    never.verifier.config = never.verifier.config.model_copy(update={"least_inside": 1.1})
+    return [sample.metrics["change_inside"] for sample in never(samples(*seeds))]
 
 
 def apart(one: Sample, other: Sample) -> int:
@@ -113,13 +96,13 @@ def test_everything_is_filled_in(network: Counting):
 
 
 def test_the_same_call_gives_the_same_bytes_on_any_number_of_threads(model, monkeypatch):
-    one = run(model, samples(1, 2, 3, 4, 5, 6), attempts=2, limits=UNCHANGED)
+    one = run(model, samples(1, 2, 3, 4, 5, 6), attempts=2, **UNCHANGED)
     monkeypatch.setattr(module, "THREADS", 1)
-    two = run(model, samples(1, 2, 3, 4, 5, 6), attempts=2, limits=UNCHANGED)
+    two = run(model, samples(1, 2, 3, 4, 5, 6), attempts=2, **UNCHANGED)
     assert [sample.corrupted for sample in one] == [sample.corrupted for sample in two]
 
 
-@pytest.mark.parametrize("changes", [{}, {"inversion": ReNoise()}, {"target": "image"}])
+@pytest.mark.parametrize("changes", [{}, {"inversion": InversionConfig()}, {"target": "image"}])
 def test_neighbours_hardly_matter_to_a_network(network: Counting, changes: dict[str, Any]):
     """A row's place in a batch may change a network's output by 1e-6, depending on the CPU."""
     together = run(network, samples(1, 2, 3, 4, 5), **changes)
@@ -132,11 +115,11 @@ def test_neighbours_hardly_matter_to_a_network(network: Counting, changes: dict[
     "changes",
     [
         {},
-        {"inversion": ReNoise()},
-        {"inversion_steps": 2, "inversion": ReNoise("published")},
+        {"inversion": InversionConfig()},
+        {"inversion_steps": 2, "inversion": InversionConfig(mode="published")},
         {"target": "image"},
-        {"guidance_scale": 3.0, "use_caption": True},
-        {"deeper": (8, 10), "limits": UNCHANGED, "attempts": 2},
+        {"guidance_scale": 3.0, "prompt": "caption"},
+        {"deeper": [8, 10], **UNCHANGED, "attempts": 2},
     ],
 )
 def test_neighbours_do_not_matter(model: ExactModel, changes: dict[str, Any]):
@@ -158,7 +141,7 @@ def test_the_order_of_the_samples_does_not_matter_where_batches_are_full(model: 
 
 
 def test_another_run_seed_draws_other_noise(model: ExactModel):
-    (one,), (other,) = run(model, samples(1)), run(model, samples(1), run_seed=8)
+    (one,), (other,) = run(model, samples(1)), run(model, samples(1), seed=8)
     assert one.seed != other.seed and one.corrupted != other.corrupted
 
 
@@ -171,7 +154,7 @@ def test_none_is_the_round_trip_and_is_rejected_as_unchanged(model: ExactModel):
 def test_none_over_a_full_mask_is_the_round_trip(model: ExactModel):
     item = samples(1)[0]
     item.mask = encode_mask(np.ones((64, 64), bool))
-    (found,) = run(model, [item], method="none", limits=replace(SETTINGS.limits, least_inside=0.0))
+    (found,) = run(model, [item], method="none", least_inside=0.0)
     assert found.verified and (found.metrics["changed_area"], found.metrics["mask_area"]) == (0, 1)
     assert found.metrics["change_outside"] == 0  # there is no outside
     other = run(model, samples(1), method="none")[0]
@@ -186,7 +169,7 @@ def test_an_empty_mask_changes_nothing(model: ExactModel):
 
 
 def test_failures_are_tried_again_with_another_draw(model: ExactModel):
-    (found,) = run(model, samples(1), limits=UNCHANGED, attempts=3)
+    (found,) = run(model, samples(1), **UNCHANGED, attempts=3)
     assert (found.reason, found.attempts) == ("unchanged", 3)
     assert found.seed == seed_for(7, "s1", "corrupt", 2)
     assert found.unet_rows == 6 * 2 + 6 + 3 * 6  # the inversion and the round trip serve every draw
@@ -194,15 +177,15 @@ def test_failures_are_tried_again_with_another_draw(model: ExactModel):
 
 @pytest.mark.parametrize("method", ["blur", "rotate", "downscale", "none"])
 def test_what_would_come_out_the_same_is_not_drawn_again(model: ExactModel, method: str):
-    (found,) = run(model, samples(1), method=method, limits=UNCHANGED, attempts=3, deeper=(8,))
+    (found,) = run(model, samples(1), method=method, **UNCHANGED, attempts=3, deeper=[8])
     assert (found.reason, found.attempts, found.inversion_steps) == ("unchanged", 2, 8)
 
 
 def test_the_second_draw_may_be_accepted(model: ExactModel):
     first, second = figures(model, 1, *range(8)), figures(model, 2, *range(8))
     number = int(np.argmax(np.subtract(second, first)))
-    limits = replace(SETTINGS.limits, least_inside=(first[number] + second[number]) / 2)
-    (found,) = run(model, samples(number), limits=limits, attempts=4)
+    least = (first[number] + second[number]) / 2
+    (found,) = run(model, samples(number), least_inside=least, attempts=4)
     assert found.verified and found.attempts == 2 and found.inversion_steps == 6
     assert found.seed == seed_for(7, found.key, "corrupt", 1)
     assert found.metrics["change_inside"] == pytest.approx(second[number], abs=0.01)
@@ -210,11 +193,11 @@ def test_the_second_draw_may_be_accepted(model: ExactModel):
 
 
 def test_what_does_not_break_is_tried_deeper(model: ExactModel):
-    changes: dict[str, Any] = {"deeper": (20,), "baseline": "autoencoder"}
+    changes: dict[str, Any] = {"deeper": [20], "baseline": "autoencoder"}
     first, deeper = figures(model, 1, *range(8)), figures(model, 1, *range(8), **changes)
     number = int(np.argmax(np.subtract(deeper, first)))
-    limits = replace(SETTINGS.limits, least_inside=(first[number] + deeper[number]) / 2)
-    (found,) = run(model, samples(number), limits=limits, deeper=(20,))
+    least = (first[number] + deeper[number]) / 2
+    (found,) = run(model, samples(number), least_inside=least, deeper=[20])
     assert found.verified and (found.attempts, found.inversion_steps) == (2, 20)
     assert found.seed == seed_for(7, found.key, "corrupt", 1)
     # one inversion to 20 serves both; round trip and draw at 6, then at 20
@@ -222,20 +205,20 @@ def test_what_does_not_break_is_tried_deeper(model: ExactModel):
 
 
 def test_every_depth_has_its_attempts(model: ExactModel):
-    (found,) = run(model, samples(1), limits=UNCHANGED, attempts=2, deeper=(8, 10))
+    (found,) = run(model, samples(1), **UNCHANGED, attempts=2, deeper=[8, 10])
     assert (found.reason, found.attempts, found.inversion_steps) == ("unchanged", 6, 10)
     assert found.seed == seed_for(7, "s1", "corrupt", 5)
     assert found.unet_rows == 10 * 2 + (6 + 8 + 10) + 2 * (6 + 8 + 10)
 
 
 def test_what_spills_is_not_tried_deeper(model: ExactModel):
-    (found,) = run(model, samples(1), limits=SPILLED, attempts=2, deeper=(8, 10))
+    (found,) = run(model, samples(1), **SPILLED, attempts=2, deeper=[8, 10])
     assert (found.reason, found.attempts, found.inversion_steps) == ("spilled", 2, 6)
     assert found.unet_rows == 10 * 2 + 6 + 2 * 6
 
 
 def test_failures_may_be_kept_and_marked(model: ExactModel):
-    (found,) = run(model, samples(1), limits=UNCHANGED, keep_failures=True, deeper=(8,))
+    (found,) = run(model, samples(1), **UNCHANGED, on_failure="keep", deeper=[8])
     assert not found.rejected and not found.verified and found.corrupted
     assert (found.attempts, found.inversion_steps, found.unet_rows) == (2, 8, 8 * 2 + 2 * (6 + 8))
 
@@ -245,16 +228,20 @@ def test_the_autoencoder_as_the_baseline_costs_no_evaluation(model: ExactModel):
     assert found.verified and found.unet_rows == 6 * 2 + 6
     assert found.corrupted == run(model, samples(1))[0].corrupted
     # Nothing is corrupted, so what has changed is what inversion and resampling lose.
-    low = replace(SETTINGS.limits, changed_threshold=1e-6, least_inside=0.0)
-    plain = ReNoise("published", 0, averaging=False, regularisation=False)
-    lossy_changes: dict[str, Any] = {"inversion": plain, "inversion_steps": 20, "limits": low}
+    plain = InversionConfig(mode="published", iterations=0, averaging=False, regularisation=False)
+    lossy_changes: dict[str, Any] = {
+        "inversion": plain,
+        "inversion_steps": 20,
+        "changed_threshold": 1e-6,
+        "least_inside": 0.0,
+    }
     (lossy,) = run(model, samples(1), baseline="autoencoder", method="none", **lossy_changes)
     assert lossy.metrics["changed_area"] > 0
 
 
 def test_an_image_latent_is_corrupted_without_the_unet(model: ExactModel):
     model.calls.clear()
-    (found,) = run(model, samples(1), target="image", limits=replace(UNCHANGED, least_inside=0.0))
+    (found,) = run(model, samples(1), target="image", changed_threshold=0.99, least_inside=0.0)
     assert model.calls == [] and (found.unet_rows, found.inversion_steps, found.attempts) == (0, 0, 1)
     clean = model.encode(np.stack([render(sample_scene(1)).image]))
     noise = torch.randn(
@@ -269,25 +256,25 @@ def test_an_image_latent_is_corrupted_without_the_unet(model: ExactModel):
 
 
 def test_guidance_counts_every_evaluation_twice(model: ExactModel):
-    (found,) = run(model, samples(1), guidance_scale=4.0, use_caption=True)
+    (found,) = run(model, samples(1), guidance_scale=4.0, prompt="caption")
     assert found.unet_rows == 2 * (6 * 2 + 6 + 6)
-    (plain,) = run(model, samples(1), use_caption=True)
+    (plain,) = run(model, samples(1), prompt="caption")
     assert plain.unet_rows == 6 * 2 + 6 + 6 and apart(found, plain) > 0
 
 
 def test_regularised_inversion_has_a_seed_of_every_sample(model: ExactModel):
-    changes: dict[str, Any] = {"inversion": ReNoise("published"), "inversion_steps": 2}
+    changes: dict[str, Any] = {"inversion": InversionConfig(mode="published"), "inversion_steps": 2}
     (found,) = run(model, samples(1), **changes)
     assert (
         found.unet_rows == 2 * (1 + 5 + 1) + 2 + 2
     )  # below timestep 250: 5 iterations, and one for the noise
-    (other,) = run(model, samples(1), run_seed=8, **changes)
+    (other,) = run(model, samples(1), seed=8, **changes)
     assert found.seed != other.seed
 
 
 def test_sdxl_with_captions_and_guidance(tmp_path: Path):
     model = DiffusionModel(str(save_sdxl(tmp_path / "xl")), device="cpu")
-    found = run(model, samples(1, 2, 3), use_caption=True, guidance_scale=2.0, deeper=(8,))
+    found = run(model, samples(1, 2, 3), prompt="caption", guidance_scale=2.0, deeper=[8])
     assert all(sample.corrupted and sample.unet_rows >= 2 * (8 * 2 + 6 + 6) for sample in found)
 
 
@@ -298,11 +285,10 @@ def test_draws_that_are_made_again_share_batches(model: ExactModel):
     weak, strong = ordered[:2], ordered[-3:]
     limit = sum(figures(model, 1, weak[1], strong[0])) / 2
     model.calls.clear()
-    limits = replace(SETTINGS.limits, least_inside=limit)
-    found = run(model, samples(weak[0], *strong, weak[1]), limits=limits, attempts=2)
+    found = run(model, samples(weak[0], *strong, weak[1]), least_inside=limit, attempts=2)
     assert [sample.attempts for sample in found] == [2, 1, 1, 1, 2]
-    inversions, passages_and_draws, drawn_again = 2 * 12, 3 * 6, 6  # 5 of 4, 10 of 4, 2 of 4
-    assert model.calls == [4] * (inversions + passages_and_draws + drawn_again)
+    inversions, round_trips_and_draws, drawn_again = 2 * 12, 3 * 6, 6  # 5 of 4, 10 of 4, 2 of 4
+    assert model.calls == [4] * (inversions + round_trips_and_draws + drawn_again)
     rows = sum(sample.unet_rows for sample in found)
     assert rows == 5 * 24 + 2 * 6  # rows of padding are computed, and not counted
 
@@ -315,7 +301,7 @@ def test_rejected_samples_pass_through(model: ExactModel):
     assert run(model, [broken]) == [broken] and run(model, []) == []
 
 
-def test_pictures_of_other_sizes_are_told(model: ExactModel):
+def test_images_of_other_sizes_are_refused(model: ExactModel):
     one, two = samples(1, 2)
     two.image, two.mask = samples(2, side=48)[0].image, encode_mask(np.ones((48, 48), bool))
     with pytest.raises(ValueError, match=r"^s2 is 48 x 48 pixels, s1 64 x 64; a shard has one size$"):
@@ -325,31 +311,6 @@ def test_pictures_of_other_sizes_are_told(model: ExactModel):
         run(model, [one, two])
     with pytest.raises(ModelError, match="multiple of"):
         run(model, samples(1, side=63))
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        (
-            {"method": "melt"},
-            "no corruption 'melt'; there are noise, gaussian, blur, rotate, downscale, none",
-        ),
-        ({"target": "sky"}, "no target 'sky'; there are intermediate, image"),
-        ({"baseline": "sky"}, "no baseline 'sky'; there are passage, autoencoder"),
-        ({"target": "image", "deeper": (8,)}, "the target image has nothing deeper"),
-        ({"inversion_steps": 51}, "inversion_steps is 51; allowed: 1 to 50"),
-        ({"inversion_steps": 0}, "inversion_steps is 0; allowed: 1 to 50"),
-        ({"deeper": (10, 60)}, "inversion_steps is 60; allowed: 1 to 50"),
-        ({"deeper": (10, 8)}, r"a ladder are \[6, 10, 8\]; they must rise"),
-        ({"deeper": (6,)}, "they must rise"),
-        ({"attempts": 0}, "attempts is 0"),
-        ({"guidance_scale": 0.5}, "guidance_scale is 0.5; allowed: 1"),
-        ({"guidance_scale": 2.0, "inversion": ReNoise("published")}, "with regularised inversion"),
-    ],
-)
-def test_wrong_settings_are_told_before_any_work(model: ExactModel, changes: dict[str, Any], told: str):
-    with pytest.raises(ValueError, match=told):
-        Corruptor(model, replace(SETTINGS, **changes))
 
 
 @pytest.mark.parametrize(

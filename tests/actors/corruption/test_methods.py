@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.corruption.methods import METHODS, corrupt, draw_noise, latent_mask
+from actors.corruption.methods import METHODS, corrupt, draw_noise, to_latent_mask
 
 BETAS = np.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000) ** 2
 KEPT = np.cumprod(1 - BETAS)
@@ -36,7 +36,7 @@ def cells_of(*rows: str) -> Tensor:
 def applied(method: str, latents: Tensor, cells: Tensor) -> Tensor:
     """A method that needs the latents and the cells alone; what it does not need is NaN."""
     unused = torch.full_like(latents, math.nan)
-    return corrupt(method, latents, unused, cells, kept=torch.tensor(0.5), noise=unused)
+    return corrupt(method, latents, unused, cells, alpha_prod=torch.tensor(0.5), noise=unused)
 
 
 def rows_of(latents: Tensor) -> list[list[float]]:
@@ -61,7 +61,7 @@ def test_eq_5_at_hand_worked_values():
         torch.full((1, 1, 1, 2), 2.0),
         torch.full((1, 1, 1, 2), -1.0),
     )
-    found = corrupt("noise", latents, clean, cells_of(".#"), kept=torch.tensor(0.64), noise=noise)
+    found = corrupt("noise", latents, clean, cells_of(".#"), alpha_prod=torch.tensor(0.64), noise=noise)
     # sqrt(0.64) * 2 + sqrt(0.36) * -1 = 1.6 - 0.6
     assert found.flatten().tolist() == pytest.approx([7.0, 1.0])
 
@@ -69,7 +69,7 @@ def test_eq_5_at_hand_worked_values():
 def test_every_row_may_have_its_own_level():
     ones = torch.ones(3, 1, 1, 1)
     kept = torch.tensor([0.64, 0.36, 1.0], dtype=torch.float64)
-    found = corrupt("noise", ones, 2 * ones, ones.bool(), kept=kept, noise=ones)
+    found = corrupt("noise", ones, 2 * ones, ones.bool(), alpha_prod=kept, noise=ones)
     # 0.8 * 2 + 0.6, 0.6 * 2 + 0.8, 2 and no noise
     assert found.flatten().tolist() == pytest.approx([2.2, 2.0, 2.0])
     assert found.dtype == torch.float32
@@ -86,7 +86,7 @@ def test_noise_has_the_formula_s_moments(k: int, direct: bool):
     noise = white_noise(400, 16)
     clean = torch.full_like(noise, 3.0)
     latents = clean if direct else torch.zeros_like(noise)
-    found = corrupt("noise", latents, clean, all_cells(noise), kept=torch.tensor(kept), noise=noise)
+    found = corrupt("noise", latents, clean, all_cells(noise), alpha_prod=torch.tensor(kept), noise=noise)
     assert found.mean().item() == pytest.approx(math.sqrt(kept) * 3, abs=0.005)
     assert found.std().item() == pytest.approx(math.sqrt(1 - kept), abs=0.005)
 
@@ -98,7 +98,7 @@ def test_gaussian_has_unit_moments_at_every_level(k: int, direct: bool):
     noise = white_noise(400, 16)
     clean = torch.full_like(noise, 3.0)
     latents = clean if direct else torch.zeros_like(noise)
-    found = corrupt("gaussian", latents, clean, all_cells(noise), kept=kept, noise=noise)
+    found = corrupt("gaussian", latents, clean, all_cells(noise), alpha_prod=kept, noise=noise)
     assert found.mean().item() == pytest.approx(0, abs=0.005)
     assert found.std().item() == pytest.approx(1, abs=0.005)
 
@@ -290,7 +290,7 @@ def test_outside_nothing_changes_and_the_arguments_stay(method: str, dtype: torc
     given[0][torch.rand(3, 4, 9, 11) < 0.2] = -0.0
     latents, clean, noise = (tensor.clone() for tensor in given)
     cells = torch.rand(3, 1, 9, 11) < 0.4
-    found = corrupt(method, latents, clean, cells, kept=torch.tensor(0.6), noise=noise)
+    found = corrupt(method, latents, clean, cells, alpha_prod=torch.tensor(0.6), noise=noise)
     assert found.dtype == dtype and found.shape == latents.shape
     outside = ~cells.expand_as(found)
     assert torch.equal(bits(found)[outside], bits(given[0])[outside])
@@ -302,7 +302,7 @@ def test_outside_nothing_changes_and_the_arguments_stay(method: str, dtype: torc
 @pytest.mark.parametrize("method", METHODS)
 def test_the_result_has_the_latents_type_whatever_the_rest_has(method: str):
     latents, other = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.float64)
-    found = corrupt(method, latents, other, EVERYWHERE, kept=other[0, 0, 0, 0] / 2, noise=other)
+    found = corrupt(method, latents, other, EVERYWHERE, alpha_prod=other[0, 0, 0, 0] / 2, noise=other)
     assert found.dtype == torch.float32
 
 
@@ -310,14 +310,14 @@ def test_the_result_has_the_latents_type_whatever_the_rest_has(method: str):
 def test_an_empty_mask_leaves_everything(method: str):
     latents = torch.randn(1, 2, 4, 4)
     other = torch.full_like(latents, math.nan)
-    found = corrupt(method, latents, other, NOWHERE, kept=torch.tensor([0.5]), noise=other)
+    found = corrupt(method, latents, other, NOWHERE, alpha_prod=torch.tensor([0.5]), noise=other)
     assert torch.equal(found, latents)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_without_rows_is_no_error(method: str):
     empty = torch.zeros(0, 4, 6, 6)
-    found = corrupt(method, empty, empty, empty[:, :1].bool(), kept=torch.tensor(0.5), noise=empty)
+    found = corrupt(method, empty, empty, empty[:, :1].bool(), alpha_prod=torch.tensor(0.5), noise=empty)
     assert found.shape == (0, 4, 6, 6)
 
 
@@ -326,16 +326,16 @@ def test_memory_in_another_order_makes_no_difference(method: str):
     latents, clean, noise = (torch.randn(2, 4, 6, 5) for _ in range(3))
     cells = torch.rand(2, 1, 6, 5) < 0.6
     kept = torch.tensor([0.3, 0.9])
-    wanted = corrupt(method, latents, clean, cells, kept=kept, noise=noise)
+    wanted = corrupt(method, latents, clean, cells, alpha_prod=kept, noise=noise)
     turned = [tensor.to(memory_format=torch.channels_last) for tensor in (latents, clean, noise)]
-    found = corrupt(method, turned[0], turned[1], cells, kept=kept, noise=turned[2])
+    found = corrupt(method, turned[0], turned[1], cells, alpha_prod=kept, noise=turned[2])
     assert torch.allclose(found, wanted, rtol=0, atol=1e-6)
 
 
 def test_an_unknown_method_is_refused_with_those_there_are():
     latents = torch.zeros(1, 4, 4, 4)
     with pytest.raises(ValueError) as caught:
-        corrupt("melt", latents, latents, EVERYWHERE, kept=torch.tensor(0.5), noise=latents)
+        corrupt("melt", latents, latents, EVERYWHERE, alpha_prod=torch.tensor(0.5), noise=latents)
     assert str(caught.value) == (
         "no corruption 'melt'; there are noise, gaussian, blur, rotate, downscale, none"
     )
@@ -350,20 +350,23 @@ def test_an_unknown_method_is_refused_with_those_there_are():
         ({"clean": torch.zeros(1, 3, 4, 4)}, r"clean is \[1, 3, 4, 4\], the latents are \[2, 3, 4, 4\]"),
         ({"noise": torch.zeros(2, 1, 4, 4)}, r"noise is \[2, 1, 4, 4\], the latents are \[2, 3, 4, 4\]"),
         (
-            {"cells": torch.zeros(2, 1, 8, 8).bool()},
-            r"cells are torch.bool \[2, 1, 8, 8\]; latents \[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]",
+            {"latent_mask": torch.zeros(2, 1, 8, 8).bool()},
+            r"latent_mask is torch.bool \[2, 1, 8, 8\]; latents \[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]",
         ),
-        ({"cells": torch.zeros(2, 3, 4, 4).bool()}, r"\[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]"),
-        ({"cells": torch.zeros(1, 1, 4, 4).bool()}, r"cells are torch.bool \[1, 1, 4, 4\]"),
-        ({"cells": torch.zeros(2, 4, 4).bool()}, r"cells are torch.bool \[2, 4, 4\]"),
-        ({"cells": torch.zeros(2, 1, 4, 4)}, r"cells are torch.float32 \[2, 1, 4, 4\]"),
-        ({"kept": torch.tensor([0.5, 0.5, 0.5])}, r"kept is \[3\]; wanted: a scalar or \[2\]"),
-        ({"kept": torch.tensor([0.5])}, r"kept is \[1\]; wanted: a scalar or \[2\]"),
-        ({"kept": torch.full((2, 1, 1, 1), 0.5)}, r"kept is \[2, 1, 1, 1\]; wanted: a scalar or \[2\]"),
-        ({"kept": torch.tensor(0.0)}, r"kept is 0.0; cumulated alphas lie above 0 and up to 1"),
-        ({"kept": torch.tensor(1.5)}, r"kept is 1.5;"),
-        ({"kept": torch.tensor([0.5, -0.5])}, r"kept is \[0.5, -0.5\];"),
-        ({"kept": torch.tensor(math.nan)}, r"kept is nan;"),
+        ({"latent_mask": torch.zeros(2, 3, 4, 4).bool()}, r"\[2, 3, 4, 4\] need torch.bool \[2, 1, 4, 4\]"),
+        ({"latent_mask": torch.zeros(1, 1, 4, 4).bool()}, r"latent_mask is torch.bool \[1, 1, 4, 4\]"),
+        ({"latent_mask": torch.zeros(2, 4, 4).bool()}, r"latent_mask is torch.bool \[2, 4, 4\]"),
+        ({"latent_mask": torch.zeros(2, 1, 4, 4)}, r"latent_mask is torch.float32 \[2, 1, 4, 4\]"),
+        ({"alpha_prod": torch.tensor([0.5, 0.5, 0.5])}, r"alpha_prod is \[3\]; wanted: a scalar or \[2\]"),
+        ({"alpha_prod": torch.tensor([0.5])}, r"alpha_prod is \[1\]; wanted: a scalar or \[2\]"),
+        (
+            {"alpha_prod": torch.full((2, 1, 1, 1), 0.5)},
+            r"alpha_prod is \[2, 1, 1, 1\]; wanted: a scalar or \[2\]",
+        ),
+        ({"alpha_prod": torch.tensor(0.0)}, r"alpha_prod is 0.0; cumulated alphas lie above 0 and up to 1"),
+        ({"alpha_prod": torch.tensor(1.5)}, r"alpha_prod is 1.5;"),
+        ({"alpha_prod": torch.tensor([0.5, -0.5])}, r"alpha_prod is \[0.5, -0.5\];"),
+        ({"alpha_prod": torch.tensor(math.nan)}, r"alpha_prod is nan;"),
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
@@ -372,8 +375,8 @@ def test_arguments_that_do_not_fit_are_refused(method: str, changed: dict[str, T
     fitting = {
         "latents": latents,
         "clean": latents,
-        "cells": torch.ones(2, 1, 4, 4).bool(),
-        "kept": torch.tensor(0.5),
+        "latent_mask": torch.ones(2, 1, 4, 4).bool(),
+        "alpha_prod": torch.tensor(0.5),
         "noise": latents,
     }
     with pytest.raises(ValueError, match=message):
@@ -385,20 +388,20 @@ def test_cells_that_are_half_covered_are_inside():
     mask[0, :4, :2] = True  # half of the first cell
     mask[0, :4, 4:] = True  # all of the second
     mask[0, 4:, :1] = True  # a quarter of the third, beside solid cells
-    assert latent_mask(mask, 2, 2).int().tolist() == [[[[1, 1], [0, 0]]]]
+    assert to_latent_mask(mask, 2, 2).int().tolist() == [[[[1, 1], [0, 0]]]]
 
 
 def test_thin_lines_are_kept_whole():
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[0, 13, :] = True
-    cells = latent_mask(mask, 8, 8)[0, 0]
+    cells = to_latent_mask(mask, 8, 8)[0, 0]
     assert cells[3].all() and cells.sum() == 8
 
 
 def test_a_single_pixel_is_kept():
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[0, 17, 30] = True
-    cells = latent_mask(mask, 8, 8)[0, 0]
+    cells = to_latent_mask(mask, 8, 8)[0, 0]
     assert cells.sum() == 1 and cells[4, 7]
 
 
@@ -408,16 +411,16 @@ def test_thin_parts_beside_a_solid_one_are_kept():
     mask[0, 8:24, 8:24] = True
     mask[0, 8:24, 28:30] = True
     mask[0, 26:28, 8:24] = True
-    cells = latent_mask(mask, 8, 8)[0, 0].nonzero().tolist()
+    cells = to_latent_mask(mask, 8, 8)[0, 0].nonzero().tolist()
     assert cells == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3], [3, 1], [3, 2]]
 
 
 def test_a_solid_square_is_not_widened():
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     mask[0, 8:21, 8:21] = True  # 13 pixels: three whole cells and a quarter of the next
-    assert latent_mask(mask, 8, 8).sum() == 9
+    assert to_latent_mask(mask, 8, 8).sum() == 9
 
 
 def test_masks_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="33 x 32 pixels do not divide into 8 x 8 cells"):
-        latent_mask(torch.zeros(1, 32, 33, dtype=torch.bool), 8, 8)
+        to_latent_mask(torch.zeros(1, 32, 33, dtype=torch.bool), 8, 8)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from actors.corruption.methods import METHODS, corrupt, latent_mask
+from actors.corruption.methods import METHODS, corrupt, to_latent_mask
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 21)
@@ -35,7 +35,7 @@ class Case:
             torch.from_numpy(array[rows]).to(dtype) for array in (self.latents, self.clean, self.noise)
         )
         cells, kept = torch.from_numpy(self.cells[rows]), torch.from_numpy(self.kept[rows]).to(dtype)
-        return corrupt(method, latents, clean, cells, kept=kept, noise=noise)
+        return corrupt(method, latents, clean, cells, alpha_prod=kept, noise=noise)
 
 
 def drawn(seed: int, rows: int, channels: int, height: int, width: int, density: float) -> Case:
@@ -251,7 +251,7 @@ def test_cells_equal_a_plain_loop(shape, seed: int, height: int, width: int, row
         if not any(chosen[cell] for cell in touched):
             for cell in touched:
                 wanted[cell] = True
-    assert np.array_equal(latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy(), wanted)
+    assert np.array_equal(to_latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy(), wanted)
 
 
 @pytest.mark.parametrize("shape", [scattered, walked])
@@ -262,7 +262,7 @@ def test_no_touched_cell_is_far_from_the_region(
 ):
     mask = shape(seed, height * rows, width * columns)
     touched = shares(mask, height, width) > 0
-    cells = latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy()
+    cells = to_latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy()
     assert not (cells & ~touched).any()
     assert cells.any() == mask.any()
     for y, x in zip(*np.nonzero(touched), strict=True):
@@ -282,13 +282,13 @@ def test_a_line_thinner_than_half_a_cell_keeps_every_cell_that_it_crosses(
     place = random.integers(len(across))
     across[place : place + random.integers(1, 4), first:stop] = True
     touched = shares(mask, height, width) > 0
-    assert np.array_equal(latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy(), touched)
+    assert np.array_equal(to_latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy(), touched)
 
 
 @settings(max_examples=30, deadline=None)
 @given(**GRIDS)
 def test_full_masks_are_full_and_empty_ones_empty(height: int, width: int, rows: int, columns: int):
     full = torch.ones(2, height * rows, width * columns, dtype=torch.bool)
-    assert latent_mask(full, height, width).all()
-    assert not latent_mask(~full, height, width).any()
-    assert latent_mask(full, height, width).shape == (2, 1, height, width)
+    assert to_latent_mask(full, height, width).all()
+    assert not to_latent_mask(~full, height, width).any()
+    assert to_latent_mask(full, height, width).shape == (2, 1, height, width)

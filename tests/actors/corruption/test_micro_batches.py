@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from actors.corruption.corruptor import Corruptor
 from actors.diffusion.memory import memory_errors_explained
 from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
-from tests.actors.corruption.test_corruptor import SETTINGS, samples
+from tests.actors.corruption.test_corruptor import samples
+from tests.corruptors import corruptor
 from tests.families import save_sdxl
 from tinytown.render import render
 from tinytown.scene import sample_scene
@@ -66,8 +65,7 @@ def test_the_size_of_the_batch_is_no_change():
 def test_the_corruptor_works_on_micro_batches():
     small = model(2)
     encoder, decoder = shapes(small)
-    settings = replace(SETTINGS, inversion_steps=1)
-    found = Corruptor(small, settings)(samples(1, 2, 3))
+    found = corruptor(small, inversion_steps=1)(samples(1, 2, 3))
     assert all(sample.corrupted for sample in found)
     assert encoder == [2, 2] and decoder == [2] * 4  # one batch of 4 in; 6 rows of two batches of 4 out
 
@@ -114,7 +112,7 @@ def test_no_memory_names_the_part_and_the_setting_that_helps(part, size, told, a
     full = Full(str(TINY), device="cpu", vae_batch_size=size)
     full.part = part
     with pytest.raises(ModelError) as caught:
-        Corruptor(full, replace(SETTINGS, inversion_steps=1))(samples(1))
+        corruptor(full, inversion_steps=1)(samples(1))
     assert str(caught.value).startswith(f"out of memory while {told} at 64 x 64 pixels on cpu: {advice}")
 
 

@@ -1,56 +1,44 @@
-"""The ladder of inversion steps and how draws are dealt into batches, by hand."""
+"""The retry policy and how draws are dealt into batches, by hand."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.corruption.retry_policy import Draw, Ladder, Row, deal
+from actors.corruption.retry_policy import Draw, RetryPolicy, Row, deal
 
 
-def course(ladder: Ladder, *reasons: str) -> list[Draw]:
+def course(policy: RetryPolicy, *reasons: str) -> list[Draw]:
     """The draws that follow one another, each refused for a reason, until the sample fails or reasons run out."""
-    draws = [ladder.first]
+    draws = [policy.first]
     for reason in reasons:
-        following = ladder.after(draws[-1], reason)
+        following = policy.after(draws[-1], reason)
         if following is None:
             break
         draws.append(following)
     return draws
 
 
-def test_one_attempt_at_one_depth():
-    assert course(Ladder((10,)), "unchanged") == [Draw(10)]
-    assert course(Ladder((10,)), "spilled") == [Draw(10)]
+def test_one_draw_at_one_depth():
+    assert course(RetryPolicy((10,)), "unchanged") == [Draw(10)]
+    assert course(RetryPolicy((10,)), "spilled") == [Draw(10)]
 
 
-def test_unchanged_uses_all_attempts_and_then_goes_deeper():
-    ladder = Ladder((5, 10, 20), attempts=2)
-    assert course(ladder, *["unchanged"] * 9) == [
+def test_unchanged_uses_all_draws_and_then_goes_deeper():
+    policy = RetryPolicy((5, 10, 20), draws_per_step=2)
+    assert course(policy, *["unchanged"] * 9) == [
         Draw(5, 0, 0), Draw(5, 1, 1), Draw(10, 2, 0), Draw(10, 3, 1), Draw(20, 4, 0), Draw(20, 5, 1)
     ]  # fmt: skip
 
 
 def test_spilled_never_goes_deeper():
-    ladder = Ladder((5, 10), attempts=3)
-    assert course(ladder, "spilled", "spilled", "spilled") == [Draw(5, 0, 0), Draw(5, 1, 1), Draw(5, 2, 2)]
+    policy = RetryPolicy((5, 10), draws_per_step=3)
+    assert course(policy, "spilled", "spilled", "spilled") == [Draw(5, 0, 0), Draw(5, 1, 1), Draw(5, 2, 2)]
     # The last verdict at a depth decides: after one that spilled, deeper would only spill more.
-    assert course(Ladder((5, 10), 2), "unchanged", "spilled") == [Draw(5, 0, 0), Draw(5, 1, 1)]
-    assert course(Ladder((5, 10), 2), "spilled", "unchanged", "spilled", "spilled") == [
+    assert course(RetryPolicy((5, 10), 2), "unchanged", "spilled") == [Draw(5, 0, 0), Draw(5, 1, 1)]
+    assert course(RetryPolicy((5, 10), 2), "spilled", "unchanged", "spilled", "spilled") == [
         Draw(5, 0, 0), Draw(5, 1, 1), Draw(10, 2, 0), Draw(10, 3, 1)
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("steps", [(), (10, 5), (5, 5), (5, 20, 10)])
-def test_a_ladder_rises(steps: tuple[int, ...]):
-    with pytest.raises(ValueError, match="they must rise"):
-        Ladder(steps)
-
-
-def test_a_ladder_has_attempts():
-    with pytest.raises(ValueError, match="attempts is 0; allowed: 1 or more"):
-        Ladder((5,), 0)
 
 
 def test_a_first_round_brings_each_baseline_before_its_draw():

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from actors.corruption.corruptor import Corruptor, Settings
-from actors.corruption.methods import METHODS, draw_noise, latent_mask
-from actors.corruption.round_trip import Inverted, Passage
-from actors.corruption.verifier import Limits
-from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.corruption.config import CorruptionConfig
+from actors.corruption.methods import METHODS, draw_noise, to_latent_mask
+from actors.corruption.round_trip import Inverted, RoundTrip
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.inversion import invert, resample
 from actors.diffusion.model import DiffusionModel
 from actors.images import encode_image, encode_mask, read_image
 from actors.seeding import seed_for
-from tests.actors.corruption.test_corruptor import ONE_ITERATION, Counting, Sample
+from tests.actors.corruption.test_corruptor import Counting, Sample
+from tests.corruptors import ONE_ITERATION, corruptor
 from tests.families import save_sdxl
 from tinytown.render import render
 from tinytown.scene import sample_scene
@@ -25,7 +25,7 @@ from tinytown.scene import sample_scene
 IMAGES = np.stack([render(sample_scene(seed)).image for seed in range(4)])
 MASKS = torch.zeros(4, 64, 64, dtype=torch.bool)
 MASKS[:, 16:40, 24:48] = True
-CELLS = latent_mask(MASKS, 8, 8)
+LATENT_MASK = to_latent_mask(MASKS, 8, 8)
 STEPS = (1, 2, 3, 4, 5, 6)
 
 
@@ -35,100 +35,95 @@ def model() -> Counting:
 
 
 @pytest.fixture(scope="module")
-def passage(model: Counting) -> Passage:
-    return Passage(model, inversion=ONE_ITERATION)
+def round_trip(model: Counting) -> RoundTrip:
+    return RoundTrip(model, CorruptionConfig(inversion=ONE_ITERATION))
 
 
 @pytest.fixture(scope="module")
-def inverted(passage: Passage) -> Inverted:
-    return passage.invert(IMAGES, CELLS, STEPS)
+def inverted(round_trip: RoundTrip) -> Inverted:
+    return round_trip.invert(IMAGES, LATENT_MASK, STEPS)
 
 
 def test_one_inversion_serves_every_method_region_and_depth(
-    model: Counting, passage: Passage, inverted: Inverted
+    model: Counting, round_trip: RoundTrip, inverted: Inverted
 ):
     assert inverted.unet_rows.tolist() == [12] * 4  # 6 steps of 2, whatever is drawn from them
     noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
     model.calls.clear()
     for steps in STEPS:
-        straight = passage.invert(IMAGES, CELLS, [steps])
+        straight = round_trip.invert(IMAGES, LATENT_MASK, [steps])
         assert straight.unet_rows.tolist() == [2 * steps] * 4
         assert torch.equal(straight.at[steps], inverted.at[steps])
     assert model.calls == [4] * 2 * sum(STEPS)
     model.calls.clear()
     for method in METHODS:
         for steps in STEPS:
-            for cells in (CELLS, ~CELLS):
-                drawn = passage.draw(inverted.with_cells(cells), method, steps, noise)
-                outside = ~cells.expand_as(drawn)
+            for mask in (LATENT_MASK, ~LATENT_MASK):
+                drawn = round_trip.draw(inverted.with_mask(mask), method, steps, noise)
+                outside = ~mask.expand_as(drawn)
                 assert torch.equal(drawn[outside], inverted.at[steps][outside])
                 assert torch.equal(drawn, inverted.at[steps]) == (method == "none")
     assert model.calls == [] and sorted(inverted.at) == [0, *STEPS]
 
 
-def test_the_noise_level_is_that_of_the_depth(passage: Passage, model: Counting, inverted: Inverted):
+def test_the_noise_level_is_that_of_the_depth(round_trip: RoundTrip, model: Counting, inverted: Inverted):
     noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
     for steps, timestep in ((1, 1), (4, 61), (6, 101)):  # every 20th timestep, from 1
         kept = float(model.scheduler.alphas_cumprod[timestep])
         wanted = kept**0.5 * inverted.clean + (1 - kept) ** 0.5 * noise
-        inside = CELLS.expand_as(noise)
+        inside = LATENT_MASK.expand_as(noise)
         for drawn in (
-            passage.draw(inverted, "noise", steps, noise),
-            passage.draw(inverted, "noise", 0, noise, level=steps),
+            round_trip.draw(inverted, "noise", steps, noise),
+            round_trip.draw(inverted, "noise", 0, noise, level=steps),
         ):
             assert torch.allclose(drawn[inside], wanted[inside], atol=1e-6)
     with pytest.raises(ValueError, match="inversion_steps is 0"):
-        passage.draw(inverted, "noise", 0, noise)
+        round_trip.draw(inverted, "noise", 0, noise)
 
 
-def test_pieces_by_hand_give_what_the_corruptor_gives(passage: Passage, inverted: Inverted):
-    limits = Limits(changed_threshold=0.3, least_inside=0.0, most_outside=1.0, margin=0)
-    settings = Settings("noise", 50, 4, False, 4, 7, limits, inversion=ONE_ITERATION)
+def test_pieces_by_hand_give_what_the_corruptor_gives(round_trip: RoundTrip, inverted: Inverted):
     items = [
         Sample(f"s{n}", "", image=encode_image(IMAGES[n]), mask=encode_mask(MASKS[n].numpy()))
         for n in range(4)
     ]
-    found = Corruptor(passage.model, settings)(items)
+    found = corruptor(round_trip.model, inversion_steps=4, least_inside=0.0)(items)
     noise = draw_noise([seed_for(7, sample.key, "corrupt") for sample in items], (4, 8, 8))
-    pictures = passage.resampled(passage.draw(inverted, "noise", 4, noise), inverted.prompts, 4)
+    pictures = round_trip.resampled(round_trip.draw(inverted, "noise", 4, noise), inverted.prompts, 4)
     for sample, picture in zip(found, pictures, strict=True):
         assert np.abs(picture.astype(int) - read_image(sample.corrupted)).max() <= 1
 
 
-def test_rows_of_several_inversions_make_a_batch(passage: Passage, inverted: Inverted):
+def test_rows_of_several_inversions_make_a_batch(round_trip: RoundTrip, inverted: Inverted):
     pieces = [inverted[2:3], inverted[0:2], inverted[[3]]]
     again = Inverted.cat(pieces)
     order = [2, 0, 1, 3]
     assert len(again) == 4 and sorted(again.at) == sorted(inverted.at)
-    assert torch.equal(again.at[6], inverted.at[6][order]) and torch.equal(again.cells, inverted.cells[order])
+    assert torch.equal(again.at[6], inverted.at[6][order]) and torch.equal(
+        again.latent_mask, inverted.latent_mask[order]
+    )
     assert again.unet_rows.tolist() == [12] * 4
     assert torch.equal(again.prompts.embeds, inverted.prompts.embeds)
 
 
-def test_without_depth_there_is_the_autoencoder_alone(model: Counting, passage: Passage):
+def test_without_depth_there_is_the_autoencoder_alone(model: Counting, round_trip: RoundTrip):
     model.calls.clear()
-    found = passage.invert(IMAGES, CELLS, [0])
+    found = round_trip.invert(IMAGES, LATENT_MASK, [0])
     assert found.unet_rows.tolist() == [0] * 4 and list(found.at) == [0]
-    pictures = passage.resampled(found.clean, found.prompts, 0)
+    pictures = round_trip.resampled(found.clean, found.prompts, 0)
     assert model.calls == [] and np.array_equal(pictures, model.decode(model.encode(IMAGES)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_guidance_and_added_conditions_reach_the_unet(tmp_path: Path, scale: float):
     model = DiffusionModel(str(save_sdxl(tmp_path / "xl")), device="cpu")
-    passage = Passage(model, inversion=ReNoise(), guidance_scale=scale)
+    round_trip = RoundTrip(model, CorruptionConfig(guidance_scale=scale, prompt="caption"))
     told, empty = model.embed(["a"] * 4, (64, 64)), model.embed([""] * 4, (64, 64))
-    found = passage.invert(IMAGES, CELLS, [3], prompts=told)
-    guided: dict[str, Any] = {
-        "added_cond_kwargs": told.added,
-        "guidance_scale": scale,
-        "negative_prompt_embeds": empty.embeds,
-        "negative_added_cond_kwargs": empty.added,
-    }
+    found = round_trip.invert(IMAGES, LATENT_MASK, [3], prompts=told)
+    conditioning = Conditioning(told, empty, scale)
     common = (model.denoise, model.scheduler)
-    wanted = invert(*common, found.clean, told.embeds, inversion_steps=3, **guided)
+    wanted = invert(*common, found.clean, conditioning, inversion_steps=3)
     assert torch.allclose(found.at[3], wanted.latents, atol=1e-5)
     assert found.unet_rows.tolist() == wanted.unet_rows.tolist()
-    back = model.decode(resample(*common, found.at[3], told.embeds, inversion_steps=3, **guided))
-    assert np.abs(passage.resampled(found.at[3], told, 3).astype(int) - back).max() <= 1
-    assert passage.resampling_rows(3) == (6 if scale > 1 else 3)
+    back = model.decode(resample(*common, found.at[3], conditioning, inversion_steps=3))
+    assert np.abs(round_trip.resampled(found.at[3], told, 3).astype(int) - back).max() <= 1
+    assert round_trip.resampling_rows(3) == (6 if scale > 1 else 3)

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.corruption.verifier import Limits, difference, judge, measure, widen
+from actors.corruption.verifier import Verifier, difference, widen
+from actors.corruption.verifier_config import VerifierConfig
 
-LIMITS = Limits(changed_threshold=0.1, least_inside=0.5, most_outside=0.02, margin=2)
+VERIFIER = Verifier(
+    VerifierConfig(changed_threshold=0.1, least_inside=0.5, most_outside=0.02, margin=1), cell=2
+)
 
 
 def picture(value: int) -> np.ndarray:
@@ -36,7 +39,7 @@ def test_shares_of_a_half_changed_region():
     distance = np.zeros((20, 20), np.float32)
     distance[4:8, 4:8] = 0.4  # half of it
     distance[19, 0:3] = 0.2  # three pixels far outside
-    changed, found = measure(distance, mask, LIMITS)
+    changed, found = VERIFIER.measure(distance, mask)
     assert changed.sum() == 19
     assert found["mask_area"] == pytest.approx(32 / 400)
     assert found["changed_area"] == pytest.approx(19 / 400)
@@ -45,21 +48,21 @@ def test_shares_of_a_half_changed_region():
     assert found["change_outside"] == pytest.approx(3 / 304)
     assert found["difference_inside"] == pytest.approx(0.2)
     assert found["difference_outside"] == pytest.approx(3 * 0.2 / 304)
-    assert judge(found, LIMITS) is None
+    assert VERIFIER.judge(found) is None
 
 
 def test_reasons():
-    unchanged = judge({"change_inside": 0.03, "change_outside": 0.0}, LIMITS)
+    unchanged = VERIFIER.judge({"change_inside": 0.03, "change_outside": 0.0})
     assert unchanged is not None and unchanged.reason == "unchanged"
     assert str(unchanged) == "3.0% of the region changed; at least 50.0% is asked"
-    both = judge({"change_inside": 0.03, "change_outside": 0.1}, LIMITS)
+    both = VERIFIER.judge({"change_inside": 0.03, "change_outside": 0.1})
     assert both is not None and both.reason == "spilled"
-    spilled = judge({"change_inside": 0.9, "change_outside": 0.1}, LIMITS)
+    spilled = VERIFIER.judge({"change_inside": 0.9, "change_outside": 0.1})
     assert spilled is not None and spilled.reason == "spilled"
 
 
 def test_a_mask_over_everything_has_no_outside():
-    _, found = measure(np.ones((20, 20), np.float32), np.ones((20, 20), bool), LIMITS)
+    _, found = VERIFIER.measure(np.ones((20, 20), np.float32), np.ones((20, 20), bool))
     assert found["change_outside"] == 0.0
 
 

@@ -9,17 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from actors.diffusion.conditioning import Conditioning
 from actors.diffusion.fast_inversion import anderson, noise_between
-from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.diffusion.inversion import invert, resample
+from actors.diffusion.inversion_config import InversionConfig
 from actors.diffusion.model import DiffusionModel
-from actors.diffusion.schedule import Schedule, noisier
+from actors.diffusion.prompts import Prompts
+from actors.diffusion.schedule import Schedule, ddim_inversion_step
 from actors.diffusion.unet_cost import fast_evaluations
 from tests import tiny_sd
 from tinytown.render import render
 from tinytown.scene import caption, sample_scene
 
-NO_PROMPTS = torch.zeros(2, 1, 1)
-PLAIN = ReNoise("published", 4, False, False)
+NO_PROMPTS = Conditioning(Prompts(torch.zeros(2, 1, 1)))
+PLAIN = InversionConfig(mode="published", iterations=4, averaging=False, regularisation=False)
 
 
 def test_evaluations_of_every_step():
@@ -42,7 +45,7 @@ def test_evaluations_are_made_step_by_step(extra):
         tiny_sd.scheduler(),
         tiny_sd.drawn_samples(2).latents,
         NO_PROMPTS,
-        method=ReNoise(extra=extra),
+        method=InversionConfig(extra=extra),
     )
     assert tuple(asked.count(t) for t in found.timesteps) == fast_evaluations(10, extra)
     assert asked == sorted(asked)
@@ -57,7 +60,7 @@ def test_seeds_change_nothing():
             tiny_sd.unet(),
             tiny_sd.scheduler(),
             samples.latents,
-            samples.prompts,
+            samples.conditioning,
             inversion_steps=3,
             seeds=seeds,
         )
@@ -87,7 +90,7 @@ def linear_case(contraction: float, steps: int) -> tuple[object, Tensor, Tensor]
     return unet, latents, exact.view_as(latents)
 
 
-def error(unet, latents: Tensor, exact: Tensor, steps: int, method: ReNoise) -> tuple[float, int]:
+def error(unet, latents: Tensor, exact: Tensor, steps: int, method: InversionConfig) -> tuple[float, int]:
     """Relative to the latents, and how many evaluations it took."""
     found = invert(unet, tiny_sd.scheduler(), latents, NO_PROMPTS, inversion_steps=steps, method=method)
     return ((found.latents - exact).norm() / exact.norm()).item(), int(found.unet_rows[0])
@@ -97,15 +100,19 @@ def error(unet, latents: Tensor, exact: Tensor, steps: int, method: ReNoise) -> 
 def test_linear_denoiser_with_as_many_evaluations(evaluations, gain):
     """One step, so that only the acceleration tells the two apart."""
     case = linear_case(0.7, 1)
-    fast, few = error(*case, 1, ReNoise(extra=evaluations - 1))
-    plain, many = error(*case, 1, ReNoise("published", evaluations - 1, False, False))
+    fast, few = error(*case, 1, InversionConfig(extra=evaluations - 1))
+    plain, many = error(
+        *case,
+        1,
+        InversionConfig(mode="published", iterations=evaluations - 1, averaging=False, regularisation=False),
+    )
     assert few == many == evaluations
     assert fast < plain / gain
 
 
 def test_linear_denoiser_over_ten_steps():
     case = linear_case(0.7, 10)
-    fast, few = error(*case, 10, ReNoise(extra=1))
+    fast, few = error(*case, 10, InversionConfig(extra=1))
     plain, many = error(*case, 10, PLAIN)
     assert (few, many) == (25, 50)
     assert fast < plain / 10
@@ -123,7 +130,7 @@ def test_changes_on_one_line(factor, extra, dtype):
         tiny_sd.scheduler(),
         latents,
         NO_PROMPTS,
-        method=ReNoise(extra=extra),
+        method=InversionConfig(extra=extra),
     )
     assert found.latents.isfinite().all()
     assert found.residual.isfinite().all()
@@ -143,10 +150,14 @@ def test_converged_samples_stay_where_they_are(dtype):
         return torch.where(prompts[:, :, :, None] > 0, constant, latents.sin())
 
     latents = tiny_sd.drawn_samples(2, seed=1).latents.to(dtype)
-    prompts = torch.tensor([1.0, -1.0]).view(2, 1, 1)
-    found = invert(unet, tiny_sd.scheduler(), latents, prompts, method=ReNoise(extra=8))
+    prompts = Conditioning(Prompts(torch.tensor([1.0, -1.0]).view(2, 1, 1)))
+    found = invert(unet, tiny_sd.scheduler(), latents, prompts, method=InversionConfig(extra=8))
     stepped = invert(
-        unet, tiny_sd.scheduler(), latents, prompts, method=ReNoise("published", 0, False, False)
+        unet,
+        tiny_sd.scheduler(),
+        latents,
+        prompts,
+        method=InversionConfig(mode="published", iterations=0, averaging=False, regularisation=False),
     )
     assert found.latents.isfinite().all()
     assert found.residual.isfinite().all()
@@ -194,7 +205,7 @@ def test_anderson_is_the_least_squares_solution(seed, rows, depth):
 def test_noise_between_two_latents():
     latents, noise = tiny_sd.drawn_samples(2).latents.float()
     before, after = torch.tensor(0.98), torch.tensor(0.9)
-    reached = noisier(latents, noise, before, after)
+    reached = ddim_inversion_step(latents, noise, before, after)
     assert torch.allclose(noise_between(latents, reached, before, after), noise, rtol=0, atol=1e-5)
 
 
@@ -203,9 +214,9 @@ def test_closer_than_four_iterations_on_the_shipped_model():
     model = DiffusionModel("tinytown")
     scenes = [sample_scene(seed) for seed in range(500, 504)]
     latents = model.encode(np.stack([render(scene).image for scene in scenes]))
-    prompts = model.embed([caption(scene) for scene in scenes]).embeds
+    prompts = Conditioning(model.embed([caption(scene) for scene in scenes]))
     errors = {}
-    for method in (ReNoise(), PLAIN):
+    for method in (InversionConfig(), PLAIN):
         trajectory = invert(
             model.unet,
             model.scheduler,
@@ -219,6 +230,6 @@ def test_closer_than_four_iterations_on_the_shipped_model():
             back = resample(model.unet, model.scheduler, trajectory[:, steps], prompts, inversion_steps=steps)
             errors[method, steps] = (back - latents).square().mean((1, 2, 3)).sqrt()
     for steps in (5, 10):
-        fast, plain = errors[ReNoise(), steps], errors[PLAIN, steps]
+        fast, plain = errors[InversionConfig(), steps], errors[PLAIN, steps]
         assert fast.mean() <= plain.mean()
         assert fast.max() <= plain.max()

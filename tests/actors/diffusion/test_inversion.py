@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.inversion import invert, resample
+from actors.diffusion.inversion_config import InversionConfig
+from actors.diffusion.prompts import Prompts
 from actors.diffusion.schedule import Schedule
 from actors.diffusion.unet_cost import fast_evaluations, iterated_evaluations
 from actors.errors import ModelError
 from tests import tiny_sd
 from tests.reference_renoise import Counted, advanced, renoise, sampled, steps_of
 
-DDIM = ReNoise("published", 0, False, False)
-PLAIN = ReNoise("published", 4, False, False)
-GOLDEN = [("a_ddim", DDIM), ("b2_r4_noavg", PLAIN), ("d_r9_default", ReNoise("published"))]
+DDIM = InversionConfig(mode="published", iterations=0, averaging=False, regularisation=False)
+PLAIN = InversionConfig(mode="published", iterations=4, averaging=False, regularisation=False)
+GOLDEN = [("a_ddim", DDIM), ("b2_r4_noavg", PLAIN), ("d_r9_default", InversionConfig(mode="published"))]
 IDS = [name for name, _ in GOLDEN]
+NO_PROMPTS = Conditioning(Prompts(torch.zeros(1, 1, 1)))
+"""Of a denoiser that takes none; one row, to be repeated."""
 SINGLE = 1e-6
 """Bound of comparisons with the golden files, which hold the float32 time embedding of the CPU that made them."""
 DOUBLE = 1e-10
@@ -33,7 +38,7 @@ def test_equals_the_published_program(name, method):
         tiny_sd.published_unet(),
         scheduler,
         samples.latents,
-        samples.prompts,
+        samples.conditioning,
         method=method,
         seeds=samples.seeds,
         keep_trajectory=True,
@@ -45,7 +50,7 @@ def test_equals_the_published_program(name, method):
     assert found.unet_rows.tolist() == golden["unet_rows"].tolist()
     probes = [int(torch.randint(0, 2**31 - 1, (1,), generator=one)) for one in found.generators]
     assert probes == golden["rng_probe_after"].tolist()
-    back = resample(tiny_sd.published_unet(), scheduler, found.latents, samples.prompts)
+    back = resample(tiny_sd.published_unet(), scheduler, found.latents, samples.conditioning)
     assert np.abs(back.numpy() - golden["reconstruction"]).max() < SINGLE
 
 
@@ -58,7 +63,7 @@ def test_equals_the_reference_on_the_golden_samples(name, method):
         tiny_sd.unet(),
         scheduler,
         samples.latents,
-        samples.prompts,
+        samples.conditioning,
         method=method,
         seeds=samples.seeds,
         keep_trajectory=True,
@@ -77,7 +82,7 @@ def test_equals_the_reference_on_the_golden_samples(name, method):
     assert found.unet_rows[row] == wanted.evaluations
     if regularisation:
         assert torch.equal(found.generators[row].get_state(), wanted.generator.get_state())
-    back = resample(tiny_sd.unet(), scheduler, found.latents, samples.prompts)
+    back = resample(tiny_sd.unet(), scheduler, found.latents, samples.conditioning)
     again = sampled(predict, found.latents[row : row + 1], steps=steps_of(50, 10))
     assert (back[row] - again[0]).abs().max() < DOUBLE
 
@@ -109,7 +114,11 @@ def test_the_reference_equals_the_published_program(name, method, steps):
         assert np.abs(again[0].numpy() - back).max() < SINGLE
 
 
-@pytest.mark.parametrize("method", [PLAIN, ReNoise("renoise", 1), ReNoise()], ids=lambda method: method.mode)
+@pytest.mark.parametrize(
+    "method",
+    [PLAIN, InversionConfig(mode="renoise", iterations=1), InversionConfig()],
+    ids=lambda method: method.mode,
+)
 def test_a_trajectory_holds_every_shorter_inversion(method):
     samples, scheduler = tiny_sd.drawn_samples(2), tiny_sd.scheduler()
 
@@ -118,7 +127,7 @@ def test_a_trajectory_holds_every_shorter_inversion(method):
             tiny_sd.unet(),
             scheduler,
             samples.latents,
-            samples.prompts,
+            samples.conditioning,
             inversion_steps=steps,
             method=method,
             seeds=samples.seeds,
@@ -142,7 +151,7 @@ def test_kinds_of_denoisers(mode):
         "tuple": lambda latents, timestep, prompts: net(latents, timestep, prompts, return_dict=False),
     }[mode]
     samples, scheduler = tiny_sd.drawn_samples(2), tiny_sd.scheduler()
-    found = invert(unet, scheduler, samples.latents, samples.prompts, inversion_steps=2, method=DDIM)
+    found = invert(unet, scheduler, samples.latents, samples.conditioning, inversion_steps=2, method=DDIM)
     for row in range(2):
         wanted = renoise(
             Counted(tiny_sd.denoise, samples.prompts[row : row + 1]),
@@ -158,11 +167,19 @@ def test_kinds_of_denoisers(mode):
             wanted.trajectory[-1:],
             steps=steps_of(50, 2),
         )
-        again = resample(unet, scheduler, found.latents, samples.prompts, inversion_steps=2)[row]
+        again = resample(unet, scheduler, found.latents, samples.conditioning, inversion_steps=2)[row]
         assert (again - back[0]).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("method", [DDIM, PLAIN, ReNoise("published", 9, True, False), ReNoise()])
+@pytest.mark.parametrize(
+    "method",
+    [
+        DDIM,
+        PLAIN,
+        InversionConfig(mode="published", iterations=9, averaging=True, regularisation=False),
+        InversionConfig(),
+    ],
+)
 def test_constant_noise_is_inverted_exactly(method):
     """Then z_t = sqrt(abar_t) x + sqrt(1 - abar_t) e in closed form, and the way back is exact."""
     generator = torch.Generator().manual_seed(3)
@@ -170,9 +187,7 @@ def test_constant_noise_is_inverted_exactly(method):
     constant = lambda latents, timestep, prompts: noise  # noqa: E731
     # Both rows have the same noise, so that it does not matter which of them the denoiser is asked for.
     noise[1] = noise[0]
-    found = invert(
-        constant, tiny_sd.scheduler(), start, torch.zeros(2, 1, 1), inversion_steps=7, method=method
-    )
+    found = invert(constant, tiny_sd.scheduler(), start, NO_PROMPTS[[0, 0]], inversion_steps=7, method=method)
     assert found.timesteps == (1, 21, 41, 61, 81, 101, 121)
     stepped = start
     for _, before, after in steps_of(50, 7):
@@ -182,24 +197,31 @@ def test_constant_noise_is_inverted_exactly(method):
     clean = (start - np.sqrt(1 - kept[0]) * noise) / np.sqrt(kept[0])
     wanted = np.sqrt(kept[121]) * clean + np.sqrt(1 - kept[121]) * noise
     assert torch.allclose(found.latents, wanted, rtol=0, atol=1e-6)
-    back = resample(constant, tiny_sd.scheduler(), found.latents, torch.zeros(2, 1, 1), inversion_steps=7)
+    back = resample(constant, tiny_sd.scheduler(), found.latents, NO_PROMPTS[[0, 0]], inversion_steps=7)
     assert torch.allclose(back, start, rtol=0, atol=1e-6)
 
 
 def test_more_iterations_come_closer():
     samples, errors, few = tiny_sd.drawn_samples(2), [], {"inversion_steps": 3}
     for iterations in (0, 1, 4):
-        method = ReNoise("published", iterations, False, False)
-        found = invert(
-            tiny_sd.unet(), tiny_sd.scheduler(), samples.latents, samples.prompts, method=method, **few
+        method = InversionConfig(
+            mode="published", iterations=iterations, averaging=False, regularisation=False
         )
-        back = resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, samples.prompts, **few)
+        found = invert(
+            tiny_sd.unet(), tiny_sd.scheduler(), samples.latents, samples.conditioning, method=method, **few
+        )
+        back = resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, samples.conditioning, **few)
         errors.append((back - samples.latents).square().mean().sqrt().item())
     assert errors[0] > 3 * errors[1] > 9 * errors[2]
 
 
 @pytest.mark.parametrize(
-    "method", [ReNoise("published", 2), ReNoise("renoise", 9, False, False), ReNoise(extra=2)]
+    "method",
+    [
+        InversionConfig(mode="published", iterations=2),
+        InversionConfig(mode="renoise", iterations=9, averaging=False, regularisation=False),
+        InversionConfig(extra=2),
+    ],
 )
 def test_planned_evaluations_are_made(method):
     calls = 0
@@ -214,7 +236,7 @@ def test_planned_evaluations_are_made(method):
         counted,
         tiny_sd.scheduler(),
         latents,
-        torch.zeros(3, 1, 1),
+        NO_PROMPTS[[0, 0, 0]],
         inference_steps=10,
         inversion_steps=4,
         method=method,
@@ -231,46 +253,20 @@ def test_planned_evaluations_are_made(method):
     assert calls == 3 * planned
 
 
-def test_defaults_are_the_published_ones():
-    assert ReNoise().mode == "fast"
-    assert ReNoise("published").resolved == ReNoise("renoise").resolved == (9, True, True)
-    assert ReNoise("published", 0, False, False).resolved == (0, False, False)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"mode": "exact"}, "no inversion mode 'exact'; there are published, renoise, fast"),
-        ({"iterations": 4}, "mode fast has no iterations"),
-        ({"averaging": False}, "mode fast has no averaging"),
-        ({"regularisation": False}, "mode fast has no regularisation"),
-        ({"iterations": 0, "regularisation": True}, "mode fast has no iterations and no regularisation"),
-        ({"mode": "published", "iterations": -1}, "iterations is -1; allowed: 0"),
-        ({"mode": "published", "extra": 1}, "mode published has no extra; set iterations"),
-        ({"mode": "renoise", "extra": 1}, "mode renoise has no extra; set iterations"),
-        ({"extra": -1}, "extra is -1; allowed: 0 or more"),
-    ],
-)
-def test_impossible_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        ReNoise(**settings)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"seeds": None}, "one seed per sample: 3 samples, no seeds"),
         ({"seeds": [1, 2]}, "one seed per sample: 3 samples, 2 seeds"),
         ({"method": DDIM, "seeds": [1, 2, 3, 4]}, "one seed per sample: 3 samples, 4 seeds"),
-        ({"prompt_embeds": torch.zeros(2, 5, 32)}, "2 rows of prompt_embeds for 3 latents"),
+        ({"conditioning": NO_PROMPTS[[0, 0]]}, r"2 rows of prompts.embeds for 3 latents"),
         ({"inversion_steps": 0}, "inversion_steps is 0; allowed: 1 to 50"),
         ({"inversion_steps": 51}, "inversion_steps is 51; allowed: 1 to 50"),
         ({"inference_steps": 10, "inversion_steps": 11}, "inversion_steps is 11; allowed: 1 to 10"),
         (
-            {"guidance_scale": 7.5},
-            r"guidance_scale is 7.5 with regularisation.*NaN.*set regularisation=False",
+            {"conditioning": tiny_sd.drawn_samples(3).guided(7.5)},
+            r"guidance_scale is 7.5; allowed: 1 with regularised inversion.*NaN.*set inversion.regularisation to",
         ),
-        ({"method": DDIM, "guidance_scale": 7.5}, "guidance_scale is 7.5: negative_prompt_embeds are needed"),
     ],
 )
 def test_impossible_inversions(changes, message):
@@ -280,8 +276,8 @@ def test_impossible_inversions(changes, message):
     samples = tiny_sd.drawn_samples(3)
     arguments = {
         "latents": samples.latents,
-        "prompt_embeds": samples.prompts,
-        "method": ReNoise("published"),
+        "conditioning": samples.conditioning,
+        "method": InversionConfig(mode="published"),
         "seeds": samples.seeds,
     }
     with pytest.raises(ValueError, match=message):
@@ -290,11 +286,9 @@ def test_impossible_inversions(changes, message):
 
 def test_impossible_resampling():
     samples = tiny_sd.drawn_samples(3)
-    arguments = (tiny_sd.unet(), tiny_sd.scheduler(), samples.latents, samples.prompts)
+    arguments = (tiny_sd.unet(), tiny_sd.scheduler(), samples.latents, samples.conditioning)
     with pytest.raises(ValueError, match="inversion_steps is 0; allowed: 1 to 50"):
         resample(*arguments, inversion_steps=0)
-    with pytest.raises(ValueError, match=r"guidance_scale is 2.0: negative_prompt_embeds are needed"):
-        resample(*arguments, guidance_scale=2.0)
 
 
 def test_unknown_prediction_is_refused():
@@ -303,7 +297,7 @@ def test_unknown_prediction_is_refused():
         tiny_sd.unet(),
         tiny_sd.scheduler(prediction_type="sample"),
         samples.latents,
-        samples.prompts,
+        samples.conditioning,
     )
     for work in (invert, resample):
         with pytest.raises(
@@ -315,9 +309,9 @@ def test_unknown_prediction_is_refused():
 def test_schedule_of_stable_diffusion():
     schedule = Schedule.of(tiny_sd.scheduler(), inference_steps=50, inversion_steps=10)
     assert schedule.timesteps == (1, 21, 41, 61, 81, 101, 121, 141, 161, 181)
-    assert schedule.kept_after[-1].item() == pytest.approx(0.782654, abs=1e-6)
-    assert schedule.kept_before[0].item() == pytest.approx(0.99915, abs=1e-6)
-    assert torch.equal(schedule.kept_before[1:], schedule.kept_after[:-1])
+    assert schedule.alpha_prod[-1].item() == pytest.approx(0.782654, abs=1e-6)
+    assert schedule.alpha_prod_prev[0].item() == pytest.approx(0.99915, abs=1e-6)
+    assert torch.equal(schedule.alpha_prod_prev[1:], schedule.alpha_prod[:-1])
 
 
 @pytest.mark.parametrize(("inference_steps", "steps"), [(50, 50), (20, 7), (10, 4), (1, 1)])
@@ -325,5 +319,5 @@ def test_schedule_of_other_lengths(inference_steps, steps):
     schedule = Schedule.of(tiny_sd.scheduler(), inference_steps=inference_steps, inversion_steps=steps)
     wanted = steps_of(inference_steps, steps)
     assert schedule.timesteps == tuple(t for t, _, _ in wanted)
-    assert torch.equal(schedule.kept_before, torch.stack([before for _, before, _ in wanted]))
-    assert torch.equal(schedule.kept_after, torch.stack([after for _, _, after in wanted]))
+    assert torch.equal(schedule.alpha_prod_prev, torch.stack([before for _, before, _ in wanted]))
+    assert torch.equal(schedule.alpha_prod, torch.stack([after for _, _, after in wanted]))

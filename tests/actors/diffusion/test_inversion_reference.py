@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actors.diffusion.inversion import Inversion, ReNoise, invert, resample
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.inversion import Inversion, invert, resample
+from actors.diffusion.inversion_config import InversionConfig
+from actors.diffusion.prompts import Prompts
 from actors.diffusion.unet_cost import fast_evaluations
 from tests import tiny_sd
 from tests.reference_renoise import Counted, Found, fast, renoise, sampled, steps_of
 
-PLAIN = ReNoise("published", 2, False, False)
-METHODS = [PLAIN, ReNoise("published", 2, True, False), ReNoise("renoise", 2), ReNoise()]
+PLAIN = InversionConfig(mode="published", iterations=2, averaging=False, regularisation=False)
+METHODS = [
+    PLAIN,
+    InversionConfig(mode="published", iterations=2, averaging=True, regularisation=False),
+    InversionConfig(mode="renoise", iterations=2),
+    InversionConfig(),
+]
 NAMES = ["plain", "averaged", "regularised", "fast"]
 ALL_METHODS = pytest.mark.parametrize("method", METHODS, ids=NAMES)
 GUIDABLE = pytest.mark.parametrize(
@@ -23,7 +31,9 @@ STEPS = {"inference_steps": 5, "inversion_steps": 3}
 """Timesteps 1, 201 and, beyond the one from which on ReNoise iterates further, 401."""
 
 
-def looped(predict: Counted, samples: tiny_sd.Samples, row: int, method: ReNoise, steps=STEPS) -> Found:
+def looped(
+    predict: Counted, samples: tiny_sd.Samples, row: int, method: InversionConfig, steps=STEPS
+) -> Found:
     """One row of a batch by the reference."""
     schedule = steps_of(steps["inference_steps"], steps["inversion_steps"])
     start = samples.latents[row : row + 1]
@@ -43,20 +53,22 @@ def looped(predict: Counted, samples: tiny_sd.Samples, row: int, method: ReNoise
     )
 
 
-def inverted(unet, scheduler, samples: tiny_sd.Samples, method: ReNoise, **arguments) -> Inversion:
+def inverted(
+    unet, scheduler, samples: tiny_sd.Samples, method: InversionConfig, conditioning=None, steps=STEPS
+) -> Inversion:
     return invert(
         unet,
         scheduler,
         samples.latents,
-        samples.prompts,
+        conditioning or samples.conditioning,
         method=method,
         seeds=samples.seeds,
         keep_trajectory=True,
-        **(STEPS | arguments),
+        **steps,
     )
 
 
-def assert_same(found: Inversion, wanted: Found, row: int, method: ReNoise) -> None:
+def assert_same(found: Inversion, wanted: Found, row: int, method: InversionConfig) -> None:
     """`fast` computes some factors in float32 and least squares by normal equations, hence its wider margin."""
     margin = 1e-7 if method.mode == "fast" else 1e-9
     assert (found.trajectory[row] - wanted.trajectory).abs().max() < margin
@@ -77,7 +89,9 @@ def waves(latents, timestep, prompts):
 @pytest.mark.parametrize("iterations", [0, 1, 3, 9])
 def test_equals_the_reference(iterations, averaging, regularisation):
     samples = tiny_sd.drawn_samples(2, seed=iterations)
-    method = ReNoise("published", iterations, averaging, regularisation)
+    method = InversionConfig(
+        mode="published", iterations=iterations, averaging=averaging, regularisation=regularisation
+    )
     found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method)
     assert found.timesteps == (1, 201, 401)
     wanted = looped(Counted(tiny_sd.denoise, samples.prompts[1:]), samples, 1, method)
@@ -87,12 +101,12 @@ def test_equals_the_reference(iterations, averaging, regularisation):
 @pytest.mark.parametrize(
     "method",
     [
-        ReNoise("renoise", 1),
-        ReNoise("renoise", 3, averaging=False),
-        ReNoise("renoise", 3, regularisation=False),
-        ReNoise("renoise"),
-        ReNoise("fast"),
-        ReNoise("fast", extra=3),
+        InversionConfig(mode="renoise", iterations=1),
+        InversionConfig(mode="renoise", iterations=3, averaging=False),
+        InversionConfig(mode="renoise", iterations=3, regularisation=False),
+        InversionConfig(mode="renoise"),
+        InversionConfig(mode="fast"),
+        InversionConfig(mode="fast", extra=3),
     ],
     ids=str,
 )
@@ -104,13 +118,18 @@ def test_other_modes_equal_the_reference(method):
 
 
 @pytest.mark.parametrize(
-    "method", [ReNoise("published", 9, True, False), ReNoise()], ids=["published", "fast"]
+    "method",
+    [
+        InversionConfig(mode="published", iterations=9, averaging=True, regularisation=False),
+        InversionConfig(),
+    ],
+    ids=["published", "fast"],
 )
 def test_fifteen_of_fifty_steps(method):
     """Timesteps up to 281, the last two beyond 250, with a denoiser that is cheap."""
     steps = {"inference_steps": 50, "inversion_steps": 15}
     samples = tiny_sd.drawn_samples(2, seed=15)
-    found = inverted(waves, tiny_sd.scheduler(), samples, method, **steps)
+    found = inverted(waves, tiny_sd.scheduler(), samples, method, steps=steps)
     assert found.timesteps[-3:] == (241, 261, 281)
     wanted = looped(Counted(waves, samples.prompts[:1]), samples, 0, method, steps)
     assert_same(found, wanted, 0, method)
@@ -120,8 +139,8 @@ def test_fifteen_of_fifty_steps(method):
 def test_other_sizes(height, width):
     """20, 10, 5 and 18, 9, 4 are no powers of two, and 18 and 10 no multiples of a patch."""
     steps = {"inference_steps": 10, "inversion_steps": 1}
-    samples, method = tiny_sd.drawn_samples(2, height, width), ReNoise("renoise", 1)
-    found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method, **steps)
+    samples, method = tiny_sd.drawn_samples(2, height, width), InversionConfig(mode="renoise", iterations=1)
+    found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method, steps=steps)
     wanted = looped(Counted(tiny_sd.denoise, samples.prompts[1:]), samples, 1, method, steps)
     assert_same(found, wanted, 1, method)
 
@@ -129,13 +148,13 @@ def test_other_sizes(height, width):
 @GUIDABLE
 def test_guidance(method):
     samples = tiny_sd.drawn_samples(2, seed=4)
-    guided = {"guidance_scale": 2.5, "negative_prompt_embeds": samples.negatives}
-    found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method, **guided)
+    guided = samples.guided(2.5)
+    found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method, guided)
     without = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method)
     assert found.unet_rows.tolist() == (2 * without.unet_rows).tolist()
     predict = Counted(tiny_sd.denoise, samples.prompts[1:], samples.negatives[1:], 2.5)
     assert_same(found, looped(predict, samples, 1, method), 1, method)
-    back = resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, samples.prompts, **(STEPS | guided))
+    back = resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, guided, **STEPS)
     wanted = sampled(predict, found.latents[1:], steps=steps_of(5, 3))
     assert (back[1:] - wanted).abs().max() < 1e-9
 
@@ -143,15 +162,15 @@ def test_guidance(method):
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
 def test_guidance_of_one_or_less_is_none(scale):
     samples = tiny_sd.drawn_samples(2)
-    method = ReNoise("published", 1)
-    arguments = {"guidance_scale": scale, "negative_prompt_embeds": samples.negatives}
-    found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method, **arguments)
+    method = InversionConfig(mode="published", iterations=1)
+    guided = samples.guided(scale)
+    found = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method, guided)
     wanted = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method)
     assert torch.equal(found.trajectory, wanted.trajectory)
     assert torch.equal(found.unet_rows, wanted.unet_rows)
     back = [
-        resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, samples.prompts, **given, **STEPS)
-        for given in (arguments, {})
+        resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, conditions, **STEPS)
+        for conditions in (guided, samples.conditioning)
     ]
     assert torch.equal(*back)
 
@@ -172,7 +191,7 @@ def test_velocity_of_a_noise_net_gives_its_trajectory(method):
     assert torch.allclose(by_noise.trajectory, by_velocity.trajectory, rtol=0, atol=2e-6)
     assert torch.equal(by_noise.unet_rows, by_velocity.unet_rows)
     back = [
-        resample(unet, scheduler, by_noise.latents, samples.prompts, **STEPS)
+        resample(unet, scheduler, by_noise.latents, samples.conditioning, **STEPS)
         for unet, scheduler in (
             (tiny_sd.unet(), tiny_sd.scheduler()),
             (velocity, tiny_sd.scheduler(**VELOCITY)),
@@ -185,13 +204,13 @@ def test_velocity_of_a_noise_net_gives_its_trajectory(method):
 def test_velocity_equals_the_reference(method):
     """The random net's output taken as v, also with guidance where the method allows it."""
     samples, guided = tiny_sd.drawn_samples(2, seed=6), method is not METHODS[2]
-    arguments = {"guidance_scale": 2.0, "negative_prompt_embeds": samples.negatives} if guided else {}
+    conditions = samples.guided(2.0) if guided else samples.conditioning
     scheduler = tiny_sd.scheduler(**VELOCITY)
-    found = inverted(tiny_sd.unet(), scheduler, samples, method, **arguments)
+    found = inverted(tiny_sd.unet(), scheduler, samples, method, conditions)
     negative = samples.negatives[1:] if guided else None
     predict = Counted(tiny_sd.denoise, samples.prompts[1:], negative, 2.0, velocity=True)
     assert_same(found, looped(predict, samples, 1, method), 1, method)
-    back = resample(tiny_sd.unet(), scheduler, found.latents, samples.prompts, **(STEPS | arguments))
+    back = resample(tiny_sd.unet(), scheduler, found.latents, conditions, **STEPS)
     wanted = sampled(predict, found.latents[1:], steps=steps_of(5, 3))
     assert (back[1:] - wanted).abs().max() < 1e-9
 
@@ -218,15 +237,11 @@ def test_further_conditions_reach_their_rows(method, guided):
     if guided and method is METHODS[2]:
         pytest.skip("regularisation has no guidance")
     samples, added, other = tiny_sd.drawn_samples(3, seed=8), conditions(3, 1), conditions(3, 2)
-    arguments = {"added_cond_kwargs": added}
-    if guided:
-        arguments |= {
-            "guidance_scale": 1.5,
-            "negative_prompt_embeds": samples.negatives,
-            "negative_added_cond_kwargs": other,
-        }
-    found = inverted(conditioned, tiny_sd.scheduler(), samples, method, **arguments)
-    back = resample(conditioned, tiny_sd.scheduler(), found.latents, samples.prompts, **(STEPS | arguments))
+    given = Conditioning(
+        Prompts(samples.prompts, added), Prompts(samples.negatives, other), 1.5 if guided else 1.0
+    )
+    found = inverted(conditioned, tiny_sd.scheduler(), samples, method, given)
+    back = resample(conditioned, tiny_sd.scheduler(), found.latents, given, **STEPS)
     for row in range(3):
         here = slice(row, row + 1)
         negative = samples.negatives[here] if guided else None

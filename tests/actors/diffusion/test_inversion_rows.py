@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actors.diffusion.inversion import Inversion, ReNoise, invert, resample
+from actors.diffusion.conditioning import Conditioning
+from actors.diffusion.inversion import Inversion, invert, resample
+from actors.diffusion.inversion_config import InversionConfig
+from actors.diffusion.prompts import Prompts
 from tests import tiny_sd
 
 METHODS = [
-    ReNoise("published", 1, averaging=False, regularisation=False),
-    ReNoise("published", 2, regularisation=False),
-    ReNoise("published", 1),
-    ReNoise("renoise", 1, averaging=False),
-    ReNoise("fast"),
+    InversionConfig(mode="published", iterations=1, averaging=False, regularisation=False),
+    InversionConfig(mode="published", iterations=2, regularisation=False),
+    InversionConfig(mode="published", iterations=1),
+    InversionConfig(mode="renoise", iterations=1, averaging=False),
+    InversionConfig(mode="fast"),
 ]
 ALL_METHODS = pytest.mark.parametrize(
     "method", METHODS, ids=["plain", "averaged", "published", "renoise", "fast"]
@@ -21,12 +24,14 @@ ALL_METHODS = pytest.mark.parametrize(
 STEPS = {"inference_steps": 5, "inversion_steps": 3}
 
 
-def inverted(samples: tiny_sd.Samples, method: ReNoise, unet=None, **arguments) -> Inversion:
+def inverted(
+    samples: tiny_sd.Samples, method: InversionConfig, unet=None, conditioning=None, **arguments
+) -> Inversion:
     return invert(
         tiny_sd.unet() if unet is None else unet,
         tiny_sd.scheduler(),
         samples.latents,
-        samples.prompts,
+        conditioning or samples.conditioning,
         method=method,
         seeds=samples.seeds,
         keep_trajectory=True,
@@ -65,7 +70,7 @@ def test_sixteen_together_are_sixteen_alone(method):
 
 def test_sixteen_together_are_sixteen_alone_in_single_precision():
     samples = tiny_sd.drawn_samples(16, seed=3).to(torch.float32)
-    method, net = ReNoise(), tiny_sd.unet(torch.float32)
+    method, net = InversionConfig(), tiny_sd.unet(torch.float32)
     together = inverted(samples, method, net).latents
     alone = torch.cat([inverted(samples[[row]], method, net).latents for row in range(16)])
     assert together.dtype == torch.float32
@@ -87,8 +92,8 @@ def test_order_of_the_rows(method, rows):
 def test_order_of_the_rows_in_single_precision(rows):
     samples, order = tiny_sd.drawn_samples(rows, seed=rows).to(torch.float32), shuffled(rows)
     net = tiny_sd.unet(torch.float32)
-    straight = inverted(samples, ReNoise(), net)
-    assert_moved_only(straight, inverted(samples[order], ReNoise(), net), order)
+    straight = inverted(samples, InversionConfig(), net)
+    assert_moved_only(straight, inverted(samples[order], InversionConfig(), net), order)
 
 
 def test_order_of_rows_that_differ_in_their_seed_only():
@@ -105,11 +110,8 @@ def test_order_with_guidance(method):
     samples, order = tiny_sd.drawn_samples(5, seed=7), shuffled(5)
 
     def guided(these):
-        arguments = {"guidance_scale": 2.0, "negative_prompt_embeds": these.negatives}
-        found = inverted(these, method, **arguments)
-        back = resample(
-            tiny_sd.unet(), tiny_sd.scheduler(), found.latents, these.prompts, **(STEPS | arguments)
-        )
+        found = inverted(these, method, conditioning=these.guided(2.0))
+        back = resample(tiny_sd.unet(), tiny_sd.scheduler(), found.latents, these.guided(2.0), **STEPS)
         return found, back
 
     straight, back = guided(samples)
@@ -122,7 +124,7 @@ def test_order_with_guidance(method):
 def test_order_of_resampling(rows):
     samples, order = tiny_sd.drawn_samples(rows, seed=rows), shuffled(rows)
     back, moved = (
-        resample(tiny_sd.unet(), tiny_sd.scheduler(), these.latents, these.prompts, **STEPS)
+        resample(tiny_sd.unet(), tiny_sd.scheduler(), these.latents, these.conditioning, **STEPS)
         for these in (samples, samples[order])
     )
     assert torch.equal(moved, back[order])
@@ -137,15 +139,14 @@ def test_order_with_further_conditions(method):
     def unet(latents, timestep, prompts, added_cond_kwargs):
         return latents.sin() + 0.1 * added_cond_kwargs["own"].view(-1, 1, 1, 1) * latents.roll(1, 3)
 
-    straight = inverted(samples, method, unet, added_cond_kwargs={"own": own})
-    moved = inverted(samples[order], method, unet, added_cond_kwargs={"own": own[order]})
+    conditioning = Conditioning(Prompts(samples.prompts, {"own": own}))
+    straight = inverted(samples, method, unet, conditioning)
+    moved = inverted(samples[order], method, unet, conditioning[order])
     assert_moved_only(straight, moved, order)
-    alone = inverted(samples[[3]], method, unet, added_cond_kwargs={"own": own[3:4]})
+    alone = inverted(samples[[3]], method, unet, conditioning[[3]])
     assert (straight.trajectory[3] - alone.trajectory[0]).abs().max() < 1e-9
     resampled = [
-        resample(
-            unet, tiny_sd.scheduler(), one.latents, these.prompts, added_cond_kwargs={"own": values}, **STEPS
-        )
-        for one, these, values in ((straight, samples, own), (moved, samples[order], own[order]))
+        resample(unet, tiny_sd.scheduler(), one.latents, conditions, **STEPS)
+        for one, conditions in ((straight, conditioning), (moved, conditioning[order]))
     ]
     assert torch.equal(resampled[1], resampled[0][order])

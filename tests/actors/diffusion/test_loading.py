@@ -21,6 +21,7 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 
+from actors.diffusion.conditioning import Conditioning
 from actors.diffusion.inversion import resample
 from actors.diffusion.model import DiffusionModel
 from actors.errors import ModelError
@@ -101,13 +102,9 @@ def test_sampling_equals_the_pipelines_of_diffusers(folders, models, name, guida
         model.denoise,
         model.scheduler,
         model.scheduler.add_noise(latents, noise, torch.tensor(181)),
-        prompts.embeds,
+        Conditioning(prompts, empty, guidance),
         inference_steps=steps,
         inversion_steps=k,
-        guidance_scale=guidance,
-        negative_prompt_embeds=empty.embeds,
-        added_cond_kwargs=prompts.added,
-        negative_added_cond_kwargs=empty.added,
     )
     assert (ours - latents).abs().max() > 0.1, "something was sampled"
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)

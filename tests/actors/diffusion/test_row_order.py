@@ -68,12 +68,6 @@ def test_cells_count_by_their_place():
     assert torch.equal(first.sorted(one), second.sorted(one.flip(0)))
 
 
-def test_missing_and_named_values():
-    order = order_of(5.0, -5.0)
-    values = torch.tensor([[1.0], [2.0]])
-    assert order.sorted(None) is None
-    named = order.sorted_all({"one": values, "two": 10 * values})
-    assert torch.equal(named["one"], values[order.rows])
-    assert torch.equal(named["two"], 10 * values[order.rows])
+def test_a_list_of_another_length_is_refused():
     with pytest.raises(IndexError):
-        order.restored_list([])
+        order_of(5.0, -5.0).restored_list([])

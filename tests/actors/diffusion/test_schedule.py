@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from actors.diffusion.inversion import ReNoise, invert, resample
+from actors.diffusion.inversion import invert, resample
+from actors.diffusion.inversion_config import InversionConfig
 from actors.diffusion.model import DiffusionModel
-from actors.diffusion.schedule import Schedule, cleaner, noisier
+from actors.diffusion.schedule import Schedule, ddim_inversion_step, ddim_step
 from actors.errors import ModelError
 from tests import tiny_sd
 from tests.model_folders import edit
@@ -35,11 +36,11 @@ def test_neighbouring_steps_meet(inference_steps: int):
     schedule = Schedule.of(
         tiny_sd.scheduler(**TRAILING), inference_steps=inference_steps, inversion_steps=steps
     )
-    assert torch.equal(schedule.kept_before[1:], schedule.kept_after[:-1])
+    assert torch.equal(schedule.alpha_prod_prev[1:], schedule.alpha_prod[:-1])
     wanted = [round(1000 - i * 1000 / inference_steps) - 1 for i in range(inference_steps)][::-1][:steps]
     assert np.abs(np.array(schedule.timesteps) - wanted).max() <= 1, "rounding of halves apart"
-    assert np.allclose(schedule.kept_after, alphas()[list(schedule.timesteps)], rtol=1e-4)
-    assert schedule.kept_before[0] == tiny_sd.scheduler().final_alpha_cumprod
+    assert np.allclose(schedule.alpha_prod, alphas()[list(schedule.timesteps)], rtol=1e-4)
+    assert schedule.alpha_prod_prev[0] == tiny_sd.scheduler().final_alpha_cumprod
 
 
 @pytest.mark.parametrize("inference_steps", [30, 33, 50, 7])
@@ -51,16 +52,16 @@ def test_sampling_undoes_inversion_with_constant_noise(inference_steps: int):
     schedule = Schedule.of(
         tiny_sd.scheduler(**TRAILING), inference_steps=inference_steps, inversion_steps=inference_steps
     )
-    pairs = list(zip(schedule.kept_before.double(), schedule.kept_after.double(), strict=True))
+    pairs = list(zip(schedule.alpha_prod_prev.double(), schedule.alpha_prod.double(), strict=True))
     current = latents
     for before, after in pairs:
-        current = noisier(current, noise, before, after)
+        current = ddim_inversion_step(current, noise, before, after)
     last = pairs[-1][1]
     first = pairs[0][0]
     clean = (latents - (1 - first).sqrt() * noise) / first.sqrt()
     assert torch.allclose(current, last.sqrt() * clean + (1 - last).sqrt() * noise, atol=1e-10)
     for before, after in reversed(pairs):
-        current = cleaner(current, noise, before, after)
+        current = ddim_step(current, noise, before, after)
     assert torch.allclose(current, latents, atol=1e-10)
 
 
@@ -70,9 +71,14 @@ def test_a_round_trip_through_a_network_with_trailing_steps():
     settings: dict[str, Any] = {"inference_steps": 30, "inversion_steps": 5}
     scheduler = tiny_sd.scheduler(**TRAILING)
     found = invert(
-        tiny_sd.unet(), scheduler, samples.latents, samples.prompts, method=ReNoise(extra=40), **settings
+        tiny_sd.unet(),
+        scheduler,
+        samples.latents,
+        samples.conditioning,
+        method=InversionConfig(extra=40),
+        **settings,
     )
-    back = resample(tiny_sd.unet(), scheduler, found.latents, samples.prompts, **settings)
+    back = resample(tiny_sd.unet(), scheduler, found.latents, samples.conditioning, **settings)
     assert (back - samples.latents).abs().max() < 1e-5
 
 
@@ -97,7 +103,7 @@ def test_pure_noise_cannot_be_inverted(prediction: str):
     ):
         Schedule.of(scheduler, inference_steps=50, inversion_steps=50)
     schedule = Schedule.of(scheduler, inference_steps=50, inversion_steps=49)
-    assert schedule.timesteps[-1] == 979 and bool((schedule.kept_after > 0).all())
+    assert schedule.timesteps[-1] == 979 and bool((schedule.alpha_prod > 0).all())
 
 
 @pytest.mark.parametrize(

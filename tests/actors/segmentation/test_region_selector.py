@@ -12,6 +12,7 @@ from actors.batch import Sample
 from actors.errors import ModelError, Reject
 from actors.images import encode_image, encode_mask, read_mask
 from actors.segmentation.region_selector import RegionSelector
+from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.segmenter import Segmenter
 from tests.upernet import save_upernet
 
@@ -22,7 +23,8 @@ def clean(key: str, mask: np.ndarray | None = None) -> Sample:
 
 
 def selector(scores=None, smallest: float = 0.01, largest: float = 0.5) -> RegionSelector:
-    return RegionSelector(scores=scores, threshold=0.5, smallest_area=smallest, largest_area=largest)
+    config = RegionsConfig(kind="source", smallest_area=smallest, largest_area=largest)
+    return RegionSelector(config, scores)
 
 
 def test_scores_are_the_artifact_class_s_probability(tmp_path: Path):

@@ -16,19 +16,23 @@ from actors.finite import ENOUGH
 from actors.images import encode_image, encode_mask, read_mask
 from actors.segmentation.artifact_filter import ArtifactFilter
 from actors.segmentation.region_selector import RegionSelector
+from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.scoring import Scores, scored
+from actors.selection_config import SelectionConfig
 
 Stage = Callable[[list[Sample]], list[Sample]]
 
 
+ANYWHERE = RegionsConfig(kind="source", smallest_area=0.0, largest_area=1.0)
+
+
 def select(scores: Scores, batch_size: int = 4) -> Stage:
-    return RegionSelector(
-        scores=scores, threshold=0.5, smallest_area=0, largest_area=1, batch_size=batch_size
-    )
+    return RegionSelector(ANYWHERE.model_copy(update={"batch_size": batch_size}), scores)
 
 
 def leave_out(scores: Scores, batch_size: int = 4) -> Stage:
-    return ArtifactFilter(scores=scores, threshold=0.5, largest_area=1, batch_size=batch_size)
+    config = SelectionConfig(largest_artifact_area=1.0, detector="scores")
+    return ArtifactFilter(config, scores, batch_size=batch_size)
 
 
 BOTH = pytest.mark.parametrize(
@@ -150,5 +154,5 @@ def test_other_errors_pass():
 def test_the_source_s_masks_need_no_scores():
     item = shard(1)[0]
     item.mask = encode_mask(np.ones((32, 32), bool))
-    chosen = RegionSelector(scores=None, threshold=0.5, smallest_area=0, largest_area=1)([item])
+    chosen = RegionSelector(ANYWHERE)([item])
     assert not chosen[0].rejected

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from actors.selection_config import SelectionConfig
 from factory.output.reference import Raw
-from factory.recipe.sections import Selection
 from factory.recipe.source import Fields, Filter
 from factory.recipe.source import Source as SourceRecipe
 from factory.sources import open_source
@@ -87,4 +87,4 @@ def test_the_sections_in_the_documentation_are_right() -> None:
     )
     assert len(SourceRecipe.model_validate({**sources[0], **rest}).filters) == 4
     (selection,) = (section["selection"] for section in sections if "selection" in section)
-    assert Selection.model_validate(selection).largest_artifact_area == 0.02
+    assert SelectionConfig.model_validate(selection).largest_artifact_area == 0.02

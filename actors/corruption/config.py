@@ -1,4 +1,4 @@
-"""The recipe's section on how the regions are broken."""
+"""How regions are corrupted, as plain data. Imports neither torch nor numpy, so that planning stays light."""
 
 from __future__ import annotations
 
@@ -6,45 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from factory.recipe.errors import not_allowed
-from factory.recipe.sections import Section
+from actors.config import Config, not_allowed
+from actors.diffusion.inversion_config import UNGUIDED, InversionConfig
 
 
-class Inversion(Section):
-    """How latents are inverted: by which fixed-point iteration, see `actors.diffusion.inversion.ReNoise`."""
+class CorruptionConfig(Config):
+    """How regions are corrupted: invert, corrupt the latent, resample; and the model that does it.
 
-    mode: Literal["fast", "renoise", "published"] = Field(
-        default="fast",
-        description="fast needs the fewest evaluations; renoise is the paper of ReNoise, published its program",
-    )
-    iterations: int | None = Field(
-        default=None, ge=0, le=50, description="per inversion step; null is 9; 0 is DDIM inversion"
-    )
-    averaging: bool | None = Field(default=None, description="of the noise over iterations; null is true")
-    regularisation: bool | None = Field(default=None, description="of the noise; null is true")
-    extra: int = Field(default=0, ge=0, le=50, description="of fast: more evaluations at every step")
-
-    @field_validator("iterations", "averaging", "regularisation")
-    @classmethod
-    def _only_where_there_are_iterations(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("mode") == "fast" and value is not None:
-            raise not_allowed("nothing, since corruption.inversion.mode is fast")
-        return value
-
-    @field_validator("extra")
-    @classmethod
-    def _only_for_fast(cls, value: int, info: ValidationInfo) -> int:
-        if info.data.get("mode", "fast") != "fast" and value:
-            raise not_allowed("0, unless corruption.inversion.mode is fast; there are iterations")
-        return value
-
-    @property
-    def regularised(self) -> bool:
-        return self.mode != "fast" and self.regularisation is not False
-
-
-class Corruption(Section):
-    """How the regions are broken: invert, corrupt the latent, resample."""
+    `inference_steps` n and `inversion_steps` k: the last k of n DDIM steps are inverted and resampled. Every network
+    call has `batch_size` rows; the last batch is padded.
+    """
 
     model: str = Field(default="tinytown", description="tinytown (the shipped weights), a folder or a hub id")
     revision: str | None = Field(default=None, description="commit or tag on the hub")
@@ -63,7 +34,7 @@ class Corruption(Section):
     deeper: list[int] = Field(
         default=[], description="larger k, in turn, while a region does not break; verify.attempts at each"
     )
-    inversion: Inversion = Field(default=Inversion(), description="how latents are inverted")
+    inversion: InversionConfig = Field(default=InversionConfig(), description="how latents are inverted")
     guidance_scale: float = Field(
         default=1.0, ge=1, description="away from the empty prompt; above 1 doubles the evaluations"
     )
@@ -130,12 +101,9 @@ class Corruption(Section):
     @field_validator("guidance_scale")
     @classmethod
     def _without_regularisation(cls, value: float, info: ValidationInfo) -> float:
-        inversion: Inversion | None = info.data.get("inversion")
-        if value > 1 and inversion is not None and inversion.regularised:
-            raise not_allowed(
-                "1 with regularised inversion, since the published program mixes up the rows of the two and gives "
-                "NaN; or set inversion.regularisation to false, or inversion.mode to fast"
-            )
+        inversion: InversionConfig | None = info.data.get("inversion")
+        if value > 1 and inversion is not None and not inversion.allows_guidance:
+            raise not_allowed(UNGUIDED)
         return value
 
     @field_validator("prompt")
