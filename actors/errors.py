@@ -67,6 +67,34 @@ class EvaluationError(FlawforgeError):
     """Data or scores cannot be evaluated."""
 
 
+class ArgumentError(FlawforgeError, ValueError):
+    """An argument of the Python API has a value that is not allowed.
+
+    Args:
+        argument: its name.
+        text: what is wrong with it, and what is allowed.
+    """
+
+    def __init__(self, argument: str, text: str) -> None:
+        super().__init__(f"{argument}: {text}")
+        self.argument = argument
+        self.text = text
+
+
+class RejectedError(FlawforgeError):
+    """A single image was rejected, for one of the reasons for which a build rejects an item.
+
+    Args:
+        reason: the short name that the index of an output has for it, such as `unchanged`.
+        detail: a sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
 class Reject(Exception):
     """One item cannot become a sample, for a reason that is a property of the item.
 

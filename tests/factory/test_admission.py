@@ -31,7 +31,7 @@ from factory.shards.records import read_sidecar
 from factory.stages import Corrupt, Load, SelectRegions, Write
 from factory.storage import Storage
 from factory.watching import look
-from flawforge.status import lines
+from flawforge.commands.status import lines
 from tests.factory.care import outputs
 from tests.hub_cache import add_snapshot, use_cache
 from tests.upernet import save_upernet

@@ -28,8 +28,8 @@ from factory.run_state import write_state
 from factory.storage import Storage
 from factory.tally import Tally
 from flawforge import cli
-from flawforge.printing import cell, complain, guard_streams
-from flawforge.status import show
+from flawforge.commands.printing import cell, complain, guard_streams
+from flawforge.commands.status import show
 from tests.factory.care.outputs import VERSIONS, by_hand, recipe, sample
 from tests.factory.test_watching import holder, put, state, total_of
 from tests.hostile import HOSTILE, unseen

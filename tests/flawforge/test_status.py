@@ -17,7 +17,7 @@ from rich.console import Console
 from factory import lock
 from factory.run_state import write_state
 from factory.storage import Storage
-from flawforge.status import show
+from flawforge.commands.status import show
 from tests.commands import run
 from tests.factory.care.outputs import by_hand, sample
 from tests.factory.test_watching import holder, put, state, total_of

@@ -18,7 +18,7 @@ from factory.run_state import RUNNING, RunState
 from factory.storage import Storage
 from factory.tally import Figures, amounts, clock, pace, shares
 from factory.watching import AT_WORK, COMPLETE, SILENT, Sight, look
-from flawforge.printing import counts, print_json
+from flawforge.commands.printing import counts, print_json
 
 
 def show(console: Console, url: str, *, as_json: bool = False, every: float | None = None) -> None:
