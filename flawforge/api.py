@@ -46,7 +46,7 @@ def build(
 
     Example:
         >>> import flawforge
-        >>> total = flawforge.build("quickstart", "out/small", overrides=["source.limit=16"])
+        >>> total = flawforge.build("quickstart", "out/small", overrides=["source.limit=8"])
         >>> total.accepted + total.rejected == total.planned
         True
 
