@@ -76,9 +76,11 @@ class ArgumentError(FlawforgeError, ValueError):
     """
 
     def __init__(self, argument: str, text: str) -> None:
-        super().__init__(f"{argument}: {text}")
-        self.argument = argument
-        self.text = text
+        super().__init__(argument, text)
+        self.argument, self.text = self.args
+
+    def __str__(self) -> str:
+        return f"{self.argument}: {self.text}"
 
 
 class RejectedError(FlawforgeError):
@@ -90,9 +92,11 @@ class RejectedError(FlawforgeError):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+        super().__init__(reason, detail)
+        self.reason, self.detail = self.args
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class Reject(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import pkgutil
@@ -186,6 +187,9 @@ def test_an_unchanged_image_is_an_error_that_says_what_to_do():
         RejectedError, match=r"unchanged: 0\.0% of the region changed; .*raise inversion_steps"
     ):
         corrupt(grey(), square())
+    assert (
+        str(copy.copy(RejectedError("unchanged", "a sentence"))) == "unchanged: a sentence"
+    )  # as from a worker
     kept = Corruptor(target="image", method="none", verify={"on_failure": "keep"})
     assert not kept(grey(), square())[1].any()
 
