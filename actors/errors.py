@@ -67,6 +67,38 @@ class EvaluationError(FlawforgeError):
     """Data or scores cannot be evaluated."""
 
 
+class ArgumentError(FlawforgeError, ValueError):
+    """An argument of the Python API has a value that is not allowed.
+
+    Args:
+        argument: its name.
+        text: what is wrong with it, and what is allowed.
+    """
+
+    def __init__(self, argument: str, text: str) -> None:
+        super().__init__(argument, text)
+        self.argument, self.text = self.args
+
+    def __str__(self) -> str:
+        return f"{self.argument}: {self.text}"
+
+
+class RejectedError(FlawforgeError):
+    """A single image was rejected, for one of the reasons for which a build rejects an item.
+
+    Args:
+        reason: the short name that the index of an output has for it, such as `unchanged`.
+        detail: a sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = self.args
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
 class Reject(Exception):
     """One item cannot become a sample, for a reason that is a property of the item.
 

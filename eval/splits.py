@@ -24,7 +24,7 @@ def open_split(name: str, *, sealed_allowed: bool = False, root: Path | None = N
 
     Args:
         name: one of `NAMES`.
-        sealed_allowed: set by `flawforge eval --split sealed`, and nowhere else.
+        sealed_allowed: set by `flawforge.evaluate` (and so `flawforge eval`) for `sealed`, and nowhere else.
         root: folder of the splits; None takes the shipped ones.
 
     Raises:

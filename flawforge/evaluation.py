@@ -1,4 +1,4 @@
-"""`flawforge eval`: a segmenter's scores on images whose artifacts are known, as a table with intervals."""
+"""The evaluation of a segmenter's checkpoint on images whose artifacts are known."""
 
 from __future__ import annotations
 
@@ -10,26 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from actors.masks import MaskReading
 from actors.redaction import redact
 from eval.evaluate import Evaluation, best_threshold, evaluate, random_iou
 from eval.labelled import Labelled, read_labelled
-from eval.metrics import RESAMPLES, Interval
+from eval.metrics import Interval
 from eval.splits import open_split, splits_version
-from flawforge.printing import cell
 
 DEFAULT_THRESHOLD = 0.5
-
-_ROWS = (
-    ("IoU_fg (pooled)", "iou_fg"),
-    ("IoU_fg (mean of images)", "iou_per_image"),
-    ("mIoU_2class", "miou_2class"),
-    ("F1", "f1"),
-    ("precision", "precision"),
-    ("recall", "recall"),
-)
 
 ScoreImages = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -64,7 +53,7 @@ class Report:
         return document
 
 
-def run(
+def evaluate_checkpoint(
     checkpoint: str,
     *,
     split: str = "validation",
@@ -119,29 +108,6 @@ def run(
     )
 
 
-def table(report: Report) -> Table:
-    """The figures in percent, with their intervals."""
-    found = report.evaluation
-    view = Table(
-        "measure",
-        "%",
-        "95 % interval",
-        title=cell(f"{report.checkpoint} on {report.data}"),
-        caption=(
-            f"{found.images:,} images, {found.without_region:.1%} of them without any predicted region; "
-            f"intervals: {RESAMPLES:,} resamples of the images, for the random regions the range of draws"
-        ),
-    )
-    for name, field in _ROWS:
-        view.add_row(name, *_percent(getattr(found, field)))
-    precision = found.average_precision
-    view.add_row(
-        "average precision (pixels)", "undefined" if math.isnan(precision) else f"{100 * precision:.2f}", ""
-    )
-    view.add_row("IoU_fg, same regions at random", *_percent(report.at_random))
-    return view
-
-
 def _validation(score: ScoreImages, root: Path | None) -> tuple[Labelled, NDArray[np.float32]]:
     validation = open_split("validation", root=root)
     return validation, score(validation.images)
@@ -163,7 +129,3 @@ def _ignored(truth: Labelled) -> list[str]:
     if truth.ignored is None:
         return []
     return [f"{truth.ignored.mean():.1%} of the pixels are ignored, as their masks state"]
-
-
-def _percent(figure: Interval) -> tuple[str, str]:
-    return f"{100 * figure.value:.2f}", f"{100 * figure.low:.2f} to {100 * figure.high:.2f}"

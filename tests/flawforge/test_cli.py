@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flawforge.printing import say
+from flawforge.commands.printing import say
 from tests.commands import ROOT, run
 from tests.patience import seconds
 

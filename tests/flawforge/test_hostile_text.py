@@ -28,8 +28,8 @@ from factory.run.run_state import write_state
 from factory.run.tally import Tally
 from factory.store.storage import Storage
 from flawforge import cli
-from flawforge.printing import cell, complain, guard_streams
-from flawforge.status import show
+from flawforge.commands.printing import cell, complain, guard_streams
+from flawforge.commands.status import show
 from tests.factory.maintain.outputs import VERSIONS, by_hand, recipe, sample
 from tests.factory.run.test_status import holder, put, state, total_of
 from tests.hostile import HOSTILE, unseen

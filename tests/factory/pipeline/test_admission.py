@@ -31,7 +31,7 @@ from factory.pipeline.stages import Corrupt, Load, SelectRegions, Write
 from factory.recipe.recipe import Recipe, parse_recipe
 from factory.run.status import look
 from factory.store.storage import Storage
-from flawforge.status import lines
+from flawforge.commands.status import lines
 from tests.factory.maintain import outputs
 from tests.hub_cache import add_snapshot, use_cache
 from tests.upernet import save_upernet

@@ -19,7 +19,7 @@ from actors.errors import EvaluationError
 from actors.images import encode_image, encode_mask
 from eval import splits
 from flawforge.cli import app
-from flawforge.evaluation import run
+from flawforge.evaluation import evaluate_checkpoint
 from tests.patience import seconds
 from tests.upernet import save_upernet
 from tinytown import ASSETS_VERSION
@@ -66,7 +66,7 @@ def invoke(*arguments: str) -> str:
 
 
 def test_other_data_has_the_default_threshold(everywhere: str, tmp_path: Path):
-    report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")])
+    report = evaluate_checkpoint(everywhere, urls=[write_set(tmp_path / "mine", "mine")])
     assert report.threshold_from == "default"
     found = report.evaluation
     assert (found.threshold, found.images, found.without_region) == (0.5, 2, 0.0)
@@ -98,21 +98,21 @@ def test_ignored_pixels_of_ones_own_data(everywhere: str, tmp_path: Path):
     assert document["at_random"]["value"] == 0.5
     assert "50.0% of the pixels are ignored" in result.stderr
     with pytest.raises(EvaluationError, match="255"):
-        run(everywhere, urls=[str(path)])
+        evaluate_checkpoint(everywhere, urls=[str(path)])
 
 
 def test_a_threshold_above_all_scores_predicts_nothing(everywhere: str, tmp_path: Path):
-    report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")], threshold=0.9)
+    report = evaluate_checkpoint(everywhere, urls=[write_set(tmp_path / "mine", "mine")], threshold=0.9)
     assert report.threshold_from == "given"
     assert report.evaluation.iou_fg.value == 0 and report.evaluation.without_region == 1
 
 
 def test_the_threshold_comes_from_validation(everywhere: str, shipped: Path):
-    report = run(everywhere, split="labelled")
+    report = evaluate_checkpoint(everywhere, split="labelled")
     assert report.threshold_from == "validation" and report.evaluation.threshold == 0.02
     assert report.data.startswith(f"labelled of tinytown/splits-v{ASSETS_VERSION}@")
     assert "flatter" not in " ".join(report.notes)
-    assert "flatter" in " ".join(run(everywhere, split="validation").notes)
+    assert "flatter" in " ".join(evaluate_checkpoint(everywhere, split="validation").notes)
 
 
 def test_the_sealed_split_says_so(everywhere: str, shipped: Path):
@@ -136,7 +136,7 @@ def test_json(everywhere: str, shipped: Path):
 
 
 def test_json_has_no_nan(everywhere: str, tmp_path: Path):
-    report = run(everywhere, urls=[write_set(tmp_path / "mine", "mine")])
+    report = evaluate_checkpoint(everywhere, urls=[write_set(tmp_path / "mine", "mine")])
     assert report.document()["evaluation"]["average_precision"] == pytest.approx(0.375)
     undefined = report.evaluation.__class__(**{**vars(report.evaluation), "average_precision": math.nan})
     silent = report.__class__(**{**vars(report), "evaluation": undefined})
@@ -145,7 +145,7 @@ def test_json_has_no_nan(everywhere: str, tmp_path: Path):
 
 def test_missing_splits_are_told(everywhere: str, tmp_path: Path):
     with pytest.raises(EvaluationError, match="of tinytown is not there"):
-        run(everywhere, root=tmp_path)
+        evaluate_checkpoint(everywhere, root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_data_are_looked_at_before_torch_is_loaded(tmp_path: Path):
     code = (
         "import sys\n"
         "from actors.errors import SourceError\n"
-        "from flawforge.evaluation import run\n"
-        "try:\n    run('x', urls=[sys.argv[1]])\n"
+        "from flawforge.evaluation import evaluate_checkpoint\n"
+        "try:\n    evaluate_checkpoint('x', urls=[sys.argv[1]])\n"
         "except SourceError as error:\n    print(error)\n"
         "assert 'torch' not in sys.modules"
     )

@@ -1,10 +1,9 @@
-"""Commands that look after a data set: scan, inspect, replay, retry-rejects, merge, split, manifest."""
+"""Commands on an output: verify, gallery, inspect, replay, retry-rejects, merge, split, manifest."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,21 +11,18 @@ import typer
 from rich.console import Console
 
 from actors.redaction import redact
-from flawforge.options import (
+from flawforge import api
+from flawforge.commands.options import (
     AddressOption,
     JsonOption,
-    OutOption,
-    RecipeArgument,
-    SetOption,
     TakeOverOption,
     UrlArgument,
 )
-from flawforge.printing import counts, print_json, say
+from flawforge.commands.printing import console, counts, print_json, say
 
 FAILED = 1
 
 app = typer.Typer()
-console = Console()
 
 
 class Duplicates(StrEnum):
@@ -44,42 +40,47 @@ class By(StrEnum):
 
 
 @app.command()
-def scan(
-    recipe: RecipeArgument,
-    out: OutOption,
-    set_: SetOption = None,
-    near: Annotated[
-        int, typer.Option(min=0, max=16, help="bits of 64 in which the looks of two pictures may differ")
-    ] = 4,
-    exact: Annotated[bool, typer.Option("--exact", help="leave out only the same bytes")] = False,
+def verify(
+    url: UrlArgument,
     address: Annotated[
-        str | None, typer.Option(help="look on the workers of a Ray cluster instead of on threads here")
+        str | None, typer.Option(help="check on the workers of a Ray cluster instead of on threads here")
     ] = None,
-    take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at every picture of a source, and plan those that are readable and not there before."""
-    from factory.dedup.scan import scan as run
-    from factory.recipe.recipe import load_recipe
-    from flawforge.running import stoppable
-
-    screen = Console(stderr=True) if as_json else console
-    with stoppable(), screen.status("listing the source") as shown:
-        found = run(
-            load_recipe(recipe, set_ or []),
-            out,
-            nearness=None if exact else near,
-            address=address,
-            take_over=take_over,
-            show=lambda count: shown.update(f"{count:,} pictures looked at"),
-            tell=partial(say, screen),
-        )
+    """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""
+    verdict = api.verify(url, address=address)
     if as_json:
-        print_json({**asdict(found), "out": redact(out)})
-        return
-    left = counts(found.reasons) or "nothing left out"
-    say(console, f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
-    say(console, f"{out}/{found.table} has a row for each; flawforge build {recipe} --out {out} makes them")
+        print_json({**asdict(verdict), "sound": verdict.sound})
+    else:
+        for problem in verdict.problems:
+            say(console, f"wrong: {problem}")
+        for note in verdict.notes:
+            say(console, f"note: {note}")
+        sign = "=" if verdict.accepted + verdict.rejected == verdict.planned else "is not"
+        console.print(
+            f"accepted {verdict.accepted:,} + rejected {verdict.rejected:,} {sign} planned {verdict.planned:,}; "
+            f"{verdict.done} of {verdict.shards} shards; {len(verdict.problems)} problems"
+        )
+    raise typer.Exit(0 if verdict.sound else FAILED)
+
+
+@app.command()
+def gallery(
+    url: UrlArgument, tiles: Annotated[int, typer.Option(min=1, help="samples to show")] = 200
+) -> None:
+    """Write the gallery page of an output anew."""
+    from eval.gallery import PATH, write_gallery
+    from factory.output.identity import read_identity
+    from factory.output.plan import read_plan
+    from factory.output.provenance import is_merged, parts_of
+    from factory.store.storage import Storage
+
+    storage = Storage(url)
+    identity, _ = read_identity(storage)
+    merged = is_merged(identity)
+    name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
+    shown = write_gallery(storage, name, tiles=tiles)
+    say(console, f"{redact(url)}/{PATH} shows {shown} samples")
 
 
 @app.command()
@@ -184,7 +185,7 @@ def retry_rejects(
 ) -> None:
     """Try rejected items again by a changed rule, and add those that are accepted now."""
     from factory.maintain.retry_rejects import retry_rejects as run
-    from flawforge.running import watched
+    from flawforge.commands.running import watched
 
     with watched(Console(stderr=True) if as_json else console) as told:
         retried = run(

@@ -1,4 +1,4 @@
-"""A small detector, trained on a data set just made, and its scores beside the region selector's."""
+"""The training of the quickstart: a small detector on the samples just made, scored beside the region selector."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What came of it, on the validation images.
+class Training:
+    """A trained detector and its scores on the validation images.
 
     Attributes:
-        samples: images trained on.
-        detector, selector: scores; each at the threshold that is best for it on the same images.
-        gain: IoU_fg of the detector less the selector's, paired by image.
-        folder: of the detector's weights.
+        samples: number of training images.
+        detector, selector: scores, each at its own best threshold on the same images.
+        gain: IoU_fg of the detector minus that of the selector, paired by image.
+        folder: the weights of the detector.
     """
 
     samples: int
@@ -39,13 +39,15 @@ class Lesson:
     folder: Path
 
 
-def learn(shards: list[str], folder: Path, steps: int, show: Callable[[int, float], None]) -> Lesson:
-    """Trains a detector on shards from the segmenter that knows parts, as the region selector was.
+def train_detector(
+    shards: list[str], folder: Path, steps: int, show: Callable[[int, float], None]
+) -> Training:
+    """Train a detector on shards, starting from the segmenter of parts as the region selector did.
 
     Args:
         shards: paths or URLs of tars.
-        folder: where the detector goes.
-        steps: of 8 images.
+        folder: where to save the detector.
+        steps: training steps of 8 images each.
         show: called with the step and the loss.
 
     Raises:
@@ -62,7 +64,7 @@ def learn(shards: list[str], folder: Path, steps: int, show: Callable[[int, floa
     ours, theirs = (
         counts(truth.masks, score >= one.threshold) for score, one in zip(scores, found, strict=True)
     )
-    return Lesson(len(data.keys), found[0], found[1], difference(ours, theirs), folder)
+    return Training(len(data.keys), found[0], found[1], difference(ours, theirs), folder)
 
 
 def _at_its_best(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> Evaluation:

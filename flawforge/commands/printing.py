@@ -14,6 +14,9 @@ from rich.text import Text
 from actors.foreign_text import lines, one_line
 from actors.redaction import scrub
 
+console = Console()
+"""Standard output of the commands."""
+
 
 def print_json(document: Any) -> None:
     """For programs: on standard output, whatever the console is."""

@@ -1,4 +1,4 @@
-"""A few samples through the whole pipeline in this process: a look, and measured seconds, before a long run."""
+"""Trials of recipes: a few items through the whole pipeline in this process, as a page and with measured seconds."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Report:
-    """A preview's figures; `seconds` are per item, by stage, of the last trial."""
+class Preview:
+    """The trials of a preview; `seconds` are per item, by stage, of the last trial."""
 
     items: int
     trials: tuple[Trial, ...]
     seconds: Mapping[str, float]
 
 
-def run(recipes: Sequence[Recipe], items: int, page: Path) -> Report:
+def run_trials(recipes: Sequence[Recipe], items: int, page: Path) -> Preview:
     """Tries every recipe on the first `items` items and writes a page with all of them side by side.
 
     Args:
@@ -98,7 +98,7 @@ def run(recipes: Sequence[Recipe], items: int, page: Path) -> Report:
     notes = ["Every item once per choice. Filter by text, such as k=10."]
     text = gallery_page(title=f"{first.name}: preview", figures=figures, tiles=tiles, notes=notes)
     page.write_text(text, encoding="utf-8")
-    return Report(len(loaded), tuple(trials), seconds)
+    return Preview(len(loaded), tuple(trials), seconds)
 
 
 def _try(recipe: Recipe, loaded: Sequence[Sample]) -> tuple[list[Sample], dict[str, float]]:

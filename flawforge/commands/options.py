@@ -1,10 +1,14 @@
-"""Arguments and options that several commands take."""
+"""Arguments and options that several commands take, and mistakes in them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+
+from actors.errors import ArgumentError
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="a YAML file, or a shipped recipe: quickstart, images, sd15")
@@ -19,3 +23,12 @@ AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts 
 TakeOverOption = Annotated[
     bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
 ]
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Report an argument that the Python API refuses as wrong usage of the option of that name."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise typer.BadParameter(error.text, param_hint=f"--{error.argument}") from None

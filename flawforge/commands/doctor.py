@@ -1,4 +1,4 @@
-"""What this machine has. Nothing heavy is imported: torch and ray are looked up, not loaded."""
+"""The command `doctor`: what this machine has. torch and ray are looked up, not imported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from actors.models import TINYTOWN_FOLDER
+import typer
+from rich.table import Table
+
+from flawforge.commands.options import JsonOption
+from flawforge.commands.printing import cell, console, print_json
 
 PACKAGES = (
     "flawforge",
@@ -25,6 +29,8 @@ PACKAGES = (
     "numpy",
 )
 UNWANTED = ("torchvision", "timm")
+
+app = typer.Typer()
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,21 @@ class Finding:
     value: str
     ok: bool = True
     advice: str = ""
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine has: Python, packages, GPUs, Ray, models. Exit code 1 when something is missing."""
+    findings = examine()
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        table = Table("", "what", "found", "what to do", box=None, show_header=False)
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+            table.add_row(mark, finding.name, cell(finding.value), "" if finding.ok else finding.advice)
+        console.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 def examine() -> list[Finding]:
@@ -112,6 +133,8 @@ def _ray() -> Finding:
 
 
 def _tinytown() -> Finding:
+    from actors.models import TINYTOWN_FOLDER
+
     there = (TINYTOWN_FOLDER / "unet" / "diffusion_pytorch_model.safetensors").exists()
     return Finding(
         "tinytown weights", "here" if there else "missing", there, "install flawforge again, whole"

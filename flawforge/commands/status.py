@@ -18,7 +18,7 @@ from factory.run.run_state import RUNNING, RunState
 from factory.run.status import AT_WORK, COMPLETE, SILENT, Sight, look
 from factory.run.tally import Figures, amounts, clock, pace, shares
 from factory.store.storage import Storage
-from flawforge.printing import counts, print_json
+from flawforge.commands.printing import counts, print_json
 
 
 def show(console: Console, url: str, *, as_json: bool = False, every: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The main job on the embedded world: clean scenes to verified shards to a page, a detector, and its scores."""
+"""The command `quickstart`: the whole job on the embedded world, from clean scenes to a trained and scored detector."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -16,30 +17,37 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from eval.gallery import PATH, write_gallery
-from factory.build import build
-from factory.maintain.verify import verify
-from factory.output import manifest
 from factory.recipe.recipe import load_recipe
-from factory.run.monitor import SECONDS_BETWEEN_LINES, monitor
-from factory.run.tally import clock
-from factory.store.storage import Storage
-from flawforge.printing import cell, say
+from flawforge import api
+from flawforge.commands.printing import cell, console, say
 
 if TYPE_CHECKING:
     from eval.metrics import Interval
-    from flawforge.lesson import Lesson
+    from factory.output.manifest import Progress as Totals
+    from flawforge.commands.quickstart_training import Training
 
 DETECTOR = "detector"
 """Folder of the detector, beside the output: `OUT-detector`."""
+
+app = typer.Typer()
 
 
 @dataclass(frozen=True)
 class _Result:
     out: str
-    total: manifest.Progress
+    total: Totals
     sound: bool
-    lesson: Lesson | None
+    training: Training | None
+
+
+@app.command()
+def quickstart(
+    out: Annotated[str, typer.Option(help="where the data set goes")] = "out/quickstart",
+    items: Annotated[int, typer.Option(min=1, max=1000, help="clean scenes to start from")] = 512,
+    steps: Annotated[int, typer.Option(min=0, help="training steps of the detector; 0 leaves it out")] = 300,
+) -> None:
+    """Make a small data set of the embedded world, train a detector on it, score it: no network, no GPU."""
+    raise typer.Exit(run(console, out, items, steps))
 
 
 def run(console: Console, out: str, items: int, steps: int) -> int:
@@ -54,6 +62,8 @@ def run(console: Console, out: str, items: int, steps: int) -> int:
     Returns:
         The exit code.
     """
+    from factory.run.monitor import monitor
+
     began = time.monotonic()
     recipe = load_recipe("quickstart", [f"source.limit={items}"])
     console.print(
@@ -61,28 +71,26 @@ def run(console: Console, out: str, items: int, steps: int) -> int:
     )
     console.print("The recipe: flawforge plan quickstart\n")
     with monitor(console) as view:
-        total = build(recipe, out, show=view.show)
-    storage = Storage(out)
-    write_gallery(storage, recipe.name)
-    verdict = verify(storage)
+        total = api.build(recipe, out, show=view.show)
+    verdict = api.verify(out)
     for problem in verdict.problems:
         say(console, f"wrong: {problem}")
-    lesson = _learn(console, out, steps) if steps and total.accepted else None
+    training = _train(console, out, steps) if steps and total.accepted else None
     seconds = int(time.monotonic() - began)
-    closing = _closing(_Result(out, total, verdict.sound, lesson))
+    closing = _closing(_Result(out, total, verdict.sound, training))
     console.print(Panel(closing, title=f"done in {seconds // 60}:{seconds % 60:02d}", expand=False))
     return 0 if verdict.sound else 1
 
 
-def _learn(console: Console, out: str, steps: int) -> Lesson:
+def _train(console: Console, out: str, steps: int) -> Training:
     """Trains in this process, after Ray has given its cores back."""
     import ray
 
-    from flawforge.lesson import learn
+    from flawforge.commands.quickstart_training import train_detector
 
     ray.shutdown()
     with _training_progress(console, steps) as show:
-        return learn([f"{out}/shards/*.tar"], Path(f"{out}-{DETECTOR}"), steps, show)
+        return train_detector([f"{out}/shards/*.tar"], Path(f"{out}-{DETECTOR}"), steps, show)
 
 
 @contextmanager
@@ -103,6 +111,9 @@ def _training_progress(console: Console, steps: int) -> Iterator[Callable[[int, 
 
 
 def _training_lines(console: Console, steps: int) -> Callable[[int, float], None]:
+    from factory.run.monitor import SECONDS_BETWEEN_LINES
+    from factory.run.tally import clock
+
     began = latest = time.monotonic()
 
     def show(step: int, loss: float) -> None:
@@ -117,6 +128,8 @@ def _training_lines(console: Console, steps: int) -> Callable[[int, float], None
 
 
 def _closing(result: _Result) -> Group:
+    from eval.gallery import PATH
+
     out, total = result.out, result.total
     reasons = ", ".join(f"{count} {reason}" for reason, count in total.reasons.items()) or "none"
     state = "every item and every shard accounted for" if result.sound else "NOT SOUND, see above"
@@ -136,16 +149,16 @@ def _closing(result: _Result) -> Group:
         f"  flawforge verify {out}",
         "  flawforge recipes images > mine.yaml       for your own images: change it",
     )
-    scores = [] if result.lesson is None else [*_scores(result.lesson), Text()]
+    scores = [] if result.training is None else [*_scores(result.training), Text()]
     return Group(*map(cell, made), *scores, *map(cell, look))
 
 
-def _scores(lesson: Lesson) -> list[Table | Text]:
+def _scores(training: Training) -> list[Table | Text]:
     headings = ("validation, 300 images", "IoU_fg", "95 % interval", "F1", "AP", "at")
     table = Table(*headings, box=SIMPLE_HEAD)
     rows = (
-        (f"detector: {lesson.samples} made", lesson.detector),
-        ("selector: 100 labelled", lesson.selector),
+        (f"detector: {training.samples} made", training.detector),
+        ("selector: 100 labelled", training.selector),
     )
     for name, one in rows:
         table.add_row(
@@ -157,9 +170,9 @@ def _scores(lesson: Lesson) -> list[Table | Text]:
             f"{one.threshold:.2f}",
         )
     words = (
-        f"difference {lesson.gain.value:+.1%} {_range(lesson.gain)}, paired by image;\n"
+        f"difference {training.gain.value:+.1%} {_range(training.gain)}, paired by image;\n"
         "for both, the threshold that is best on these same images\n"
-        f"detector  {lesson.folder}   (flawforge eval {lesson.folder})"
+        f"detector  {training.folder}   (flawforge eval {training.folder})"
     )
     return [table, Text(words)]
 

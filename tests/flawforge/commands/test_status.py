@@ -17,7 +17,7 @@ from rich.console import Console
 from factory.output import lock
 from factory.run.run_state import write_state
 from factory.store.storage import Storage
-from flawforge.status import show
+from flawforge.commands.status import show
 from tests.commands import run
 from tests.factory.maintain.outputs import by_hand, sample
 from tests.factory.run.test_status import holder, put, state, total_of

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from rich.console import Console
 
-from flawforge.printing import say
+from flawforge.commands.printing import say
 
 
 class Told(TypedDict):

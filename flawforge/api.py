@@ -1,0 +1,227 @@
+"""The Python API. The commands of the same names call these functions, so that both do the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import product
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from actors.errors import ArgumentError
+from factory.recipe.recipe import Recipe, load_recipe, parse_recipe
+from factory.recipe.strict_yaml import dump_yaml
+
+if TYPE_CHECKING:
+    from factory.maintain.verify import Verdict
+    from factory.output.manifest import Progress
+    from factory.run.tally import Tally
+    from flawforge.evaluation import Report
+    from flawforge.trials import Preview
+
+RecipeLike = Recipe | str | PathLike[str]
+"""What `load_recipe` returns, the path of a YAML file, or the name of a shipped recipe."""
+
+ModeName = Literal["resume", "extend", "again", "overwrite"]
+
+log = logging.getLogger(__name__)
+
+
+def build(
+    recipe: RecipeLike,
+    out: str | PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    address: str = "local",
+    mode: ModeName = "resume",
+    take_over: bool = False,
+    show: Callable[[Tally], None] = lambda tally: None,
+    tell: Callable[[str], None] = log.warning,
+) -> Progress:
+    """Make a dataset, finish one that was stopped, or extend it, and write its gallery page.
+
+    A Ray cluster that was started for the build (`address="local"`) keeps running in this process, and the next build
+    uses it; `ray.shutdown()` stops it.
+
+    Example:
+        >>> import flawforge
+        >>> total = flawforge.build("quickstart", "out/small", overrides=["source.limit=8"])
+        >>> total.accepted + total.rejected == total.planned
+        True
+
+    Args:
+        recipe: a path, the name of a shipped recipe, or what `load_recipe` returns.
+        out: the output, a folder or an fsspec URL such as `s3://bucket/folder`.
+        overrides: changes of the recipe, such as `source.limit=16`.
+        address: a Ray cluster; `local` starts one on this machine, `auto` joins the one that is running.
+        mode: `resume` makes the shards that are missing; `extend` adds the items that the source has beyond the plan;
+            `again` adds all items once more, by this recipe; `overwrite` deletes the output first.
+        take_over: build even if another run seems to be at work on the output.
+        show: called with the counts so far at the start and after every shard.
+        tell: called with a sentence when the build waits for something or skips something.
+
+    Returns:
+        Counts of the whole output. Compare `rejected / planned` with `recipe.limits.rejects` where that matters.
+
+    Raises:
+        ArgumentError: an unknown mode.
+        RecipeError: the recipe cannot be read or is wrong.
+        OutputError: the output belongs to another recipe, or cannot be written.
+        BuildError: the run stopped before the plan was done; the same call continues it.
+    """
+    if mode not in get_args(ModeName):
+        raise ArgumentError("mode", f"allowed: {', '.join(get_args(ModeName))}")
+    loaded, url = resolve_recipe(recipe, overrides), str(out)
+    from eval.gallery import write_gallery
+    from factory.build import Mode
+    from factory.build import build as run
+    from factory.store.storage import Storage
+
+    total = run(loaded, url, mode=Mode(mode), take_over=take_over, address=address, show=show, tell=tell)
+    write_gallery(Storage(url), loaded.name)
+    return total
+
+
+def preview(
+    recipe: RecipeLike,
+    n: int = 16,
+    *,
+    k: Sequence[int | str] = (),
+    thresholds: Sequence[float | str] = (),
+    page: str | PathLike[str] = "preview.html",
+    overrides: Sequence[str] = (),
+) -> Preview:
+    """Run a few items through every stage in this process, without Ray, and write a page that shows them.
+
+    Example:
+        >>> import flawforge
+        >>> tried = flawforge.preview("quickstart", n=4, k=[5, 20], page="out/preview.html")
+        >>> [trial.inversion_steps for trial in tried.trials]
+        [5, 20]
+
+    Args:
+        recipe: a path, the name of a shipped recipe, or what `load_recipe` returns.
+        n: items to try, the first of the source.
+        k: inversion steps to try, each without deeper ones; empty takes those of the recipe.
+        thresholds: region thresholds to try; empty takes the recipe's.
+        page: the HTML file to write; its folder is made.
+        overrides: changes of the recipe, such as `verify.attempts=4`.
+
+    Returns:
+        Accepted and rejected items and seconds per item, for every choice of k and threshold.
+
+    Raises:
+        ArgumentError: n is less than 1.
+        RecipeError: the recipe, or a value of `k` or `thresholds`, is wrong.
+        SourceError: the source has no items, or cannot be read.
+        ModelError: weights are missing, or the recipe asks for a GPU and torch sees none.
+    """
+    if n < 1:
+        raise ArgumentError("n", f"found {n}; allowed: at least 1")
+    from flawforge.trials import run_trials
+
+    steps = [f"corruption.inversion_steps={one}" for one in k]
+    levels = [f"regions.threshold={one}" for one in thresholds]
+    fixed = ["corruption.deeper=[]"] if steps else []
+    choices = [[*fixed, *filter(None, pair)] for pair in product(levels or [""], steps or [""])]
+    recipes = [resolve_recipe(recipe, [*overrides, *choice]) for choice in choices]
+    return run_trials(recipes, n, Path(page))
+
+
+def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
+    """Check every shard of an output against its plan, index and sidecar.
+
+    Example:
+        >>> import flawforge
+        >>> verdict = flawforge.verify("out/small")
+        >>> verdict.sound, verdict.problems
+        (True, ())
+
+    Args:
+        url: the output, a folder or an fsspec URL.
+        address: a Ray cluster whose workers check the shards; None checks them on threads of this process.
+
+    Returns:
+        Counts, problems and notes; `sound` is True where everything is right.
+
+    Raises:
+        OutputError: plan or identity are missing or damaged.
+        BuildError: there is no such cluster, or its workers cannot read the output.
+    """
+    from factory.maintain.verify import verify as check
+    from factory.store.storage import Storage
+
+    return check(Storage(str(url)), address=address)
+
+
+def evaluate(
+    checkpoint: str | PathLike[str],
+    *,
+    split: str | None = None,
+    data: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
+    threshold: float | None = None,
+    ignore_index: int | None = None,
+    alpha: Literal["refuse", "opaque", "transparent", "ignore"] = "refuse",
+    mask_orientation: Literal["stored", "displayed"] | None = None,
+) -> Report:
+    """Score a segmenter against true masks, with confidence intervals over images.
+
+    Example:
+        >>> import flawforge
+        >>> report = flawforge.evaluate("tinytown/regions-convnext", data="out/small/shards/000000.tar")
+        >>> 0 <= report.evaluation.iou_fg.low <= report.evaluation.iou_fg.high <= 1
+        True
+
+    Args:
+        checkpoint: a folder, a hub id in the local cache, or a shipped one such as `tinytown/regions-convnext`.
+        split: of tinytown: `validation` (the default), `labelled`, or `sealed`, which is for final figures only.
+        data: one or more tars with `image.png` and `mask.png`, instead of a split.
+        threshold: score from which a pixel is predicted, 0 to 1. None takes the best one on the validation split, and
+            0.5 for `data`.
+        ignore_index: level of the masks of `data` that is left out of all measures, such as 255.
+        alpha: where masks of `data` with transparency are true: where they are `opaque` or `transparent`; `ignore`
+            reads the colours alone; `refuse` raises an error.
+        mask_orientation: whether the masks of `data` fit their images as `stored` or as `displayed`, where an image has
+            an EXIF orientation.
+
+    Returns:
+        The measures with their intervals, the threshold, and notes that a reader of the figures must know.
+
+    Raises:
+        ArgumentError: a value that is not allowed, or arguments that exclude each other.
+        EvaluationError: data that cannot be evaluated.
+        SourceError: data that cannot be read.
+        ModelError: a checkpoint that cannot be loaded.
+    """
+    urls = [str(data)] if isinstance(data, str | PathLike) else [str(one) for one in data]
+    if split and urls:
+        raise ArgumentError("split", "give split or data, not both")
+    splits = ("labelled", "validation", "sealed")
+    if split is not None and split not in splits:
+        raise ArgumentError("split", f"allowed: {', '.join(splits)}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ArgumentError("threshold", f"found {threshold}; allowed: 0 to 1")
+    from actors.masks import MaskReading
+
+    reading = MaskReading(ignore_index, alpha, mask_orientation)
+    if reading != MaskReading() and not urls:
+        raise ArgumentError("data", "the masks of a split need no settings; give data")
+    from flawforge.evaluation import evaluate_checkpoint
+
+    return evaluate_checkpoint(
+        str(checkpoint), split=split or "validation", urls=urls, threshold=threshold, reading=reading
+    )
+
+
+def resolve_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from what the functions of the API accept, with changes such as `seed=1`.
+
+    Raises:
+        RecipeError: it cannot be read, or is wrong.
+    """
+    if not isinstance(recipe, Recipe):
+        return load_recipe(str(recipe), overrides)
+    if not overrides:
+        return recipe
+    return parse_recipe(dump_yaml(recipe.model_dump(mode="json")), recipe.name, overrides)

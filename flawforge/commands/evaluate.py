@@ -1,0 +1,111 @@
+"""The command `eval`: scores of a segmenter, as a table with intervals or as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flawforge import api
+from flawforge.commands.options import JsonOption, usage
+from flawforge.commands.printing import cell, console, print_json, say
+
+if TYPE_CHECKING:
+    from eval.metrics import Interval
+    from flawforge.evaluation import Report
+
+app = typer.Typer()
+
+_ROWS = (
+    ("IoU_fg (pooled)", "iou_fg"),
+    ("IoU_fg (mean of images)", "iou_per_image"),
+    ("mIoU_2class", "miou_2class"),
+    ("F1", "f1"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+)
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(help="a folder, a hub id in the cache, or tinytown/regions-convnext")
+    ],
+    split: Annotated[
+        str, typer.Option(help="of tinytown: validation, labelled, or sealed (final figures only)")
+    ] = "",
+    data: Annotated[
+        list[str] | None, typer.Option(help="tars with image.png and mask.png instead; repeatable")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="score from which a pixel is predicted; default: see the report"),
+    ] = None,
+    ignore_index: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="level of --data's masks that counts nowhere, such as 255"),
+    ] = None,
+    alpha: Annotated[
+        Literal["refuse", "opaque", "transparent", "ignore"],
+        typer.Option(
+            help="where --data's masks with transparency are true: opaque, transparent, or ignore it"
+        ),
+    ] = "refuse",
+    mask_orientation: Annotated[
+        Literal["stored", "displayed"] | None,
+        typer.Option(
+            help="what --data's masks fit, where their images have an EXIF orientation: stored or displayed"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a segmenter against true masks, with intervals over images."""
+    screen = Console(stderr=True) if as_json else console
+    with usage():
+        report = api.evaluate(
+            checkpoint,
+            split=split or None,
+            data=data or [],
+            threshold=threshold,
+            ignore_index=ignore_index,
+            alpha=alpha,
+            mask_orientation=mask_orientation,
+        )
+    for note in report.notes:
+        say(screen, note)
+    if as_json:
+        print_json(report.document())
+    else:
+        console.print(_table(report))
+
+
+def _table(report: Report) -> Table:
+    """The figures in percent, with their intervals."""
+    from eval.metrics import RESAMPLES
+
+    found = report.evaluation
+    view = Table(
+        "measure",
+        "%",
+        "95 % interval",
+        title=cell(f"{report.checkpoint} on {report.data}"),
+        caption=(
+            f"{found.images:,} images, {found.without_region:.1%} of them without any predicted region; "
+            f"intervals: {RESAMPLES:,} resamples of the images, for the random regions the range of draws"
+        ),
+    )
+    for name, field in _ROWS:
+        view.add_row(name, *_percent(getattr(found, field)))
+    precision = found.average_precision
+    view.add_row(
+        "average precision (pixels)", "undefined" if math.isnan(precision) else f"{100 * precision:.2f}", ""
+    )
+    view.add_row("IoU_fg, same regions at random", *_percent(report.at_random))
+    return view
+
+
+def _percent(figure: Interval) -> tuple[str, str]:
+    return f"{100 * figure.value:.2f}", f"{100 * figure.low:.2f} to {100 * figure.high:.2f}"
