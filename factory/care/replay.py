@@ -21,10 +21,11 @@ from factory.identity import Identity
 from factory.manifest import done_shards
 from factory.plan import Plan, read_plan, shard_name
 from factory.recipe import Recipe, differences, parse_recipe
+from factory.shard_work import Work
 from factory.shards.pictures import check_size
 from factory.shards.writer import sample_files as files_of
 from factory.sources import open_source
-from factory.stages import Work, corruptor, image_selector, load, provenance, region_selector
+from factory.stages import corruptor, image_selector, load, provenance, region_selector
 from factory.storage import Storage
 
 REJECTED = "rejected"

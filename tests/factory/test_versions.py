@@ -55,8 +55,8 @@ def one_after_the_other(
 @pytest.fixture(scope="module", autouse=True)
 def without_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("factory.pipeline.connect", lambda address: None)
-        patch.setattr("factory.pipeline.check_resources", lambda recipe, patience: {})
+        patch.setattr("factory.cluster.connect", lambda address: None)
+        patch.setattr("factory.cluster.check_resources", lambda pools, patience: {})
         patch.setattr("factory.pipeline.run_shards", one_after_the_other)
         yield
 
