@@ -101,7 +101,7 @@ def test_every_mistake_is_listed_with_its_line() -> None:
         "  line 9   ratios[1]: found 'high'; allowed: a number",
         "  line 10  validate_evry: unknown key; did you mean 'validate_every'? allowed here: kind, iterations, "
         "data, schedule, classes, crop, ratios, validate_every",
-        "  (--set)  found 'nonsense'; allowed: KEY=VALUE, such as schedule.power=1.0",
+        "  (--set)  found 'nonsense'; allowed: KEY=VALUE, such as validate_every=100",
         "  (--set)  validate_every: found 60; allowed: at most iterations (50)",
     ]
 
