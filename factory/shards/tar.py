@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Protocol
 
-from factory.tar_samples import adjacent
+from factory.tar_samples import adjacent, split_name
 
 LARGEST_MEMBER = 64 << 20
 """Bytes. The largest that is written is an image of 4096 x 4096 pixels, 48 MiB where PNG saves nothing."""
@@ -87,10 +87,9 @@ def write_tar(samples: Mapping[str, Mapping[str, bytes]]) -> bytes:
 
 
 def samples(stream: Readable) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Streams key and content by extension, as webdataset splits names: at the first dot.
+    """Streams key and content by extension; see `factory.tar_samples`.
 
-    The tar must be byte for byte of the form that `write_tar`
-    gives: other readers may see other samples in anything else.
+    The tar must be byte for byte of the form that `write_tar` gives: other readers may see other samples in anything else.
 
     Raises:
         ScatteredSampleError: a sample is not in one piece, or has a file twice.
@@ -105,7 +104,7 @@ def _named(stream: Readable) -> Iterator[tuple[str, str, bytes]]:
     """Key, extension and content of every file."""
     before, count, size = None, 0, 0
     for name, data in _members(stream):
-        key, _, extension = name.partition(".")  # keys have no dots
+        key, extension = split_name(name) or (name, "")
         if key != before:
             before, count, size = key, 0, 0
         count, size = count + 1, size + len(data)
