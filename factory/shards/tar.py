@@ -89,7 +89,8 @@ def write_tar(samples: Mapping[str, Mapping[str, bytes]]) -> bytes:
 def samples(stream: Readable) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Streams key and content by extension; see `factory.tar_samples`.
 
-    The tar must be byte for byte of the form that `write_tar` gives: other readers may see other samples in anything else.
+    The tar must be byte for byte of the form that `write_tar` gives: other readers may see other samples in anything
+    else.
 
     Raises:
         ScatteredSampleError: a sample is not in one piece, or has a file twice.
