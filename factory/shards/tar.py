@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Protocol
 
-from factory.tar_samples import adjacent, split_name
+from factory.tar_samples import adjacent
 
 LARGEST_MEMBER = 64 << 20
 """Bytes. The largest that is written is an image of 4096 x 4096 pixels, 48 MiB where PNG saves nothing."""
@@ -105,7 +105,8 @@ def _named(stream: Readable) -> Iterator[tuple[str, str, bytes]]:
     """Key, extension and content of every file."""
     before, count, size = None, 0, 0
     for name, data in _members(stream):
-        key, extension = split_name(name) or (name, "")
+        # Keys have no dots and names no slashes; in a forged tar, what follows a key stays with it and is reported.
+        key, _, extension = name.partition(".")
         if key != before:
             before, count, size = key, 0, 0
         count, size = count + 1, size + len(data)
