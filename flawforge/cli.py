@@ -189,10 +189,16 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""
+    from factory.maintain.verify import ShardChecks, check_on_threads
     from factory.maintain.verify import verify as check
     from factory.store.storage import Storage
 
-    verdict = check(Storage(url), address=address)
+    check_shards: ShardChecks = check_on_threads
+    if address is not None:
+        from factory.maintain.verify_on_ray import CheckOnRay
+
+        check_shards = CheckOnRay(address)
+    verdict = check(Storage(url), check_shards=check_shards)
     if as_json:
         print_json({**asdict(verdict), "sound": verdict.sound})
     else:

@@ -8,8 +8,7 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.images import encode_mask, read_mask
 from actors.segmentation.scoring import Scores, scored
-
-STAGE = "select_region"
+from actors.stage_names import StageName
 
 
 class RegionSelector:
@@ -40,7 +39,13 @@ class RegionSelector:
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         alive = [sample for sample in samples if not sample.rejected]
         if self.scores is not None:
-            found = scored(alive, self.scores, batch_size=self.batch_size, stage=STAGE, network="segmenter")
+            found = scored(
+                alive,
+                self.scores,
+                batch_size=self.batch_size,
+                stage=StageName.SELECT_REGION,
+                network="segmenter",
+            )
             for sample, score in found:
                 sample.mask = encode_mask(score >= self.threshold)
         for sample in alive:
@@ -49,7 +54,7 @@ class RegionSelector:
             try:
                 self._check(sample)
             except Reject as why:
-                sample.reject(STAGE, why)
+                sample.reject(StageName.SELECT_REGION, why)
         return list(samples)
 
     def _check(self, sample: Sample) -> None:

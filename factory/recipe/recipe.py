@@ -14,23 +14,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from factory.recipe.corruption import Corruption, Inversion
-from factory.recipe.errors import Mistake, mistakes_of, not_allowed, report
+from factory.recipe.errors import not_allowed
+from factory.recipe.parsing import parse
 from factory.recipe.sections import (
     Execution,
     Limits,
     Output,
+    Pool,
     Regions,
     Section,
     Selection,
-    Stage,
     Verify,
 )
 from factory.recipe.source import Fields, Filter, Source
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
-from factory.recipe.text import RecipeText, read_file
+from factory.recipe.text import read_file
 
 __all__ = [
     "CONTENT",
@@ -42,11 +43,11 @@ __all__ = [
     "Inversion",
     "Limits",
     "Output",
+    "Pool",
     "Recipe",
     "Regions",
     "Selection",
     "Source",
-    "Stage",
     "Verify",
     "content",
     "differences",
@@ -127,23 +128,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
     """`load_recipe` for a text; `where` names it in messages."""
-    written = RecipeText(text, overrides)
-    mistakes = list(written.mistakes)
-    recipe = None
-    if written.readable and not isinstance(written.values, Mapping):
-        keys = ", ".join(Recipe.model_fields)
-        what = "empty" if written.values is None else "not a section"
-        mistakes.append(Mistake((), f"{what}; allowed: KEY: VALUE lines with the keys {keys}"))
-    elif written.readable:
-        try:
-            recipe = Recipe.model_validate(written.values)
-        except ValidationError as error:
-            unread = {mistake.path for mistake in mistakes if mistake.unread}
-            found = mistakes_of(error, Recipe, written.values)
-            mistakes += [mistake for mistake in found if mistake.path not in unread]
-    if recipe is None or mistakes:
-        raise report(where, mistakes, written.line_of)
-    return recipe
+    return parse(Recipe, text, where, overrides)
 
 
 def published(recipe: Recipe) -> Recipe:
