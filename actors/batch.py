@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.errors import Reject
+from actors.stage_names import StageName
 
 METRICS = (
     "mask_area",
@@ -35,7 +36,7 @@ class Sample:
         unet_rows: UNet evaluations spent on it.
         verified: whether the verifier accepted it; a recipe may keep samples that it did not.
         metrics: by name in `METRICS`.
-        stage, reason, detail: set together when the item is rejected.
+        stage, reason, detail: set together when the item is rejected; the stage is one of `StageName`.
     """
 
     key: str
@@ -60,6 +61,6 @@ class Sample:
         """Whether a stage has given the item up."""
         return bool(self.reason)
 
-    def reject(self, stage: str, why: Reject) -> None:
+    def reject(self, stage: StageName, why: Reject) -> None:
         """Marks the item as rejected by a stage."""
         self.stage, self.reason, self.detail = stage, why.reason, why.detail

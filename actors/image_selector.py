@@ -10,8 +10,7 @@ from actors.errors import Reject
 from actors.images import decode, encode_image, encode_mask, fit
 from actors.masks import MaskReading, decode_mask
 from actors.selection_config import SelectionConfig
-
-STAGE = "select_image"
+from actors.stage_names import StageName
 
 
 class ImageSelector:
@@ -39,7 +38,7 @@ class ImageSelector:
                 sample.mask = self._mask(mask, size, orientation)
             sample.image = encode_image(square)
         except Reject as why:
-            sample.reject(STAGE, why)
+            sample.reject(StageName.SELECT_IMAGE, why)
         return sample
 
     def _check(self, width: int, height: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,8 @@ from factory.output.manifest import Progress, progress, read_sidecars
 from factory.output.plan import read_plan
 from factory.output.provenance import identity_of
 from factory.output.shards.previews import NAMES, shrink
-from factory.output.shards.records import index_path, tar_path
-from factory.output.shards.tar import samples
+from factory.output.shards.reader import read_shard_of
+from factory.output.shards.records import index_path
 from factory.store.storage import Storage
 
 PATH = "gallery.html"
@@ -108,16 +107,16 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
         chosen = _evenly(with_pictures or rejected, quota)
     if has_tar:
         chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
-        for key, files in _members(storage, number):
-            if key not in chosen_rows:
+        for sample in read_shard_of(storage, number):
+            if sample.key not in chosen_rows:
                 continue
             pictures = {
-                "before": files.get("original.png"),
-                "after": files.get("image.png"),
-                "mask": files.get("mask.png"),
-                "changed": files.get("changed.png"),
+                "before": sample.members.get("original.png"),
+                "after": sample.members.get("image.png"),
+                "mask": sample.members.get("mask.png"),
+                "changed": sample.members.get("changed.png"),
             }
-            yield _tile(chosen_rows[key], pictures, f"{storage.url}: {tar_path(number)}")
+            yield _tile(chosen_rows[sample.key], pictures, sample.shard)
     for row in chosen:
         previews = {name: row[f"preview_{name}"] for name in NAMES}
         yield _tile(row, previews, f"{storage.url}: {index_path(number)}")
@@ -140,16 +139,6 @@ def _tile(row: dict[str, Any], pictures: dict[str, bytes | None], where: str) ->
         metrics=metrics,
         **small,
     )
-
-
-def _members(storage: Storage, number: int) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and files of every sample, in the order of the tar, which is read as a stream."""
-    path = tar_path(number)
-    try:
-        with storage.open(path) as stream:
-            yield from samples(stream)
-    except tarfile.TarError as error:
-        raise OutputError(f"{storage.url}: {path} is not a tar as it is written: {error}") from error
 
 
 def _evenly(rows: Sequence[Any], count: int) -> list[Any]:

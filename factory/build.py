@@ -117,7 +117,7 @@ def make(
     plan = read_plan(storage)
     planned = [number for version in versions for number in version.shards]
     done = take_census(storage, plan)
-    tally = Tally(progress(plan, done), recipe.execution)
+    tally = Tally(progress(plan, done), recipe.execution.pools)
     show(tally)
     missing = len(set(planned) - done.keys())
     with RunRecord(
@@ -229,12 +229,14 @@ def _missing(
     missing = sorted(set(planned).difference(done))
     while missing:
         # Ray and torch are imported only when there is work to do.
+        from factory.pipeline.cluster import check_resources, connect
         from factory.pipeline.in_flight import watching
-        from factory.pipeline.pipeline import check_resources, connect, run_shards
+        from factory.pipeline.pipeline import run_shards
 
         connect(address)
         # A Ray of our own on this machine does not grow.
-        resources = check_resources(recipe, patience=0 if address == "local" else recipe.execution.patience)
+        patience = 0 if address == "local" else recipe.execution.patience
+        resources = check_resources(recipe.execution.pools, patience=patience)
         record.resources(resources, grows=address != "local")
         trouble = BuildError(
             f"Ray ended a pass over {len(missing)} shards without an error and without all of them"

@@ -149,10 +149,16 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
         OutputError: plan or identity are missing or damaged.
         BuildError: there is no such cluster, or its workers cannot read the output.
     """
+    from factory.maintain.verify import ShardChecks, check_on_threads
     from factory.maintain.verify import verify as check
     from factory.store.storage import Storage
 
-    return check(Storage(str(url)), address=address)
+    check_shards: ShardChecks = check_on_threads
+    if address is not None:
+        from factory.maintain.verify_on_ray import CheckOnRay
+
+        check_shards = CheckOnRay(address)
+    return check(Storage(str(url)), check_shards=check_shards)
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from actors.batch import METRICS, Sample
 from actors.errors import SourceError
+from actors.stage_names import StageName
 from eval.gallery import LARGEST_SIDE
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.output.shards.previews import NAMES, shrink
@@ -70,7 +71,7 @@ def run_trials(recipes: Sequence[Recipe], items: int, page: Path) -> Preview:
     loaded = load(source, list(islice(source.list(), items)), image_selector(first))
     if not loaded:
         raise SourceError("the source has no items to try")
-    seconds = {"load": (time.monotonic() - began) / len(loaded)}
+    seconds: dict[str, float] = {StageName.LOAD: (time.monotonic() - began) / len(loaded)}
     trials, tiles = [], []
     for recipe in recipes:
         samples, spent = _try(recipe, loaded)
@@ -103,8 +104,8 @@ def run_trials(recipes: Sequence[Recipe], items: int, page: Path) -> Preview:
 
 def _try(recipe: Recipe, loaded: Sequence[Sample]) -> tuple[list[Sample], dict[str, float]]:
     samples = copy.deepcopy(list(loaded))
-    spent = {}
-    for name, make in (("select", region_selector), ("corrupt", corruptor)):
+    spent: dict[str, float] = {}
+    for name, make in ((StageName.SELECT, region_selector), (StageName.CORRUPT, corruptor)):
         work = make(recipe)
         began = time.monotonic()
         samples = work(samples)

@@ -29,10 +29,7 @@ from actors.finite import REASON as NOT_FINITE
 from actors.finite import check_model, control_image, finite_rows, not_finite
 from actors.images import encode_image, encode_mask, read_image, read_mask
 from actors.seeding import seed_for
-
-STAGE = "verify"
-NUMBERS_STAGE = "corrupt"
-"""The stage of a reject whose numbers are not finite: it is rejected before the verifier."""
+from actors.stage_names import StageName
 
 THREADS = 4
 """They decode, judge and encode; at 512 pixels that is about 50 ms of CPU time per draw."""
@@ -173,7 +170,7 @@ class Corruptor:
                     case.baselines.update(dict.fromkeys(self._retries.steps, decoded.images[row]))
                     _check_row(sample, decoded, row, "encoding")
                 yield case
-            self.count("invert", len(group))
+            self.count(StageName.INVERT, len(group))
 
     def _round(self, cases: Sequence[_Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
         """Makes every pending draw, and returns those that follow, by the sample's place."""
@@ -228,9 +225,9 @@ class Corruptor:
         sample.attempts, sample.inversion_steps = draw.number + 1, draw.steps
         sample.verified = why is None
         if why is not None and not self._keep_failures:
-            sample.reject(STAGE, why)
+            sample.reject(StageName.VERIFY, why)
         sample.corrupted, sample.changed = encode_image(image), encode_mask(changed)
-        self.count("corrupt", 1)
+        self.count(StageName.CORRUPT, 1)
         return None
 
     def _decoded(self, group: Sequence[Sample]) -> tuple[NDArray[np.uint8], Tensor]:
@@ -285,9 +282,9 @@ def _reject_not_finite(cases: Sequence[_Case], steps: int) -> None:
         cases, torch.stack([case.finite for case in cases]).tolist(), strict=True
     ):
         if not encoded:
-            case.sample.reject(NUMBERS_STAGE, not_finite("the latents after encoding"))
+            case.sample.reject(StageName.CORRUPT, not_finite("the latents after encoding"))
         elif not inverted:
-            case.sample.reject(NUMBERS_STAGE, not_finite(f"the latents after inversion to k = {steps}"))
+            case.sample.reject(StageName.CORRUPT, not_finite(f"the latents after inversion to k = {steps}"))
         if case.sample.rejected:
             case.baselines.clear()
 
@@ -297,7 +294,7 @@ def _check_row(sample: Sample, decoded: Decoded, row: int, step: str) -> bool:
     if decoded.finite[row] and decoded.latents_finite[row]:
         return True
     what = "pixels decoded" if decoded.latents_finite[row] else "latents"
-    sample.reject(NUMBERS_STAGE, not_finite(f"the {what} after {step}"))
+    sample.reject(StageName.CORRUPT, not_finite(f"the {what} after {step}"))
     sample.metrics = {}  # of an earlier draw
     return False
 

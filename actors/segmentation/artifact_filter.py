@@ -8,8 +8,7 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.segmentation.scoring import Scores, scored
 from actors.selection_config import SelectionConfig
-
-STAGE = "select"
+from actors.stage_names import StageName
 
 
 class ArtifactFilter:
@@ -31,7 +30,9 @@ class ArtifactFilter:
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         """Rejects with the reason `artifacts_already` what is above the largest area."""
         alive = [sample for sample in samples if not sample.rejected]
-        found = scored(alive, self.scores, batch_size=self.batch_size, stage=STAGE, network="detector")
+        found = scored(
+            alive, self.scores, batch_size=self.batch_size, stage=StageName.SELECT, network="detector"
+        )
         for sample, score in found:
             self._check(sample, float((score >= self.threshold).mean()))
         return list(samples)
@@ -41,4 +42,4 @@ class ArtifactFilter:
             detail = (
                 f"the detector sees artifacts on {area:.2%} of the image; at most {self.largest_area:.2%}"
             )
-            sample.reject(STAGE, Reject("artifacts_already", detail))
+            sample.reject(StageName.SELECT, Reject("artifacts_already", detail))

@@ -9,8 +9,7 @@ from actors.errors import Reject
 from actors.images import encode_mask, read_mask
 from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.scoring import Scores, scored
-
-STAGE = "select_region"
+from actors.stage_names import StageName
 
 
 class RegionSelector:
@@ -30,7 +29,11 @@ class RegionSelector:
         alive = [sample for sample in samples if not sample.rejected]
         if self.scores is not None:
             found = scored(
-                alive, self.scores, batch_size=self.config.batch_size, stage=STAGE, network="segmenter"
+                alive,
+                self.scores,
+                batch_size=self.config.batch_size,
+                stage=StageName.SELECT_REGION,
+                network="segmenter",
             )
             for sample, score in found:
                 sample.mask = encode_mask(score >= self.config.threshold)
@@ -40,7 +43,7 @@ class RegionSelector:
             try:
                 self._check(sample)
             except Reject as why:
-                sample.reject(STAGE, why)
+                sample.reject(StageName.SELECT_REGION, why)
         return list(samples)
 
     def _check(self, sample: Sample) -> None:

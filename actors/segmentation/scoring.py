@@ -12,13 +12,14 @@ from actors.batch import Sample
 from actors.diffusion.memory import memory_errors_explained
 from actors.finite import check_model, control_image, not_finite
 from actors.images import read_image
+from actors.stage_names import StageName
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Scores float32 [N, H, W] of images uint8 [N, H, W, 3], for N up to the batch size."""
 
 
 def scored(
-    samples: Sequence[Sample], scores: Scores, *, batch_size: int, stage: str, network: str
+    samples: Sequence[Sample], scores: Scores, *, batch_size: int, stage: StageName, network: str
 ) -> Iterator[tuple[Sample, NDArray[np.float32]]]:
     """Pairs of a sample and its scores [H, W], in order; a sample whose scores are not finite is rejected instead.
 

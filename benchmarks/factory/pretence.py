@@ -103,7 +103,7 @@ def ledger(path: str) -> Hook:
     def hook() -> None:
         from pathlib import Path
 
-        from factory.pipeline import stages
+        from factory.pipeline import shard_work, stages
 
         pack = stages.to_table
 
@@ -116,6 +116,6 @@ def ledger(path: str) -> Hook:
                 file.write(json.dumps([stage, encoded, table.nbytes]) + "\n")
             return table
 
-        stages.to_table = noted  # type: ignore[assignment]
+        stages.to_table = shard_work.to_table = noted  # type: ignore[assignment]
 
     return hook

@@ -14,6 +14,9 @@ from actors.perceptual_hash import BITS
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
+_FAR = np.iinfo(np.int64).max
+_PAIRS_AT_ONCE = 1 << 20
+
 EXACT = "duplicate"
 NEAR = "near_duplicate"
 
@@ -75,9 +78,8 @@ def _first_of_equals(values: Hashes) -> Places:
 def _near(looks: Hashes, places: Places, nearness: int) -> Iterator[tuple[int, int, int]]:
     """Pairs (later, earlier, bits) at most so many bits apart, later ones rising, earlier ones rising for each."""
     found: list[Places] = []
-    edges = np.linspace(0, BITS, nearness + 2).astype(np.uint64)
-    for low, high in pairwise(edges):
-        piece = (looks[places] >> low) & np.uint64((1 << int(high - low)) - 1)
+    for low, high in _pieces(nearness):
+        piece = _piece(looks[places], low, high)
         order = places[np.argsort(piece, kind="stable")]
         piece = np.sort(piece, kind="stable")
         for shift in range(1, len(order)):
@@ -92,3 +94,66 @@ def _near(looks: Hashes, places: Places, nearness: int) -> Iterator[tuple[int, i
     if found:
         pairs = np.unique(np.concatenate(found), axis=0)
         yield from ((int(later), int(earlier), int(bits)) for later, earlier, bits in pairs)
+
+
+def duplicates_between(
+    contents: Hashes, looks: Hashes, other_contents: Hashes, other_looks: Hashes, nearness: int | None
+) -> Duplicates:
+    """Find images of one set that repeat an image of another, such as training images in an evaluation set.
+
+    Neither set is compared with itself.
+
+    Args:
+        contents, looks: of the set, as for `duplicates`; N images.
+        other_contents, other_looks: of the other set; M images.
+        nearness: as for `duplicates`.
+
+    Returns:
+        For every image of the set, in `of` its match in the other set (0..M-1), or -1: the first with the same bytes,
+        else the one of which the fewest bits differ, of several the first. The search is exact.
+    """
+    of, distance = np.full(len(contents), -1), np.zeros(len(contents), dtype=np.int64)
+    values, first = np.unique(other_contents, return_index=True)
+    if len(values):
+        place = np.minimum(np.searchsorted(values, contents), len(values) - 1)
+        same = values[place] == contents
+        of[same] = first[place[same]]
+    exact = of >= 0
+    if nearness is not None:
+        rest = np.flatnonzero(~exact)
+        nearest = np.full(len(rest), _FAR)
+        for low, high in _pieces(nearness):
+            for rows, others in _sharing(_piece(looks[rest], low, high), _piece(other_looks, low, high)):
+                bits = np.bitwise_count(looks[rest[rows]] ^ other_looks[others]).astype(np.int64)
+                close = bits <= nearness
+                # Sorts by bits first and by the place in the other set second.
+                np.minimum.at(nearest, rows[close], bits[close] * len(other_looks) + others[close])
+        found = nearest < _FAR
+        distance[rest[found]], of[rest[found]] = np.divmod(nearest[found], len(other_looks))
+    return Duplicates(of, distance, exact)
+
+
+def _pieces(nearness: int) -> Iterator[tuple[np.uint64, np.uint64]]:
+    """The bits of each of n + 1 pieces of a hash, the first and the one after the last."""
+    return pairwise(np.linspace(0, BITS, nearness + 2).astype(np.uint64))
+
+
+def _piece(looks: Hashes, low: np.uint64, high: np.uint64) -> Hashes:
+    return (looks >> low) & np.uint64((1 << int(high - low)) - 1)
+
+
+def _sharing(pieces: Hashes, others: Hashes) -> Iterator[tuple[Places, Places]]:
+    """All pairs of places with equal values, at most about `_PAIRS_AT_ONCE` at a time."""
+    order = np.argsort(others, kind="stable")
+    values = others[order]
+    begin, end = np.searchsorted(values, pieces, "left"), np.searchsorted(values, pieces, "right")
+    counts = end - begin
+    totals = np.cumsum(counts)
+    first = 0
+    while first < len(pieces):
+        done = int(totals[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(totals, done + _PAIRS_AT_ONCE, "right")))
+        rows = np.repeat(np.arange(first, last), counts[first:last])
+        starts = np.repeat(totals[first:last] - counts[first:last] - done, counts[first:last])
+        yield rows, order[begin[rows] + np.arange(len(rows)) - starts]
+        first = last

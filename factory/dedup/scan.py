@@ -26,6 +26,7 @@ from actors.batch import Sample
 from actors.errors import Reject
 from actors.images import decode_image
 from actors.perceptual_hash import BITS, perceptual_hash
+from actors.stage_names import StageName
 from factory.dedup.duplicates import EXACT, NEAR, Duplicates, Hashes, Places, duplicates
 from factory.output.identity import Identity
 from factory.output.layout import SCANS
@@ -167,7 +168,7 @@ def look(recipe: Recipe, references: Sequence[Reference]) -> list[dict[str, Any]
         row: dict[str, Any] = dict(vars(reference))
         sample = Sample(reference.key, reference.url, reference.caption)
         if isinstance(raw, Reject):
-            sample.reject("load", raw)
+            sample.reject(StageName.LOAD, raw)
         else:
             row["content_sha256"] = hashlib.sha256(raw.image).hexdigest()
             select(sample, raw.image, raw.mask)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import re
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from factory.output.manifest import done_shards
 from factory.output.plan import read_plan, shard_name
 from factory.output.provenance import part_at, parts_of
 from factory.output.shards.previews import NAMES
+from factory.output.shards.reader import read_shard_of
 from factory.output.shards.records import MEMBERS, index_path, read_sidecar, tar_path
-from factory.output.shards.tar import samples
 from factory.store.storage import Storage
 
 NOT_MADE = "not made yet"
@@ -194,12 +193,8 @@ def sample_files(storage: Storage, number: int, key: str) -> dict[str, bytes]:
     Raises:
         OutputError: the tar is missing or damaged.
     """
-    path = tar_path(number)
-    try:
-        with storage.open(path) as stream:
-            return next((files for one, files in samples(stream) if one == key), {})
-    except tarfile.TarError as error:
-        raise OutputError(f"{storage.url}: {path} is not a tar as it is written: {error}") from error
+    found = (sample.members for sample in read_shard_of(storage, number) if sample.key == key)
+    return dict(next(found, {}))
 
 
 def _file(name: str, data: bytes) -> File:

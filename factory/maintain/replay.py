@@ -22,7 +22,8 @@ from factory.output.provenance import Part, part_at, parts_of
 from factory.output.shards.images import check_size
 from factory.output.shards.writer import sample_files as files_of
 from factory.pipeline.crash_marks import killed_process
-from factory.pipeline.stages import Work, corruptor, image_selector, load, provenance, region_selector
+from factory.pipeline.shard_work import Work
+from factory.pipeline.stages import corruptor, image_selector, load, provenance, region_selector
 from factory.recipe.recipe import Recipe, differences, parse_recipe
 from factory.sources import open_source
 from factory.store.storage import Storage

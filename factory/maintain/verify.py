@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.errors import OutputError
@@ -78,19 +78,30 @@ class ShardVerdict:
     problems: tuple[Problem, ...]
 
 
-def verify(storage: Storage, *, address: str | None = None) -> Verdict:
+ShardChecks = Callable[[Storage, Sequence[int]], Iterator[ShardVerdict]]
+"""Checks published shards of an output, by number."""
+
+
+def check_on_threads(storage: Storage, numbers: Sequence[int]) -> Iterator[ShardVerdict]:
+    """Check shards side by side in this process."""
+    plan = read_plan(storage)
+    parts = parts_of(storage, plan)
+    return read_ahead(lambda number: check_shard(storage, plan, parts, number), numbers, THREADS)
+
+
+def verify(storage: Storage, *, check_shards: ShardChecks = check_on_threads) -> Verdict:
     """Reads every shard whole and compares it with plan, identity, index and sidecar; then manifest and card with all.
 
     Shards are checked side by side, each as a stream of samples; the verdict is the same however it is done.
 
     Args:
         storage: the output.
-        address: a Ray cluster whose workers check the shards, or `local` to start one here; None checks them on
-            threads of this process.
+        check_shards: checks the published shards with these numbers, and yields their verdicts in that order: on
+            threads of this process, or `factory.maintain.verify_on_ray.CheckOnRay`.
 
     Raises:
         OutputError: plan or identity are missing or damaged, so that there is nothing to compare with.
-        BuildError: there is no such cluster, or its workers cannot read the output.
+        BuildError: `check_shards` could not do its work.
     """
     plan = read_plan(storage)
     parts = parts_of(storage, plan)
@@ -99,12 +110,7 @@ def verify(storage: Storage, *, address: str | None = None) -> Verdict:
     problems += [*check_identities(storage, plan), *check_recipes(storage, plan, parts)]
     notes = list(foreign_files(storage))
     numbers = [number for number in range(plan.shards) if number in done]
-    if address is None:
-        checked = read_ahead(lambda number: check_shard(storage, plan, parts, number), numbers, THREADS)
-    else:
-        from factory.maintain.verify_on_ray import check_shards
-
-        checked = check_shards(storage.url, numbers, address)
+    checked = check_shards(storage, numbers)
     accepted = rejected = 0
     for number in range(plan.shards):
         if number not in done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from factory.maintain.verify import ShardVerdict, check_shard
 from factory.output.plan import read_plan
@@ -11,18 +12,26 @@ from factory.pipeline.workers import on_workers
 from factory.store.storage import Storage
 
 
-def check_shards(url: str, numbers: Sequence[int], address: str) -> Iterator[ShardVerdict]:
-    """Yields the verdict on every shard, in the order of the numbers. Each shard is a task of one CPU.
+@dataclass(frozen=True)
+class CheckOnRay:
+    """Check every shard in a task of one CPU; see `factory.maintain.verify.verify`.
 
-    Args:
-        url: the output, at a place that every worker can read.
-        numbers: of published shards.
-        address: of the cluster, or `local` to start one here.
-
-    Raises:
-        BuildError: there is no such cluster, or its workers cannot read the output.
+    Attributes:
+        address: of the cluster, or `local` to start one here. Every worker must be able to read the output.
     """
-    return on_workers(_check, ((url, number) for number in numbers), address, f"check a shard of {url}")
+
+    address: str
+
+    def __call__(self, storage: Storage, numbers: Sequence[int]) -> Iterator[ShardVerdict]:
+        """Yield the verdicts in the order of the numbers.
+
+        Raises:
+            BuildError: there is no such cluster, or its workers cannot read the output.
+        """
+        url = storage.url
+        return on_workers(
+            _check, ((url, number) for number in numbers), self.address, f"check a shard of {url}"
+        )
 
 
 def _check(url: str, number: int) -> ShardVerdict:

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from actors.errors import ModelError, OutputError, WorkerError
 from actors.hardware import describe, hardware_class
 from actors.models import fingerprint, is_hub_id
+from actors.stage_names import StageName
 from factory.output.census import sound_sidecar
-from factory.output.identity import Identity, devices_of, versions_here, weights_of
+from factory.output.identity import Identity, versions_here, weights_of
 from factory.output.layout import HARDWARE
 from factory.output.manifest import done_shards
 from factory.output.shards.records import stats_path
+from factory.pipeline.run_context import RunContext
 from factory.recipe.recipe import Recipe, differences
 from factory.store.storage import Storage
 
@@ -26,8 +28,7 @@ class Admission:
     """The check of one worker; it is made at the first call, and costs nothing afterwards.
 
     Args:
-        recipe: of the run.
-        identity: as the driver resolved it.
+        context: of the run.
         storage: the output.
         stage: name of the worker's stage.
         roles: of the models that the stage loads, as `Identity.models` names them.
@@ -35,14 +36,13 @@ class Admission:
 
     def __init__(
         self,
-        recipe: Recipe,
-        identity: Identity,
+        context: RunContext,
         storage: Storage,
-        stage: str,
+        stage: StageName,
         roles: tuple[str, ...] = (),
     ) -> None:
-        self.recipe, self.identity, self.storage, self.stage = recipe, identity, storage, stage
-        self.roles = tuple(role for role in roles if role in identity.models)
+        self.context, self.storage, self.stage = context, storage, stage
+        self.roles = tuple(role for role in roles if role in context.identity.models)
         self._hardware: dict[str, str] | None = None
 
     def __call__(self) -> dict[str, str]:
@@ -54,9 +54,9 @@ class Admission:
             ModelError: the recipe gives the stage a GPU, and there is none.
         """
         if self._hardware is None:
-            check_worker(self.recipe, self.identity, self.roles)
+            check_worker(self.context, self.roles)
             found = self._hardware_class()
-            if found and self.recipe.execution.hardware == "same":
+            if found and self.context.same_hardware:
                 check_hardware(self.storage, self.stage, found)
             self._hardware = found
         return self._hardware
@@ -66,17 +66,18 @@ class Admission:
             return {}
         from actors.device import device_for  # imports torch, which stages without models do not need
 
-        device = devices_of(self.recipe)[self.roles[0]]
+        device = self.context.devices[self.roles[0]]
         device_for(device)
         return hardware_class(device)
 
 
-def check_worker(recipe: Recipe, identity: Identity, roles: tuple[str, ...]) -> None:
-    """Raises WorkerError, with every difference, when this process does not have what `identity` names."""
+def check_worker(context: RunContext, roles: tuple[str, ...]) -> None:
+    """Raises WorkerError, with every difference, when this process does not have what the run's identity names."""
+    identity = context.identity
     changes = differences({"versions": identity.versions}, {"versions": versions_here()})
-    named, downloads = weights_of(recipe), []
+    downloads = []
     for role in roles:
-        wanted, (model, revision) = identity.models[role], named[role]
+        wanted, (model, revision) = identity.models[role], context.weights[role]
         found = _resolved(model, revision, wanted)
         if found != wanted:
             changes.append(f"models.{role}: {wanted} -> {found}")

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
+from actors.stage_names import StageName
+
 log = logging.getLogger(__name__)
 
-STEPS = ("load", "select", "invert", "corrupt")
+STEPS = (StageName.LOAD, StageName.SELECT, StageName.INVERT, StageName.CORRUPT)
 """In the order in which an item goes through them. The corruption stage reports two: inversion, and corruption."""
 
 SECONDS_BETWEEN_REPORTS = 1.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from actors.corruption.config import CorruptionConfig
 from actors.diffusion.unet_cost import fast_evaluations, iterated_evaluations
 from actors.models import check_inversion
+from actors.stage_names import StageName
 from factory.recipe.recipe import Recipe
 from factory.sources import open_source
 
@@ -112,15 +113,14 @@ def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
     if selection.largest_artifact_area is not None:
         checked = f"at most {selection.largest_artifact_area:.2%} artifacts by {selection.detector}, then "
     what = {
-        "load": f"{recipe.source.kind}, decode, {recipe.source.size} x {recipe.source.size} pixels",
-        "select": f"{checked}regions from {regions}",
-        "corrupt": f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then verify",
-        "write": f"shards of {recipe.output.samples_per_shard}",
+        StageName.LOAD: f"{recipe.source.kind}, decode, {recipe.source.size} x {recipe.source.size} pixels",
+        StageName.SELECT: f"{checked}regions from {regions}",
+        StageName.CORRUPT: f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then verify",
+        StageName.WRITE: f"shards of {recipe.output.samples_per_shard}",
     }
     stages = []
-    for name, words in what.items():
-        stage = getattr(recipe.execution, name)
-        stages.append(StageOutlook(name, words, stage.smallest, stage.largest, stage.cpus, stage.gpus))
+    for name, pool in recipe.execution.pools.items():
+        stages.append(StageOutlook(name, what[name], pool.smallest, pool.largest, pool.cpus, pool.gpus))
     return tuple(stages)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,16 +12,16 @@ import pyarrow as pa
 
 from actors.batch import Sample
 from actors.errors import Reject
-from actors.image_selector import STAGE as IMAGE_STAGE
 from actors.image_selector import ImageSelector
 from actors.masks import MaskReading
-from factory.output.identity import Identity, devices_of, read_identity
+from actors.stage_names import StageName
+from factory.output.identity import Identity, devices_of, read_identity, weights_of
 from factory.output.plan import read_plan
 from factory.output.schema import ShardOfSamples, from_table, to_table
 from factory.output.shards.writer import Provenance, write_shard
 from factory.pipeline.admission import Admission, pinned
-from factory.pipeline.crash_marks import Attempts
-from factory.pipeline.in_flight import ItemCounter
+from factory.pipeline.run_context import RunContext
+from factory.pipeline.shard_work import SampleStage, ShardWork, Work
 from factory.recipe.recipe import Recipe
 from factory.run.metrics import Meter
 from factory.sources import Reference, Source, open_source
@@ -31,33 +30,29 @@ from factory.store.storage import Storage
 if TYPE_CHECKING:
     from actors.segmentation.segmenter import Segmenter
 
-Work = Callable[[list[Sample]], list[Sample]]
-
 
 class Load:
     """Shard number in; its items out, decoded, checked, brought to size and encoded again."""
 
-    name = "load"
+    name = StageName.LOAD
 
     def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
-        storage = Storage(url, run=run)
-        self.admit = Admission(recipe, identity, storage, self.name)
-        self.plan = read_plan(storage)
+        context = run_context(recipe, url, identity, run)
         source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
-        self.attempts = Attempts(storage, self.name, partial(load, source, select=select), self._set_aside)
-        self.meter = Meter(self.name)
-        self.items = ItemCounter(url)
+        self.load = partial(load, source, select=select)
+        self.shard_work: ShardWork[Reference] = ShardWork(context, self.name, self._work, self._set_aside)
+        self.plan = read_plan(Storage(url, run=run))
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        self.admit()
-        began = time.monotonic()
+        self.shard_work.admit()
         number = table["shard"][0].as_py()
-        with self.items.shard(number):
-            samples = self.attempts(number, self.plan.shard(number))
-            self.items.add(self.name, len(samples))
-        seconds = time.monotonic() - began
-        self.meter.worked(_outcomes(samples), seconds)
+        samples, seconds = self.shard_work(number, self.plan.shard(number))
         return to_table(ShardOfSamples(number, samples, {self.name: seconds}))
+
+    def _work(self, references: list[Reference]) -> list[Sample]:
+        samples = self.load(references)
+        self.shard_work.items.add(self.name, len(samples))
+        return samples
 
     def _set_aside(self, reference: Reference, why: Reject) -> Sample:
         sample = Sample(reference.key, reference.url, reference.caption)
@@ -65,88 +60,47 @@ class Load:
         return sample
 
 
-class _Work(ABC):
-    """Applies one piece of work to the samples of a shard, and notes the time.
-
-    The model is loaded at the first call: an error then reaches the driver as it is, while one in the constructor
-    would arrive as the death of an actor.
-    """
-
-    name: str
-    roles: tuple[str, ...]
-
-    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
-        storage = Storage(url, run=run)
-        self.admit = Admission(recipe, identity, storage, self.name, self.roles)
-        self.recipe = pinned(recipe, identity)
-        self.work: Work | None = None
-        self.attempts = Attempts(storage, self.name, self._work, self._set_aside, _undecided)
-        self.meter = Meter(self.name)
-        self.items = ItemCounter(url)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        hardware = self.admit()
-        if self.work is None:
-            self.work = self.make()
-        shard = from_table(table)
-        if hardware:
-            shard.hardware[self.name] = hardware
-        rejected, rows = _rejected(shard.samples), _unet_rows(shard.samples)
-        began = time.monotonic()
-        with self.items.shard(shard.number):
-            shard.samples = self.attempts(shard.number, shard.samples)
-        shard.seconds[self.name] = time.monotonic() - began
-        self.meter.worked(_outcomes(shard.samples, before=rejected), shard.seconds[self.name])
-        self.meter.evaluated(_unet_rows(shard.samples) - rows)
-        return to_table(shard)
-
-    @abstractmethod
-    def make(self) -> Work:
-        """Loads what the work needs."""
-
-    def _work(self, samples: list[Sample]) -> list[Sample]:
-        assert self.work is not None
-        return self.work(samples)
-
-    def _set_aside(self, sample: Sample, why: Reject) -> Sample:
-        if not sample.rejected:
-            sample.reject(self.name, why)
-        return sample
-
-
-class SelectRegions(_Work):
+class SelectRegions(SampleStage):
     """Fills the masks."""
 
-    name = "select"
+    name = StageName.SELECT
     roles = ("detector", "regions")
+
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        super().__init__(run_context(recipe, url, identity, run))
+        self.recipe = pinned(recipe, identity)
 
     def make(self) -> Work:
         return region_selector(self.recipe)
 
-    def _work(self, samples: list[Sample]) -> list[Sample]:
-        selected = super()._work(samples)
-        self.items.add(self.name, len(selected))
+    def work(self, samples: list[Sample]) -> list[Sample]:
+        selected = super().work(samples)
+        self.shard_work.items.add(self.name, len(selected))
         return selected
 
 
-class Corrupt(_Work):
+class Corrupt(SampleStage):
     """Makes and checks the artifacts."""
 
-    name = "corrupt"
+    name = StageName.CORRUPT
     roles = ("corruption",)
 
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        super().__init__(run_context(recipe, url, identity, run))
+        self.recipe = pinned(recipe, identity)
+
     def make(self) -> Work:
-        return corruptor(self.recipe, self.items.add)
+        return corruptor(self.recipe, self.shard_work.items.add)
 
 
 class Write:
     """Publishes a shard and returns its number."""
 
-    name = "write"
+    name = StageName.WRITE
 
     def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
         self.storage = Storage(url, run=run)
-        self.admit = Admission(recipe, identity, self.storage, self.name)
+        self.admit = Admission(run_context(recipe, url, identity, run), self.storage, self.name)
         self.plan = read_plan(self.storage)
         self.plan_sha256 = {
             version.number: read_identity(self.storage, version.number)[1] for version in self.plan.versions
@@ -170,13 +124,25 @@ class Write:
         return pa.table({"shard": [shard.number]})
 
 
+def run_context(recipe: Recipe, url: str, identity: Identity, run: str = "") -> RunContext:
+    """What the workers of a build know about it."""
+    return RunContext(
+        url=url,
+        identity=identity,
+        weights=weights_of(recipe),
+        devices=devices_of(recipe),
+        same_hardware=recipe.execution.hardware == "same",
+        run=run,
+    )
+
+
 def load(source: Source, references: Sequence[Reference], select: ImageSelector) -> list[Sample]:
     """Reads items from their source and selects the images; every reference gives one sample, in its order."""
     samples = []
     for reference, raw in source.read(references):
         sample = Sample(reference.key, reference.url, reference.caption)
         if isinstance(raw, Reject):
-            sample.reject(IMAGE_STAGE, raw)
+            sample.reject(StageName.SELECT_IMAGE, raw)
         else:
             sample.caption = raw.caption or sample.caption
             select(sample, raw.image, raw.mask)
@@ -233,24 +199,6 @@ def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, i
     model = load_model(recipe.corruption, device=devices_of(recipe)["corruption"])
     model.check_size(recipe.source.size)
     return Corruptor(model, recipe.corruption, recipe.verify, seed=recipe.seed, count=count)
-
-
-def _undecided(sample: Sample) -> bool:
-    return not sample.rejected
-
-
-def _rejected(samples: Sequence[Sample]) -> int:
-    return sum(sample.rejected for sample in samples)
-
-
-def _unet_rows(samples: Sequence[Sample]) -> int:
-    return sum(sample.unet_rows for sample in samples)
-
-
-def _outcomes(samples: Sequence[Sample], before: int = 0) -> dict[str, int]:
-    """Items that a stage passed and rejected; `before`: how many came rejected already."""
-    rejected = _rejected(samples)
-    return {"passed": len(samples) - rejected, "rejected": rejected - before}
 
 
 def provenance(recipe: Recipe, digest: str) -> Provenance:

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.errors import BuildError, FlawforgeError
-from factory.pipeline.pipeline import connect
+from factory.pipeline.cluster import connect
 
 Result = TypeVar("Result")
 

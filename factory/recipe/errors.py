@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 import reprlib
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from actors.config import NOT_ALLOWED
 from actors.errors import RecipeError
 from actors.redaction import scrub
-
-KeyPath = tuple[str | int, ...]
-"""The way to a value: keys, and positions in lists."""
+from factory.recipe.fields import KeyPath, Slot, slot_at, tags, without_null
 
 COMMAND_LINE = 0
 """The line number of what was not in the file but given with `--set`."""
@@ -27,6 +23,7 @@ COMMAND_LINE = 0
 MOST_LISTED = 100
 """Mistakes of one kind that are looked at, and lines of a report."""
 
+_TAGS = ("union_tag_invalid", "union_tag_not_found")
 _UNWRITTEN = object()
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 """What is true and false to YAML 1.1."""
@@ -85,24 +82,23 @@ def mistakes_of(error: ValidationError, model: type[BaseModel], written: Any) ->
     mistakes: list[Mistake] = []
     meant: set[KeyPath] = set()
     for detail in details:
-        path = detail["loc"]
         if detail["type"] == "extra_forbidden":
             if len(mistakes) == MOST_LISTED:
                 break
-            keys = list(_section(model, path[:-1]).model_fields)
-            near = get_close_matches(str(path[-1]), keys, n=1, cutoff=0.7)
-            meant.update((*path[:-1], key) for key in near)
+            *location, key = detail["loc"]
+            section = slot_at(model, tuple(location))
+            near = get_close_matches(str(key), section.keys, n=1, cutoff=0.7)
+            meant.update((*section.path, key) for key in near)
             suggestion = f" did you mean '{near[0]}'?" if near else ""
-            text = f"unknown key;{suggestion} allowed here: {', '.join(keys)}"
-            mistakes.append(Mistake(path, text))
+            text = f"unknown key;{suggestion} allowed here: {', '.join(section.keys)}"
+            mistakes.append(Mistake((*section.path, key), text))
     for detail in details:
-        path = detail["loc"]
-        if detail["type"] == "missing" and path not in meant:
-            about = _field(model, path).description
-            mistakes.append(Mistake(path, f"missing ({about}); allowed: {_allowed(*_slot(model, path))}"))
+        slot = slot_at(model, detail["loc"])
+        if detail["type"] == "missing" and slot.path not in meant:
+            mistakes.append(Mistake(slot.path, f"missing{_about(slot)}; allowed: {slot.allowed}"))
         elif detail["type"] not in ("extra_forbidden", "missing"):
             mistakes.append(_wrong_value(detail, model, written))
-    return mistakes
+    return list(dict.fromkeys(mistakes))  # pydantic reports a value once for every option of a union
 
 
 def dotted(path: KeyPath) -> str:
@@ -135,24 +131,35 @@ def shown(value: object) -> str:
 
 def _wrong_value(detail: ErrorDetails, model: type[BaseModel], written: Any) -> Mistake:
     """A value of the wrong type, outside its range, or at odds with another value."""
-    path = detail["loc"]
+    slot = slot_at(model, detail["loc"])
     context = detail.get("ctx", {})
+    if detail["type"] in _TAGS:
+        key = context["discriminator"].strip("'")
+        choices = f"one of {', '.join(tags(slot.annotation, key))}"
+        value = _written_at(written, (*slot.path, key))
+        found = "missing" if value is _UNWRITTEN else f"found {shown(value)}"
+        return Mistake((*slot.path, key), f"{found}; allowed: {choices}")
     if context.get("key") is not None:
-        path = (*path, context["key"])
-    annotation, metadata = _slot(model, path)
-    allowed = context["allowed"] if detail["type"] == NOT_ALLOWED else _allowed(annotation, metadata)
-    value = _written_at(written, path)
+        slot = slot_at(model, (*detail["loc"], context["key"]))
+    value = _written_at(written, slot.path)
     if value is _UNWRITTEN:
-        default = _default(model, path)
-        found = "not set" if default is None else f"not set, so {shown(default)}"
+        found = "not set" if slot.default is None else f"not set, so {shown(slot.default)}"
     else:
-        found = f"found {shown(value)}" + _yaml_trap(value, annotation)
-    return Mistake(path, f"{found}; allowed: {allowed}")
+        found = f"found {shown(value)}" + _yaml_trap(value, slot.annotation)
+    if detail["type"] in ("value_error", "assertion_error"):
+        why = str(context["error"])
+        return Mistake(slot.path, why if isinstance(value, Mapping) else f"{found}; {why}")
+    allowed = context["allowed"] if detail["type"] == NOT_ALLOWED else slot.allowed
+    return Mistake(slot.path, f"{found}; allowed: {allowed}" if allowed else f"{found}; {detail['msg']}")
+
+
+def _about(slot: Slot) -> str:
+    return f" ({slot.field.description})" if slot.field is not None and slot.field.description else ""
 
 
 def _yaml_trap(value: Any, annotation: Any) -> str:
     """Says why YAML took for text what looks like a number, and the other way round."""
-    wanted = _without_null(annotation)
+    wanted = without_null(annotation)
     if wanted is bool and isinstance(value, str) and value.lower() in _BOOLEANS:
         return f" (text to YAML 1.2: write {_BOOLEANS[value.lower()]})"
     if wanted in (int, float) and isinstance(value, str):
@@ -171,66 +178,6 @@ def _yaml_trap(value: Any, annotation: Any) -> str:
     return ""
 
 
-def _allowed(annotation: Any, metadata: Sequence[Any]) -> str:
-    """What a type and its limits admit, in words."""
-    if _is_union(annotation):
-        return f"{_allowed(_without_null(annotation), metadata)}, or null"
-    if get_origin(annotation) is Literal:
-        return f"one of {', '.join(get_args(annotation))}"
-    if get_origin(annotation) is list:
-        return f"a list, each item {_allowed(get_args(annotation)[0], [])}"
-    if annotation is bool:
-        return "true or false"
-    if annotation in (int, float):
-        return _number(annotation, metadata)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"a section with the keys {', '.join(annotation.model_fields)}"
-    return "text"
-
-
-def _number(kind: type, metadata: Sequence[Any]) -> str:
-    limits: dict[str, Any] = {}
-    for item in metadata:
-        for name in ("ge", "gt", "le", "lt", "multiple_of"):
-            if hasattr(item, name):
-                limits[name] = getattr(item, name)
-    words = "a whole number" if kind is int else "a number"
-    if "multiple_of" in limits:
-        words = f"a multiple of {limits['multiple_of']}"
-    if "ge" in limits and "le" in limits:
-        return f"{words} from {limits['ge']} to {limits['le']}"
-    phrases = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
-    bounds = [f"{phrase} {limits[name]}" for name, phrase in phrases.items() if name in limits]
-    return f"{words} {' and '.join(bounds)}".rstrip()
-
-
-def _slot(model: type[BaseModel], path: KeyPath) -> tuple[Any, Sequence[Any]]:
-    """The type and the limits of the place that a path leads to."""
-    annotation: Any = model
-    metadata: Sequence[Any] = ()
-    for part in path:
-        if isinstance(part, int):
-            annotation, metadata = get_args(_without_null(annotation))[0], ()
-        else:
-            field = annotation.model_fields[part]
-            annotation, metadata = field.annotation, field.metadata
-    return annotation, metadata
-
-
-def _section(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    section: type[BaseModel] = _slot(model, path)[0]
-    return section
-
-
-def _field(model: type[BaseModel], path: KeyPath) -> FieldInfo:
-    return _section(model, path[:-1]).model_fields[str(path[-1])]
-
-
-def _default(model: type[BaseModel], path: KeyPath) -> Any:
-    field = _field(model, path)
-    return None if field.is_required() else field.get_default(call_default_factory=True)
-
-
 def _written_at(written: Any, path: KeyPath) -> Any:
     for part in path:
         try:
@@ -238,13 +185,3 @@ def _written_at(written: Any, path: KeyPath) -> Any:
         except (KeyError, IndexError, TypeError):
             return _UNWRITTEN
     return written
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType)
-
-
-def _without_null(annotation: Any) -> Any:
-    if not _is_union(annotation):
-        return annotation
-    return next(option for option in get_args(annotation) if option is not types.NoneType)

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from actors.config import Config, not_allowed
 from actors.corruption.config import CorruptionConfig
@@ -23,11 +23,11 @@ from actors.corruption.verifier_config import VerifierConfig
 from actors.errors import RecipeError
 from actors.segmentation.regions_config import RegionsConfig
 from actors.selection_config import SelectionConfig
-from factory.recipe.errors import Mistake, mistakes_of, report
-from factory.recipe.sections import Execution, Limits, Output, Stage
+from factory.recipe.parsing import parse
+from factory.recipe.sections import Execution, Limits, Output, Pool
 from factory.recipe.source import Fields, Filter, Source
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
-from factory.recipe.text import RecipeText, read_file
+from factory.recipe.text import read_file
 
 __all__ = [
     "CONTENT",
@@ -37,9 +37,9 @@ __all__ = [
     "Filter",
     "Limits",
     "Output",
+    "Pool",
     "Recipe",
     "Source",
-    "Stage",
     "content",
     "differences",
     "digest",
@@ -132,23 +132,7 @@ def shipped_recipe(name: str) -> str:
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
     """`load_recipe` for a text; `where` names it in messages."""
-    written = RecipeText(text, overrides)
-    mistakes = list(written.mistakes)
-    recipe = None
-    if written.readable and not isinstance(written.values, Mapping):
-        keys = ", ".join(Recipe.model_fields)
-        what = "empty" if written.values is None else "not a section"
-        mistakes.append(Mistake((), f"{what}; allowed: KEY: VALUE lines with the keys {keys}"))
-    elif written.readable:
-        try:
-            recipe = Recipe.model_validate(written.values)
-        except ValidationError as error:
-            unread = {mistake.path for mistake in mistakes if mistake.unread}
-            found = mistakes_of(error, Recipe, written.values)
-            mistakes += [mistake for mistake in found if mistake.path not in unread]
-    if recipe is None or mistakes:
-        raise report(where, mistakes, written.line_of)
-    return recipe
+    return parse(Recipe, text, where, overrides)
 
 
 def published(recipe: Recipe) -> Recipe:

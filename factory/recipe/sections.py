@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from actors.config import Config, Share, not_allowed
+from actors.stage_names import StageName
 
 
 class Output(Config):
@@ -24,8 +25,8 @@ class Limits(Config):
     rejects: Share = Field(default=1.0, description="share of rejects above which the exit code is 3")
 
 
-class Stage(Config):
-    """What one pool of workers may use."""
+class Pool(Config):
+    """The workers of one stage: how many, and what each of them may use."""
 
     cpus: float = Field(default=1.0, gt=0, description="CPUs of a worker")
     gpus: float = Field(default=0.0, ge=0, description="GPUs of a worker; a fraction shares one")
@@ -41,8 +42,8 @@ class Stage(Config):
         return value
 
 
-class LightStage(Stage):
-    """A stage that mostly waits for files, or hands on what is there."""
+class LightPool(Pool):
+    """The workers of a stage that mostly waits for files or copies data."""
 
     cpus: float = Field(default=0.25, gt=0, description="CPUs of a worker")
 
@@ -50,10 +51,10 @@ class LightStage(Stage):
 class Execution(Config):
     """Where and how fast the work is done. It never changes a byte of the output."""
 
-    load: LightStage = Field(default=LightStage(), description="read, check and resize")
-    select: LightStage = Field(default=LightStage(), description="find the regions")
-    corrupt: Stage = Field(default=Stage(), description="invert, corrupt, resample, verify")
-    write: LightStage = Field(default=LightStage(), description="build and publish shards")
+    load: LightPool = Field(default=LightPool(), description="read, check and resize")
+    select: LightPool = Field(default=LightPool(), description="find the regions")
+    corrupt: Pool = Field(default=Pool(), description="invert, corrupt, resample, verify")
+    write: LightPool = Field(default=LightPool(), description="build and publish shards")
     passes: int = Field(default=3, ge=1, description="times that missing shards are tried again in one run")
     patience: float = Field(
         default=0, ge=0, description="seconds that a joined cluster may take to grow to the smallest pools"
@@ -62,3 +63,13 @@ class Execution(Config):
         default="any",
         description="same: refuse workers of another hardware class than the first shard's; any: report a mix",
     )
+
+    @property
+    def pools(self) -> dict[StageName, Pool]:
+        """The pools by stage, in the order of the pipeline."""
+        return {
+            StageName.LOAD: self.load,
+            StageName.SELECT: self.select,
+            StageName.CORRUPT: self.corrupt,
+            StageName.WRITE: self.write,
+        }

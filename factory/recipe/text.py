@@ -10,7 +10,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from actors.errors import RecipeError
-from factory.recipe.errors import COMMAND_LINE, KeyPath, Mistake, report, shown
+from factory.recipe.errors import COMMAND_LINE, Mistake, report, shown
+from factory.recipe.fields import KeyPath
 from factory.recipe.strict_yaml import LARGEST_TEXT, MAPPING, SEQUENCE, SyntaxMistake, compose, scalar_value
 
 _LONGEST_KEY = 100
@@ -82,6 +83,7 @@ class RecipeText:
     Args:
         text: the YAML.
         overrides: `a.b=c`, the value being YAML; they win over the text, and a later one over an earlier.
+        example: an override that would be right, for messages.
 
     Attributes:
         values: dicts, lists and scalars, with the overrides in place.
@@ -89,7 +91,7 @@ class RecipeText:
         readable: false after a syntax error; there are no values then.
     """
 
-    def __init__(self, text: str, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, text: str, overrides: Sequence[str] = (), example: str = "") -> None:
         self.mistakes: list[Mistake] = []
         self.readable = True
         self._set: list[KeyPath] = []
@@ -102,7 +104,7 @@ class RecipeText:
             self.mistakes = [error.mistake]
             return
         for override in overrides:
-            self._override(override)
+            self._override(override, example)
 
     def line_of(self, path: KeyPath) -> int:
         """The line of a key, of the section that lacks it, or `COMMAND_LINE` if it was set there."""
@@ -118,11 +120,13 @@ class RecipeText:
             line, node = found
         return line
 
-    def _override(self, override: str) -> None:
+    def _override(self, override: str, example: str) -> None:
         name, equals, text = override.partition("=")
         path: KeyPath = tuple(name.strip().split("."))
         if not equals or "" in path:
-            found = f"found {shown(override)}; allowed: KEY=VALUE, such as verify.least_inside=0.3"
+            found = f"found {shown(override)}; allowed: KEY=VALUE" + (
+                f", such as {example}" if example else ""
+            )
             self.mistakes.append(Mistake((), found, line=COMMAND_LINE))
             return
         try:

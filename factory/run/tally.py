@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from actors.stage_names import StageName
 from factory.output.manifest import Progress, count_hardware
 from factory.output.shards.records import Sidecar
-from factory.recipe.sections import Execution, Stage
+from factory.recipe.sections import Pool
 
 WINDOW = 60.0
 """Seconds that the recent speed looks back at least."""
@@ -80,17 +81,16 @@ class Tally:
 
     Args:
         there: what earlier runs have made of the same plan.
-        execution: the pools, for the figures of stages; without it there are none.
+        pools: by stage, for the figures of stages; without them there are none.
     """
 
-    def __init__(self, there: Progress, execution: Execution | None = None) -> None:
+    def __init__(self, there: Progress, pools: Mapping[StageName, Pool] | None = None) -> None:
         self._there = there
         self._items = self._accepted = self._shards = 0
         self._total = there
         self._seconds: Counter[str] = Counter()
-        self._pools: dict[str, Stage] = {}
-        if execution is not None:
-            self._pools = {"load": execution.load, "select": execution.select, "corrupt": execution.corrupt}
+        # A sidecar is published by the writer, before the writer's own seconds are known.
+        self._pools = {name: pool for name, pool in (pools or {}).items() if name is not StageName.WRITE}
         self._workers = {name: pool.largest for name, pool in self._pools.items()}
         self._began = time.monotonic()
         self._work_began: float | None = None
@@ -196,7 +196,8 @@ class Tally:
             return {}
         wall = max(now - self._work_began, 1e-9)
         return {
-            name: min(1.0, self._seconds[name] / (wall * workers)) for name, workers in self._workers.items()
+            str(name): min(1.0, self._seconds[name] / (wall * workers))
+            for name, workers in self._workers.items()
         }
 
     def _cost(self) -> tuple[str, float]:

@@ -47,7 +47,7 @@ def ray_here() -> Iterator[None]:
     """Starts a Ray that every build of the module joins, and stops it after the last."""
     import ray
 
-    from factory.pipeline.pipeline import connect
+    from factory.pipeline.cluster import connect
 
     connect("local")
     yield

@@ -12,6 +12,7 @@ import pytest
 
 from factory.build import build
 from factory.maintain.verify import verify
+from factory.maintain.verify_on_ray import CheckOnRay
 from factory.recipe.recipe import parse_recipe
 from factory.store.storage import Storage
 from tests.commands import run, run_apart
@@ -61,12 +62,12 @@ def test_an_item_is_looked_up(built: Path, tmp_path: Path):
 
 def test_workers_find_the_same_as_threads(built: Path, tmp_path: Path):
     out = shutil.copytree(built, tmp_path / "out")
-    assert verify(Storage(str(out)), address="local") == verify(Storage(str(out)))
+    assert verify(Storage(str(out)), check_shards=CheckOnRay("local")) == verify(Storage(str(out)))
     path = out / "shards/000001.tar"
     path.write_bytes(path.read_bytes()[:-5000])
     (out / "stats/000002.json").unlink()
     (out / "index/000000.parquet").write_bytes(b"")
-    there = verify(Storage(str(out)), address="local")
+    there = verify(Storage(str(out)), check_shards=CheckOnRay("local"))
     assert there == verify(Storage(str(out))) and len(there.problems) >= 5
 
 
@@ -78,7 +79,7 @@ def test_an_output_that_workers_cannot_read_is_told(built: Path, tmp_path: Path)
     files = fsspec.filesystem("memory")  # of this process only
     files.put(str(built), "/here/out", recursive=True)
     with pytest.raises(BuildError, match="every node of the cluster must be able to read it"):
-        verify(Storage("memory://here/out"), address="local")
+        verify(Storage("memory://here/out"), check_shards=CheckOnRay("local"))
     files.rm("/here", recursive=True)
 
 

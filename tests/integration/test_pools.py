@@ -11,8 +11,10 @@ import pytest
 import ray
 
 from actors.errors import BuildError
+from actors.stage_names import StageName
 from factory.build import build
-from factory.recipe.recipe import Recipe, parse_recipe
+from factory.pipeline.cluster import check_resources
+from factory.recipe.recipe import Pool, Recipe, parse_recipe
 from tests.patience import seconds
 
 RECIPE = """
@@ -143,3 +145,14 @@ def test_more_than_the_cluster_can_give_is_refused(
     with pytest.raises(BuildError, match=words):
         build(recipe(*changes), str(tmp_path / "out"))
     assert ledger.read_text() == before
+
+
+@pytest.mark.timeout(60)
+def test_pools_of_another_recipe_are_checked(ledger: Path):
+    def pools(workers: int) -> dict[StageName, Pool]:
+        return {StageName.SELECT: Pool(gpus=1, smallest=workers, largest=workers)}
+
+    words = r"ask for 3 GPUs \(select 3 x 1\), the cluster has 2: lower training\.\*\.gpus or training\.\*\.smallest"
+    with pytest.raises(BuildError, match=words):
+        check_resources(pools(3), section="training")
+    assert check_resources(pools(2))["GPU"] == 2

@@ -14,6 +14,10 @@ from factory.output.shards.tar_samples import adjacent
 LARGEST_MEMBER = 64 << 20
 """Bytes. The largest that is written is an image of 4096 x 4096 pixels, 48 MiB where PNG saves nothing."""
 
+MOST_MEMBERS = 1000
+LARGEST_SAMPLE = 512 << 20
+"""Bytes of all files of a sample, which are in memory together. The factory writes 200 MiB at most."""
+
 _BLOCK = tarfile.BLOCKSIZE
 _EMPTY = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
 _NAME = re.compile(rb"[\x21-\x7e]+")
@@ -83,18 +87,34 @@ def write_tar(samples: Mapping[str, Mapping[str, bytes]]) -> bytes:
 
 
 def samples(stream: Readable) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Streams key and content by extension, as webdataset splits names: at the first dot.
+    """Streams key and content by extension; see `factory.output.shards.tar_samples`.
 
-    The tar must be byte for byte of the form that `write_tar`
-    gives: other readers may see other samples in anything else.
+    The tar must be byte for byte of the form that `write_tar` gives: other readers may see other samples in anything
+    else.
 
     Raises:
         ScatteredSampleError: a sample is not in one piece, or has a file twice.
         tarfile.TarError: it is not a tar, ends early, or is not of that form: links and other kinds of members, other
-            headers, a file above `LARGEST_MEMBER`, bytes in the padding or behind the end.
+            headers, a file above `LARGEST_MEMBER`, a sample of more than `MOST_MEMBERS` or `LARGEST_SAMPLE`, bytes in
+            the padding or behind the end.
     """
-    named = ((*name.partition(".")[::2], data) for name, data in _members(stream))  # keys have no dots
-    yield from adjacent(named)
+    yield from adjacent(_named(stream))
+
+
+def _named(stream: Readable) -> Iterator[tuple[str, str, bytes]]:
+    """Key, extension and content of every file."""
+    before, count, size = None, 0, 0
+    for name, data in _members(stream):
+        # Keys have no dots and names no slashes; in a forged tar, what follows a key stays with it and is reported.
+        key, _, extension = name.partition(".")
+        if key != before:
+            before, count, size = key, 0, 0
+        count, size = count + 1, size + len(data)
+        if count > MOST_MEMBERS or size > LARGEST_SAMPLE:
+            raise tarfile.ReadError(
+                f"sample {key!r}: more than {MOST_MEMBERS:,} files or {LARGEST_SAMPLE:,} bytes"
+            )
+        yield key, extension, data
 
 
 def _members(stream: Readable) -> Iterator[tuple[str, bytes]]:

@@ -1,15 +1,10 @@
-"""Writes a shard: tar, index, and last the sidecar that commits it. Equal samples give equal bytes."""
+"""A shard of corrupted samples: its files, the rows of its index, and its sidecar."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from actors.batch import METRICS, Sample
 from actors.errors import OutputError
@@ -17,19 +12,9 @@ from factory.output.identity import identity_path, read_identity
 from factory.output.provenance import is_merged
 from factory.output.schema import SCHEMA_VERSION, ShardOfSamples
 from factory.output.shards.previews import NAMES, PREVIEW_SIDE, shrink
-from factory.output.shards.records import (
-    INDEX_SCHEMA,
-    PREVIEWS_PER_REASON,
-    Sidecar,
-    columns_of,
-    index_path,
-    read_sidecar,
-    record_of,
-    stats_path,
-    tar_path,
-)
+from factory.output.shards.publish import ShardFormat, commit_files, publish_shard
+from factory.output.shards.records import INDEX_SCHEMA, PREVIEWS_PER_REASON, FileRecord, Sidecar, read_sidecar
 from factory.output.shards.sample_json import Provenance, SampleJson
-from factory.output.shards.tar import write_tar
 from factory.store.storage import Storage
 
 __all__ = ["Provenance", "sample_files", "write_shard"]
@@ -42,60 +27,39 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         original: whether each sample carries its clean image as `KEY.original.png`.
     """
     accepted = [sample for sample in shard.samples if not sample.rejected]
-    files = {sample.key: sample_files(sample, how, original=original) for sample in accepted}
-    tar = write_tar(files) if files else None
-    index = _index_bytes(shard.samples, files)
-    sidecar = Sidecar(
-        schema_version=SCHEMA_VERSION,
-        shard=shard.number,
-        digest=how.digest,
-        planned=len(shard.samples),
-        accepted=len(accepted),
-        rejected=len(shard.samples) - len(accepted),
-        unverified=sum(not sample.verified for sample in accepted),
-        reasons=dict(sorted(Counter(sample.reason for sample in shard.samples if sample.rejected).items())),
-        unet_rows=sum(sample.unet_rows for sample in shard.samples),
-        tar=None if tar is None else record_of(tar),
-        index=record_of(index),
-        seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
-        hardware=shard.hardware,
-        plan_sha256=how.plan_sha256,
+
+    def sidecar(tar: FileRecord | None, index: FileRecord) -> Sidecar:
+        return Sidecar(
+            schema_version=SCHEMA_VERSION,
+            shard=shard.number,
+            digest=how.digest,
+            planned=len(shard.samples),
+            accepted=len(accepted),
+            rejected=len(shard.samples) - len(accepted),
+            unverified=sum(not sample.verified for sample in accepted),
+            reasons=dict(
+                sorted(Counter(sample.reason for sample in shard.samples if sample.rejected).items())
+            ),
+            unet_rows=sum(sample.unet_rows for sample in shard.samples),
+            tar=tar,
+            index=index,
+            seconds={stage: round(seconds, 3) for stage, seconds in shard.seconds.items()},
+            hardware=shard.hardware,
+            plan_sha256=how.plan_sha256,
+        )
+
+    return publish_shard(
+        storage,
+        _rows(shard.samples),
+        {sample.key: sample_files(sample, how, original=original) for sample in accepted},
+        shard_format=_FORMAT,
+        mark=sidecar,
     )
-    commit_shard(storage, sidecar, tar, index)
-    return sidecar
 
 
 def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: bytes) -> None:
-    """Publishes the files of a shard, its sidecar last.
-
-    A shard that is committed already, for the same plan by the same recipe, is left as it is. Anything else under these
-    names was left by a run that is gone, or that lost the lock, and is removed.
-
-    Where this run loses the lock in the middle, a file that is already there stays if the output is still that of the
-    same recipe and plan: the run that has taken over counts on it.
-    """
-    number = sidecar.shard
-    stays = partial(_still_wanted, storage, sidecar)
-    files: dict[str, bytes | None] = {
-        tar_path(number): tar,
-        index_path(number): index,
-        stats_path(number): sidecar.encoded,
-    }
-    leftovers = False
-    for path, data in files.items():
-        if data is not None and storage.publish(path, data, stays=stays):
-            continue
-        if data is None and not storage.exists(path):
-            continue
-        if not leftovers:
-            if _committed(storage, sidecar):
-                return
-            storage.remove(stats_path(number))
-            leftovers = True
-        if data is None:
-            storage.remove(path)
-        else:
-            storage.settle(path, data)
+    """Publish the files of a shard that are written already; see `factory.output.shards.publish.commit_files`."""
+    commit_files(storage, sidecar, tar, index, _FORMAT)
 
 
 def _still_wanted(storage: Storage, sidecar: Sidecar) -> bool:
@@ -112,21 +76,11 @@ def _still_wanted(storage: Storage, sidecar: Sidecar) -> bool:
     return False
 
 
-def _committed(storage: Storage, sidecar: Sidecar) -> bool:
-    """Whether the same recipe and plan have committed the shard, and its files are as its sidecar says."""
-    try:
-        committed = read_sidecar(storage, sidecar.shard)
-        names = ("digest", "plan_sha256", "planned")
-        if any(getattr(committed, name) != getattr(sidecar, name) for name in names):
-            return False
-        files = [(index_path(sidecar.shard), committed.index)]
-        if committed.tar is not None:
-            files.append((tar_path(sidecar.shard), committed.tar))
-        elif storage.exists(tar_path(sidecar.shard)):
-            return False
-        return all(record_of(storage.read(path)) == record for path, record in files)
-    except OutputError:
-        return False
+def _same_work(one: Sidecar, other: Sidecar) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in ("digest", "plan_sha256", "planned"))
+
+
+_FORMAT = ShardFormat(INDEX_SCHEMA, read_sidecar, _same_work, _still_wanted)
 
 
 def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str, bytes]:
@@ -141,10 +95,9 @@ def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str
     }
 
 
-def _index_bytes(samples: list[Sample], files: Mapping[str, Mapping[str, bytes]]) -> bytes:
-    """The Parquet index of a shard. `files` of the accepted samples by key."""
+def _rows(samples: list[Sample]) -> Iterator[dict[str, object]]:
+    """The rows of the index, without the columns of files."""
     shown: Counter[str] = Counter()
-    rows = []
     for sample in samples:
         row: dict[str, object] = {
             "key": sample.key,
@@ -165,13 +118,7 @@ def _index_bytes(samples: list[Sample], files: Mapping[str, Mapping[str, bytes]]
             shown[sample.reason] += 1
             if shown[sample.reason] <= PREVIEWS_PER_REASON:
                 row.update(_previews(sample))
-        for member, data in files.get(sample.key, {}).items():
-            record = record_of(data)
-            row.update(zip(columns_of(member), (record.bytes, record.sha256), strict=True))
-        rows.append(row)
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), buffer, compression="zstd")
-    return buffer.getvalue()
+        yield row
 
 
 def _previews(sample: Sample) -> dict[str, bytes | None]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.dedup.duplicates import duplicates
+from factory.dedup.duplicates import duplicates, duplicates_between
 
 ALL = 2**64 - 1
 
@@ -93,3 +93,86 @@ def test_many_alike(nearness: int):
     looks[::3] = 0
     found = duplicates(np.arange(3000, dtype=np.uint64), looks, nearness)
     assert (found.of >= 0).sum() == 999 and set(found.of[3::3].tolist()) == {0}
+
+
+def nearest_by_a_loop(
+    contents: list[int], looks: list[int], others: list[int], other_looks: list[int], nearness: int | None
+) -> list[tuple[int, int, bool]]:
+    """For each, its match in the other set (or -1), the bits that differ, and whether the bytes are the same."""
+    found = []
+    for content, look in zip(contents, looks, strict=True):
+        if content in others:
+            found.append((others.index(content), 0, True))
+            continue
+        bits = [(bin(look ^ other).count("1"), place) for place, other in enumerate(other_looks)]
+        best = min(bits, default=(65, -1))
+        found.append(
+            (best[1], best[0], False) if best[0] <= (-1 if nearness is None else nearness) else (-1, 0, False)
+        )
+    return found
+
+
+def test_two_sets_by_hand():
+    found = duplicates_between(
+        hashes(7, 1, 2, 3, 3), hashes(0, 0b1, 0b111, ALL, ALL), hashes(9, 8, 7, 7), hashes(0b11, 0, ALL, 0), 2
+    )
+    assert found.of.tolist() == [
+        2,
+        0,
+        0,
+        2,
+        2,
+    ]  # the second and third are one bit off the first of the other set
+    assert found.distance.tolist() == [0, 1, 1, 0, 0]
+    assert found.exact.tolist() == [True, False, False, False, False]
+
+
+def test_a_set_is_not_compared_with_itself():
+    assert duplicates_between(hashes(1, 1), hashes(0, 0), hashes(2), hashes(ALL), 4).of.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("nearness", [None, 4])
+def test_a_set_of_nothing(nearness: int | None):
+    assert duplicates_between(hashes(), hashes(), hashes(1), hashes(1), nearness).of.tolist() == []
+    assert duplicates_between(hashes(1), hashes(1), hashes(), hashes(), nearness).of.tolist() == [-1]
+
+
+ITEMS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 63)), max_size=16)
+
+
+@given(ITEMS, ITEMS, st.sampled_from([None, 0, 1, 2, 5]), st.sampled_from([1, 7, 1 << 20]))
+def test_two_sets_against_a_loop(
+    items: list[tuple[int, int]], others: list[tuple[int, int]], nearness: int | None, at_once: int
+):
+    def columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        looks = [sum(((bits >> place) & 1) << (13 * place % 64) for place in range(6)) for _, bits in pairs]
+        return [content for content, _ in pairs], looks
+
+    (contents, looks), (other_contents, other_looks) = columns(items), columns(others)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("factory.dedup.duplicates._PAIRS_AT_ONCE", at_once)
+        found = duplicates_between(
+            hashes(*contents), hashes(*looks), hashes(*other_contents), hashes(*other_looks), nearness
+        )
+    expected = nearest_by_a_loop(contents, looks, other_contents, other_looks, nearness)
+    assert (
+        list(zip(found.of.tolist(), found.distance.tolist(), found.exact.tolist(), strict=True)) == expected
+    )
+
+
+def test_two_large_sets_against_all_pairs():
+    rng = np.random.default_rng(2)
+    looks, others = rng.integers(2**63, size=(2, 1500)).astype(np.uint64)
+    flips = np.uint64(1) << rng.integers(64, size=(6, 500)).astype(np.uint64)
+    looks[:500] = others[rng.integers(1500, size=500)] ^ np.bitwise_xor.reduce(
+        flips[: rng.integers(1, 7)], axis=0
+    )
+    others[:700] = 0  # as many black frames
+    looks[-300:] = 1
+    bits = np.bitwise_count(looks[:, None] ^ others[None, :]).astype(int)
+    found = duplicates_between(
+        np.arange(1500, dtype=np.uint64), looks, np.arange(1500, 3000, dtype=np.uint64), others, 4
+    )
+    expected = np.where(bits.min(1) <= 4, bits.argmin(1), -1)
+    assert found.of.tolist() == expected.tolist() and (expected >= 0).sum() >= 300
+    assert found.distance[found.of >= 0].tolist() == bits.min(1)[found.of >= 0].tolist()

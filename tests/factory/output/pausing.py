@@ -76,10 +76,12 @@ def without_ray(
             yield number
 
     pipeline: Any = ModuleType("factory.pipeline.pipeline")
-    pipeline.connect = lambda address: None
-    pipeline.check_resources = lambda recipe, patience: {}
     pipeline.run_shards = run_shards
+    cluster: Any = ModuleType("factory.pipeline.cluster")
+    cluster.connect = lambda address: None
+    cluster.check_resources = lambda pools, patience: {}
     setitem(sys.modules, "factory.pipeline.pipeline", pipeline)
+    setitem(sys.modules, "factory.pipeline.cluster", cluster)
     setattribute(stages.Corrupt, "make", lambda self: work)
     setattribute(lock, "HEARTBEAT", HEARTBEAT)
     setattribute(lock, "PATIENCE", PATIENCE)

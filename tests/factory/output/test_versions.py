@@ -55,8 +55,8 @@ def one_after_the_other(
 @pytest.fixture(scope="module", autouse=True)
 def without_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("factory.pipeline.pipeline.connect", lambda address: None)
-        patch.setattr("factory.pipeline.pipeline.check_resources", lambda recipe, patience: {})
+        patch.setattr("factory.pipeline.cluster.connect", lambda address: None)
+        patch.setattr("factory.pipeline.cluster.check_resources", lambda pools, patience: {})
         patch.setattr("factory.pipeline.pipeline.run_shards", one_after_the_other)
         yield
 

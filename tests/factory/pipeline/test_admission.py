@@ -189,8 +189,8 @@ def test_a_segmenter_is_loaded_at_its_commit_though_the_branch_moved(tmp_path, m
 def planned(out: Path, made_by: Recipe) -> Identity:
     """Begins an output and makes nothing of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("factory.pipeline.pipeline.connect", lambda address: None)
-        patch.setattr("factory.pipeline.pipeline.check_resources", lambda recipe, patience: {})
+        patch.setattr("factory.pipeline.cluster.connect", lambda address: None)
+        patch.setattr("factory.pipeline.cluster.check_resources", lambda pools, patience: {})
 
         def stopped(*_: object) -> Iterator[int]:
             raise KeyboardInterrupt
@@ -251,8 +251,8 @@ def build_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
                     table = stage(made_by, url, identity, run)(table)
                 yield number
 
-        monkeypatch.setattr("factory.pipeline.pipeline.connect", lambda address: None)
-        monkeypatch.setattr("factory.pipeline.pipeline.check_resources", lambda recipe, patience: {})
+        monkeypatch.setattr("factory.pipeline.cluster.connect", lambda address: None)
+        monkeypatch.setattr("factory.pipeline.cluster.check_resources", lambda pools, patience: {})
         monkeypatch.setattr("factory.pipeline.pipeline.run_shards", run)
         build(recipe(*changes, model=str(TINY)), str(out), mode=mode)
         return out

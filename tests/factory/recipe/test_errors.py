@@ -486,7 +486,7 @@ def test_malformed_overrides_are_listed_with_the_other_mistakes() -> None:
     assert told[:4] == [
         "mine.yaml: 5 mistakes",
         "  line 4   seed: found -1; allowed: a whole number from 0 to 9223372036854775807",
-        "  (--set)  found 'nonsense'; allowed: KEY=VALUE, such as verify.least_inside=0.3",
+        "  (--set)  found 'nonsense'; allowed: KEY=VALUE, such as source.share=1.0",
         "  (--set)  source.kind.x: leads through something that is not a section; allowed: SECTION.KEY=VALUE",
     ]
     assert told[4].startswith("  (--set)  verify.attempts: not YAML: while parsing a flow node")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from factory.output.manifest import Progress
 from factory.output.shards.records import FileRecord, Sidecar
-from factory.recipe.sections import Execution, LightStage, Stage
+from factory.recipe.sections import Execution, LightPool, Pool
 from factory.run import monitor as monitoring
 from factory.run import tally as tallying
 from factory.run.monitor import LineMonitor, LiveMonitor, monitor
@@ -24,8 +24,8 @@ THERE = Progress(
     reasons={"unchanged": 10}, skipped={"md": 2}, unet_rows=4000, seconds={"load": 1.0},
 )  # fmt: skip
 
-CPUS = Execution(load=LightStage(largest=1), corrupt=Stage(largest=2))
-GPUS = Execution(corrupt=Stage(gpus=0.5, largest=4))
+CPUS = Execution(load=LightPool(largest=1), corrupt=Pool(largest=2)).pools
+GPUS = Execution(corrupt=Pool(gpus=0.5, largest=4)).pools
 
 
 def shard(accepted: int, rejected: int, **seconds: float) -> Sidecar:
@@ -110,7 +110,7 @@ def test_the_recent_speed_looks_back_a_minute_and_eight_shards(now: list[float])
 
 
 def test_many_workers_that_end_together_do_not_make_the_speed_jump(now: list[float]):
-    tally = Tally(THERE, Execution(corrupt=Stage(largest=16)))
+    tally = Tally(THERE, Execution(corrupt=Pool(largest=16)).pools)
     for _ in range(4):
         now[0] += 100
         for _ in range(16):
