@@ -26,7 +26,7 @@ for theme in (quickstart, build, maintain, evaluate, doctor):
 
 
 def main() -> NoReturn:
-    """Runs a command and exits with its code."""
+    """Run a command and exit with its code."""
     guard_streams()
     # Bars of transformers and huggingface_hub, such as "Loading weights", would break into our own output.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -51,12 +51,12 @@ def quickstart(
 
 
 def run(console: Console, out: str, items: int, steps: int) -> int:
-    """Builds the recipe `quickstart` into `out`, checks it, trains on it, and says what came of it.
+    """Build the recipe `quickstart`, verify the output, train and score a detector on it, and print the results.
 
     Args:
         console: to print on.
-        out: a local folder.
-        items: clean scenes to start from.
+        out: a local folder for the output.
+        items: number of clean scenes.
         steps: training steps of the detector; 0 leaves it out.
 
     Returns:
