@@ -1,0 +1,1 @@
+"""Programs for those who work on Flawforge; they are not part of the wheel."""
