@@ -10,23 +10,48 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.equal_bytes.builds import BuiltOtherwiseError, CommandError, build
 from tools.equal_bytes.cases import with_needed
+from tools.equal_bytes.comparison import Result, compare
 from tools.equal_bytes.inputs import InputsError
 
+MOST_SHOWN = 10
+"""Differences of a case that are printed."""
 
-def main() -> int:
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or equal, 1 failed or different, 2 wrong usage."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(argv)
+    names = [name for name in arguments.only.split(",") if name]
     try:
-        names = [name for name in arguments.only.split(",") if name]
+        if arguments.command == "compare":
+            return _show(compare(arguments.before, arguments.after, names))
         build(arguments.folder, arguments.inputs, with_needed(names), lambda line: print(line, flush=True))
     except (BuiltOtherwiseError, CommandError, InputsError, ValueError) as error:
         print(f"equal_bytes: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _show(results: Sequence[Result]) -> int:
+    """Print the table and the first differences; the exit code."""
+    width = max(len(result.case) for result in results)
+    print(f"{'case':{width}}  files  equal")
+    for result in results:
+        print(f"{result.case:{width}}  {result.files:5}  {result.equal:5}")
+    different = [result for result in results if result.differences]
+    for result in different:
+        for one in result.differences[:MOST_SHOWN]:
+            place = ": ".join(part for part in (result.case, one.file, one.where) if part)
+            print(f"{place}: {one.what}")
+        if len(result.differences) > MOST_SHOWN:
+            print(f"{result.case}: {len(result.differences) - MOST_SHOWN} more differences")
+    files, equal = sum(one.files for one in results), sum(one.equal for one in results)
+    print(f"{len(results) - len(different)} of {len(results)} cases and {equal} of {files} files are equal")
+    return 1 if different else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--only", default="", metavar="NAME,...", help="these cases, and those that they need"
     )
+    comparer = commands.add_parser("compare", help="compare two builds; exit code 1 when anything differs")
+    comparer.add_argument("before", type=Path, help="a folder that `build` made")
+    comparer.add_argument("after", type=Path, help="another one")
+    comparer.add_argument("--only", default="", metavar="NAME,...", help="these cases")
     return parser
 
 

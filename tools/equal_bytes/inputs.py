@@ -91,7 +91,7 @@ def _parquet() -> dict[str, bytes]:
     """Rows with images in cells, with the name of a file beside it, and with one outside, which is refused."""
     rows = []
     for seed in range(40, 47):
-        cell = {"bytes": _png(_picture(seed, (64, 72))), "path": f"{seed}.png"}
+        cell: dict[str, bytes | str | None] = {"bytes": _png(_picture(seed, (64, 72))), "path": f"{seed}.png"}
         if seed == 42:
             cell = {"bytes": None, "path": "beside/42.png"}
         if seed == 43:
