@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tools.equal_bytes.builds import BuiltOtherwiseError, CommandError, build
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "compare":
             return _show(compare(arguments.before, arguments.after, names))
-        build(arguments.folder, arguments.inputs, with_needed(names), lambda line: print(line, flush=True))
+        cases = with_needed(names)
+        build(arguments.folder, arguments.inputs, cases, partial(print, flush=True), jobs=arguments.jobs)
     except (BuiltOtherwiseError, CommandError, InputsError, ValueError) as error:
         print(f"equal_bytes: {error}", file=sys.stderr)
         return 1
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--only", default="", metavar="NAME,...", help="these cases, and those that they need"
     )
+    builder.add_argument("--jobs", type=int, default=1, help="cases at a time (default: 1)")
     comparer = commands.add_parser("compare", help="compare two builds; exit code 1 when anything differs")
     comparer.add_argument("before", type=Path, help="a folder that `build` made")
     comparer.add_argument("after", type=Path, help="another one")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tools.equal_bytes.cases import Case, Command
@@ -38,13 +39,17 @@ class BuiltOtherwiseError(Exception):
     """The folder holds something else, or was built from other inputs."""
 
 
-def build(folder: Path, inputs: Path, cases: Sequence[Case], tell: Callable[[str], None]) -> None:
+def build(
+    folder: Path, inputs: Path, cases: Sequence[Case], tell: Callable[[str], None], *, jobs: int = 1
+) -> None:
     """Build the cases that are not finished yet.
 
     Args:
         folder: gets a folder for each case, and one of logs.
         inputs: gets the source images. Both builds of a comparison must use the same path.
+        cases: with all that they need.
         tell: called with a line after every case.
+        jobs: cases that are built at the same time.
 
     Raises:
         CommandError: a command failed; the same call continues from there.
@@ -54,15 +59,19 @@ def build(folder: Path, inputs: Path, cases: Sequence[Case], tell: Callable[[str
     folder, inputs = folder.resolve(), inputs.resolve()
     write_inputs(inputs)
     finished = _begin(folder, inputs)
-    for case in cases:
-        if case.name in finished:
-            tell(f"{case.name}: finished before")
-            continue
-        began = time.monotonic()
-        _make(case, folder, inputs)
-        finished[case.name] = round(time.monotonic() - began, 1)
-        _write_record(folder, inputs, finished)
-        tell(f"{case.name}: {finished[case.name]:.0f} seconds")
+    while missing := {case.name: case for case in cases if case.name not in finished}:
+        ready = [case for case in missing.values() if not missing.keys() & set(case.before)]
+        with ThreadPoolExecutor(jobs) as pool:
+            making = {pool.submit(_make, case, folder, inputs): case for case in ready}
+            try:
+                for one in as_completed(making):
+                    name, seconds = making[one].name, one.result()
+                    finished[name] = seconds
+                    _write_record(folder, inputs, finished)
+                    tell(f"{name}: {seconds:.0f} seconds")
+            except CommandError:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def read_record(folder: Path) -> dict[str, dict[str, float] | str]:
@@ -102,7 +111,9 @@ def _write_record(folder: Path, inputs: Path, finished: dict[str, float]) -> Non
     (folder / RECORD).write_text(json.dumps(record, indent=1))
 
 
-def _make(case: Case, folder: Path, inputs: Path) -> None:
+def _make(case: Case, folder: Path, inputs: Path) -> float:
+    """Run the commands of a case; how many seconds they took."""
+    began = time.monotonic()
     out = folder / case.name
     if out.exists():
         shutil.rmtree(out)  # of a call that was stopped
@@ -112,6 +123,7 @@ def _make(case: Case, folder: Path, inputs: Path) -> None:
     with (folder / LOGS / f"{case.name}.log").open("w") as log:
         for command in case.commands:
             _run(case, _filled(command, places), log.name)
+    return round(time.monotonic() - began, 1)
 
 
 def _filled(command: Command, places: dict[str, Path]) -> list[str]:
