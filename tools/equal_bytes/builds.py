@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tools.equal_bytes.cases import Case, Command
+from tools.equal_bytes.cluster import ENVIRONMENT, ray_cluster
 from tools.equal_bytes.inputs import write_inputs
 
 RECORD = "equal-bytes.json"
@@ -20,15 +21,10 @@ RECORD = "equal-bytes.json"
 
 LOGS = "logs"
 
+CPUS = 3
+"""Of Ray's accounting, for each case that is built at a time: a little more than its pools ask for."""
+
 _RECIPES = Path(__file__).parent / "recipes"
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "HF_HUB_OFFLINE": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    "COLUMNS": "160",
-}
 
 
 class CommandError(Exception):
@@ -52,26 +48,36 @@ def build(
         jobs: cases that are built at the same time.
 
     Raises:
-        CommandError: a command failed; the same call continues from there.
+        CommandError: commands failed, and all other cases are finished; the same call continues from there.
         BuiltOtherwiseError: the folder holds something else.
         tools.equal_bytes.inputs.InputsError: `inputs` holds other files.
     """
     folder, inputs = folder.resolve(), inputs.resolve()
     write_inputs(inputs)
     finished = _begin(folder, inputs)
-    while missing := {case.name: case for case in cases if case.name not in finished}:
-        ready = [case for case in missing.values() if not missing.keys() & set(case.before)]
-        with ThreadPoolExecutor(jobs) as pool:
-            making = {pool.submit(_make, case, folder, inputs): case for case in ready}
-            try:
-                for one in as_completed(making):
-                    name, seconds = making[one].name, one.result()
-                    finished[name] = seconds
-                    _write_record(folder, inputs, finished)
-                    tell(f"{name}: {seconds:.0f} seconds")
-            except CommandError:
-                pool.shutdown(cancel_futures=True)
-                raise
+    missing = {case.name: case for case in cases if case.name not in finished}
+    failures: list[str] = []
+    with ray_cluster(CPUS * jobs) as address, ThreadPoolExecutor(jobs) as pool:
+        places: dict[str, Path | str] = {
+            "recipes": _RECIPES,
+            "inputs": inputs,
+            "root": folder,
+            "address": address,
+        }
+        while ready := [case for case in missing.values() if finished.keys() >= set(case.before)]:
+            making = {pool.submit(_make, missing.pop(case.name), folder, places): case.name for case in ready}
+            for one in as_completed(making):
+                name = making[one]
+                try:
+                    finished[name] = one.result()
+                except CommandError as error:
+                    failures.append(str(error))
+                    tell(f"{name}: failed")
+                    continue
+                _write_record(folder, inputs, finished)
+                tell(f"{name}: {finished[name]:.0f} seconds")
+    if failures:
+        raise CommandError("\n".join(failures))
 
 
 def read_record(folder: Path) -> dict[str, dict[str, float] | str]:
@@ -111,7 +117,7 @@ def _write_record(folder: Path, inputs: Path, finished: dict[str, float]) -> Non
     (folder / RECORD).write_text(json.dumps(record, indent=1))
 
 
-def _make(case: Case, folder: Path, inputs: Path) -> float:
+def _make(case: Case, folder: Path, places: Mapping[str, Path | str]) -> float:
     """Run the commands of a case; how many seconds they took."""
     began = time.monotonic()
     out = folder / case.name
@@ -119,30 +125,29 @@ def _make(case: Case, folder: Path, inputs: Path) -> float:
         shutil.rmtree(out)  # of a call that was stopped
     if case.copy_of:
         shutil.copytree(folder / case.copy_of, out)
-    places = {"recipes": _RECIPES, "inputs": inputs, "root": folder, "out": out}
-    with (folder / LOGS / f"{case.name}.log").open("w") as log:
-        for command in case.commands:
-            _run(case, _filled(command, places), log.name)
+    log = folder / LOGS / f"{case.name}.log"
+    log.unlink(missing_ok=True)
+    for command in case.commands:
+        _run(case, _filled(command, {**places, "out": out}), log)
     return round(time.monotonic() - began, 1)
 
 
-def _filled(command: Command, places: dict[str, Path]) -> list[str]:
+def _filled(command: Command, places: Mapping[str, Path | str]) -> list[str]:
     filled = list(command)
     for name, place in places.items():
         filled = [argument.replace(f"{{{name}}}", str(place)) for argument in filled]
     return filled
 
 
-def _run(case: Case, arguments: list[str], log: str) -> None:
+def _run(case: Case, arguments: list[str], log: Path) -> None:
     command = [sys.executable, "-m", "flawforge", *arguments]
-    with Path(log).open("a") as stream:
+    with log.open("a") as stream:
         stream.write(f"$ flawforge {' '.join(arguments)}\n")
         stream.flush()
-        done = subprocess.run(
-            command, env={**os.environ, **_ENVIRONMENT}, stdout=stream, stderr=subprocess.STDOUT, check=False
-        )
+        environment = {**os.environ, **ENVIRONMENT}
+        done = subprocess.run(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        last = "".join(Path(log).read_text().splitlines(keepends=True)[-20:])
+        last = "".join(log.read_text().splitlines(keepends=True)[-20:])
         raise CommandError(
             f"{case.name}: flawforge {arguments[0]} ended with exit code {done.returncode}; {log} ends with:\n{last}"
         )

@@ -1,7 +1,8 @@
 """The outputs that are built and compared, each as the commands that make it.
 
 A command is the arguments of `python -m flawforge`. In them `{recipes}` stands for the folder of the recipes here,
-`{inputs}` for that of the source images, `{root}` for the folder of all outputs, `{out}` for the output of the case.
+`{inputs}` for that of the source images, `{root}` for the folder of all outputs, `{out}` for the output of the case,
+and `{address}` for that of the Ray cluster.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def _build(recipe: str, *settings: str, mode: str = "") -> Command:
     file = recipe if recipe == "quickstart" else f"{{recipes}}/{recipe}.yaml"
     source = [] if recipe in ("quickstart", "scenes") else [f"source.urls=[{{inputs}}/{recipe}]"]
     options = [part for setting in (*source, *settings) for part in ("--set", setting)]
-    return ("build", file, "--out", "{out}", *options, *(("--mode", mode) if mode else ()))
+    mode_option = ("--mode", mode) if mode else ()
+    return ("build", file, "--out", "{out}", *options, *mode_option, "--address", "{address}")
 
 
 def _scenes(name: str, *settings: str) -> Case:
@@ -100,13 +102,22 @@ CASES = (
         "retried",
         (
             _build("scenes", "source.first_seed=710000", "verify.least_inside=0.4"),
-            ("retry-rejects", "{out}", "--reason", "unchanged", "--set", "verify.least_inside=0.02"),
+            (
+                "retry-rejects",
+                "{out}",
+                "--reason",
+                "unchanged",
+                "--set",
+                "verify.least_inside=0.02",
+                "--address",
+                "{address}",
+            ),
         ),
     ),
     Case(
         "scanned",
         (
-            ("scan", *_build("images", "output.samples_per_shard=4")[1:], "--near", "4"),
+            ("scan", *_build("images", "output.samples_per_shard=4")[1:-2]),
             _build("images", "output.samples_per_shard=4"),
         ),
     ),

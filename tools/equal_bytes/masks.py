@@ -23,6 +23,9 @@ _NUMBER = re.compile(rb"(?<=:)[0-9.eE+-]+")
 _PREFIX = 16
 """Characters of a digest that the dataset card shows."""
 
+_SHORTEST = 8
+"""Characters; a shorter text would be replaced in places that it does not stand for."""
+
 
 @dataclass(frozen=True)
 class Masks:
@@ -108,25 +111,34 @@ def _identities(output: Path) -> tuple[dict[str, str], dict[str, str]]:
     for path in [output / "identity.json", *sorted(output.glob("versions/*.identity.json"))]:
         name = path.relative_to(output).as_posix()
         document = _read(path)
-        for number, part in enumerate(document.get("content", {}).get("parts", ()), start=1):
-            digests.setdefault(str(part["digest"]), f"<digest of part {number} of {name}>")
-            versions[f'"{part["identity"]["versions"]["flawforge"]}"'] = '"<code>"'
-        if document:
-            digests.setdefault(str(document["digest"]), f"<digest of {name}>")
-            versions[f'"{document["versions"]["flawforge"]}"'] = '"<code>"'
+        parts = _at(document, "content", "parts")
+        for number, part in enumerate(parts if isinstance(parts, list) else [], start=1):
+            _add(digests, _at(part, "digest"), f"<digest of part {number} of {name}>")
+            _add(versions, _at(part, "identity", "versions", "flawforge"), "<code>")
+        _add(digests, _at(document, "digest"), f"<digest of {name}>")
+        _add(versions, _at(document, "versions", "flawforge"), "<code>")
     # Of an output with several versions the manifest has a digest of its own.
-    if whole := _read(output / "manifest.json").get("digest"):
-        digests.setdefault(str(whole), "<digest of the whole output>")
+    _add(digests, _at(_read(output / "manifest.json"), "digest"), "<digest of the whole output>")
     return digests, versions
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none. That it is damaged is then found by comparing its bytes."""
+def _add(placeholders: dict[str, str], text: Any, placeholder: str) -> None:
+    if isinstance(text, str) and len(text) >= _SHORTEST:
+        placeholders.setdefault(text, placeholder)
+
+
+def _at(document: Any, *keys: str) -> Any:
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+def _read(path: Path) -> Any:
+    """The content of a JSON file; None where there is none. That it is damaged is found by comparing its bytes."""
     try:
-        document = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        return None
 
 
 def _replaced(data: bytes, placeholders: Mapping[str, str]) -> bytes:

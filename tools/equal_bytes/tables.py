@@ -29,11 +29,16 @@ def table_differences(
     if before == after:
         return
     try:
-        files = [pq.ParquetFile(io.BytesIO(data)) for data in (before, after)]
-        old, new = (file.read() for file in files)
-    except (pa.ArrowException, OSError) as error:
-        yield "", f"it is not a Parquet file: {error}"
-        return
+        yield from list(_readable_differences((before, after), (masks_before, masks_after)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        yield "", f"it cannot be read as Parquet: {error}"
+
+
+def _readable_differences(
+    data: tuple[bytes, bytes], masks: tuple[Mapping[str, str], Mapping[str, str]]
+) -> Iterator[tuple[str, str]]:
+    files = [pq.ParquetFile(io.BytesIO(one)) for one in data]
+    old, new = (file.read() for file in files)
     if not old.schema.equals(new.schema, check_metadata=True):
         yield "schema", was_and_is(str(old.schema), str(new.schema))
         return
@@ -44,12 +49,12 @@ def table_differences(
     for name in old.column_names:
         values = old[name].to_pylist(), new[name].to_pylist()
         for row, (one, other) in enumerate(zip(*values, strict=False)):
-            place, other_place = _placeholder(one, masks_before), _placeholder(other, masks_after)
-            if place is not None and place == other_place:
+            places = _placeholder(one, masks[0]), _placeholder(other, masks[1])
+            if places[0] is not None and places[0] == places[1]:
                 masked.add(name)
-            elif one != other:
-                found.append((f"row {row} {name}", was_and_is(place or one, other_place or other)))
-    found = found or list(_encoding(files, (before, after), masked))
+            elif one != other and repr(one) != repr(other):  # NaN is not equal to itself
+                found.append((f"row {row} {name}", was_and_is(places[0] or one, places[1] or other)))
+    found = found or list(_encoding(files, data, masked))
     if not found and not masked:
         found = [("", "all values are equal, and the bytes of the file differ")]
     yield from found
