@@ -13,8 +13,8 @@ import pytest
 from factory.recipe import load_recipe
 from tests.tools.outputs import Written, write_build
 from tools.equal_bytes.__main__ import main
-from tools.equal_bytes.builds import BuiltOtherwiseError
-from tools.equal_bytes.cases import CASES, METHODS, with_needed
+from tools.equal_bytes.builds import BuiltOtherwiseError, CommandError, build, read_record
+from tools.equal_bytes.cases import CASES, METHODS, Case, with_needed
 from tools.equal_bytes.comparison import compare
 from tools.equal_bytes.inputs import InputsError, write_inputs
 
@@ -181,6 +181,27 @@ def test_inputs_are_the_same_wherever_they_are_written(tmp_path):
     (tmp_path / "one" / "images" / "mine.png").write_bytes(b"")
     with pytest.raises(InputsError, match=r"mine\.png"):
         write_inputs(tmp_path / "one")
+
+
+def test_a_case_that_fails_stops_only_those_that_need_it_and_is_made_by_the_next_call(tmp_path):
+    told: list[str] = []
+    later = tmp_path / "later.yaml"
+    cases = [
+        Case("fails", (("plan", str(later)),)),
+        Case("waits", (("plan", str(later)),), needs=("fails",)),
+        Case("works", (("plan", "{recipes}/scenes.yaml"),)),
+    ]
+    with pytest.raises(CommandError, match=r"fails: flawforge plan ended with exit code 2(?s:.*)later\.yaml"):
+        build(tmp_path / "out", tmp_path / "inputs", cases, told.append)
+    assert list(read_record(tmp_path / "out")["finished"]) == ["works"]
+    later.write_text((RECIPES / "scenes.yaml").read_text())
+    told.clear()
+    build(tmp_path / "out", tmp_path / "inputs", cases, told.append)
+    assert [line.partition(":")[0] for line in told] == ["fails", "waits"]
+    with pytest.raises(BuiltOtherwiseError, match="choose a new folder"):
+        build(tmp_path / "out", tmp_path / "others", cases, told.append)
+    with pytest.raises(BuiltOtherwiseError, match="holds other files"):
+        build(tmp_path / "inputs", tmp_path / "more", cases, told.append)
 
 
 def recipes():

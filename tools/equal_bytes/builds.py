@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from pathlib import Path
 
 from tools.equal_bytes.cases import Case, Command
@@ -57,7 +58,8 @@ def build(
     finished = _begin(folder, inputs)
     missing = {case.name: case for case in cases if case.name not in finished}
     failures: list[str] = []
-    with ray_cluster(CPUS * jobs) as address, ThreadPoolExecutor(jobs) as pool:
+    on_ray = any("{address}" in command for case in missing.values() for command in case.commands)
+    with ray_cluster(CPUS * jobs) if on_ray else nullcontext("") as address, ThreadPoolExecutor(jobs) as pool:
         places: dict[str, Path | str] = {
             "recipes": _RECIPES,
             "inputs": inputs,
