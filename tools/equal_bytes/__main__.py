@@ -12,6 +12,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from tools.equal_bytes.builds import BuiltOtherwiseError, CommandError, build
@@ -19,8 +21,8 @@ from tools.equal_bytes.cases import with_needed
 from tools.equal_bytes.comparison import Result, compare
 from tools.equal_bytes.inputs import InputsError
 
-MOST_SHOWN = 10
-"""Differences of a case that are printed."""
+MOST_SHOWN = 3
+"""Differences of a file that are printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,11 +48,13 @@ def _show(results: Sequence[Result]) -> int:
         print(f"{result.case:{width}}  {result.files:5}  {result.equal:5}")
     different = [result for result in results if result.differences]
     for result in different:
-        for one in result.differences[:MOST_SHOWN]:
-            place = ": ".join(part for part in (result.case, one.file, one.where) if part)
-            print(f"{place}: {one.what}")
-        if len(result.differences) > MOST_SHOWN:
-            print(f"{result.case}: {len(result.differences) - MOST_SHOWN} more differences")
+        for file, group in groupby(result.differences, attrgetter("file")):
+            found = list(group)
+            for one in found[:MOST_SHOWN]:
+                place = ": ".join(part for part in (result.case, file, one.where) if part)
+                print(f"{place}: {one.what}")
+            if len(found) > MOST_SHOWN:
+                print(f"{result.case}: {file}: {len(found) - MOST_SHOWN} more")
     files, equal = sum(one.files for one in results), sum(one.equal for one in results)
     print(f"{len(results) - len(different)} of {len(results)} cases and {equal} of {files} files are equal")
     return 1 if different else 0
