@@ -81,7 +81,7 @@ CASES = (
         "source.parts=[]",
         "source.limit=12",
         "selection.detector=tinytown/regions-convnext",
-        "selection.largest_artifact_area=0.04",
+        "selection.largest_artifact_area=0.125",
         "regions={kind: segmenter, checkpoint: tinytown/regions-swin, threshold: 0.3, batch_size: 4}",
     ),
     Case(
