@@ -4,6 +4,9 @@ The version of the code is part of an output's identity. So the identity's diges
 JSON of every sample, the sha256 of that JSON in the index, the sha256 of tars and indexes in sidecars and manifest.
 Each is read from the output itself and replaced only where it is exactly that value, by a placeholder that names what
 it is the digest of: a digest that stands for another thing than before is still a difference.
+
+One digest cannot be checked against anything: of an output with several versions, the manifest has a digest that no
+identity on disk has. It is masked as the manifest states it.
 """
 
 from __future__ import annotations
@@ -117,7 +120,6 @@ def _identities(output: Path) -> tuple[dict[str, str], dict[str, str]]:
             _add(versions, _at(part, "identity", "versions", "flawforge"), "<code>")
         _add(digests, _at(document, "digest"), f"<digest of {name}>")
         _add(versions, _at(document, "versions", "flawforge"), "<code>")
-    # Of an output with several versions the manifest has a digest of its own.
     _add(digests, _at(_read(output / "manifest.json"), "digest"), "<digest of the whole output>")
     return digests, versions
 
