@@ -1,1 +1,1 @@
-"""Programs for developers, outside of the wheel."""
+"""Programs for those who work on Flawforge; they are not part of the wheel."""

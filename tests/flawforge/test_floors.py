@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path
-    for folder in ("actors", "eval", "factory", "flawforge", "tinytown", "train", "benchmarks")
+    for folder in ("actors", "eval", "factory", "flawforge", "tinytown", "train", "benchmarks", "tools")
     for path in (ROOT / folder).rglob("*.py")
 )
 
