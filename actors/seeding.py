@@ -1,4 +1,7 @@
-"""Every random draw comes from a stable hash of (run seed, sample key, stage, attempt)."""
+"""Every random draw comes from a stable hash of (run seed, sample key, stage, attempt).
+
+Corruption methods do not draw: they are given noise that was drawn here.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class StageName(StrEnum):
 
     LOAD = "load"
     SELECT_IMAGE = "select_image"
-    """Within the load stage: checks and resizes images."""
+    """Within the load stage: checks and resizes images. Also what reading an item rejects."""
     SELECT = "select"
     SELECT_REGION = "select_region"
     """Within the select stage: finds the masks."""
@@ -23,5 +23,5 @@ class StageName(StrEnum):
     """Within the corrupt stage; progress only."""
     CORRUPT = "corrupt"
     VERIFY = "verify"
-    """Within the corrupt stage: compares each draw with the image before."""
+    """Within the corrupt stage: judges each draw against its baseline, by default the round trip."""
     WRITE = "write"

@@ -29,6 +29,9 @@ Method = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 As in `corrupt`, except that `alpha_prod` lies on the latents' device in their type, as [B, 1, 1, 1] or [1, 1, 1, 1].
 What a method gives outside the mask is not used.
+
+`noise` is its only source of chance; it is float32, and zero in rows that are padding. No row may depend on another.
+Avoid operations that wait for the device. The mask may lie on the CPU.
 """
 
 
@@ -37,7 +40,8 @@ def corrupt(
 ) -> Tensor:
     """Replaces the latent inside a region; outside, every value stays as it is.
 
-    A device is waited for only by "rotate", once, and only where the mask lies on it. No row depends on another.
+    A method that looks at the mask on the CPU, as "rotate" does, waits for the device once if the mask lies there. No
+    row depends on another.
 
     Args:
         method: a name in `METHODS`.
@@ -122,7 +126,7 @@ METHODS: dict[str, Method] = {
 }
 
 CHANCE = ("noise", "gaussian")
-"""Methods of which a second draw differs from the first."""
+"""Methods that use `noise`. The others are drawn once at each k, whatever `verify.attempts` says."""
 
 
 def to_latent_mask(masks: Tensor, height: int, width: int) -> Tensor:

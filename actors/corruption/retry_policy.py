@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
+DEEPER_HELPS = frozenset({"unchanged"})
+"""Reasons of the verifier that more inversion steps may mend."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -51,7 +54,7 @@ class RetryPolicy:
         if draw.number_at_k + 1 < self.draws_per_step:
             return Draw(draw.steps, draw.number + 1, draw.number_at_k + 1)
         deeper = [steps for steps in self.steps if steps > draw.steps]
-        if reason == "unchanged" and deeper:
+        if reason in DEEPER_HELPS and deeper:
             return Draw(deeper[0], draw.number + 1)
         return None
 

@@ -1,4 +1,8 @@
-"""What a corruption changed, measured and judged against the image's own uncorrupted round trip."""
+"""What a corruption changed, measured and judged against its baseline (`verify.baseline`): the uncorrupted round trip,
+or the image through the autoencoder alone.
+
+`flawforge verify`, which checks an output, is in `factory.maintain`.
+"""
 
 from __future__ import annotations
 

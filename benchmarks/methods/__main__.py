@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from actors.corruption.methods import METHODS
 from actors.corruption.round_trip import RoundTrip
 from actors.corruption.verifier import Verifier
 from actors.diffusion.model import DiffusionModel
@@ -46,6 +47,7 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     verifier = Verifier(recipe.verify, cell=model.cell)
     run: dict[str, Any] = {
         "samples": samples,
+        "methods": list(METHODS),
         "steps": list(steps),
         "batch": batch,
         "limits": recipe.verify.model_dump(include=set(LIMITS)) | {"margin": verifier.margin},
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 15, 20], help="every k, rising")
     parser.add_argument("--batch", type=int, default=64, help="scenes that are drawn, and kept, together")
-    parser.add_argument("--annotated", type=int, default=32, help="pictures of every row")
+    parser.add_argument("--annotated", type=int, default=16, help="pictures of every row")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--work", type=Path, default=Path("out/methods"))

@@ -64,7 +64,7 @@ class Outcome:
         setting: what was done.
         attempt: draws before it with the same setting; the seed follows from it.
         change_inside, change_outside, difference_inside, difference_outside: as of
-            `actors.corruption.verifier.measure`, against the round trip without corruption.
+            `actors.corruption.verifier.Verifier.measure`, against the round trip without corruption.
         reason: why the verifier refuses it, or an empty string.
         reason_alone: the same, judged against the autoencoder alone.
         picture: PNG.

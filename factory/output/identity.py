@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from actors.errors import OutputError
 from actors.models import fingerprint
+from actors.stage_names import StageName
 from factory.output.layout import VERSIONS
 from factory.recipe.recipe import Recipe, content, differences, digest
 from factory.store.storage import Storage
@@ -26,6 +27,30 @@ LARGEST = 64 << 20
 
 _ROOT = Path(__file__).parents[2]
 _OUR_CODE = ("actors", "factory", "tinytown")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A model of a recipe.
+
+    Attributes:
+        section: of the recipe, which names it.
+        model, revision: the keys there.
+        stage: whose workers run it.
+    """
+
+    section: str
+    model: str
+    revision: str
+    stage: StageName
+
+
+ROLES = {
+    "corruption": Role("corruption", "model", "revision", StageName.CORRUPT),
+    "regions": Role("regions", "checkpoint", "revision", StageName.SELECT),
+    "detector": Role("selection", "detector", "detector_revision", StageName.SELECT),
+}
+"""By the name of the role in `Identity.models`."""
 
 
 class IdentityDocument(BaseModel):
@@ -77,11 +102,11 @@ class Identity:
 
 def weights_of(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
     """The models that the recipe names, by role: name, and revision of a hub id."""
-    found = {"corruption": (recipe.corruption.model, recipe.corruption.revision)}
-    if recipe.regions.checkpoint is not None:
-        found["regions"] = (recipe.regions.checkpoint, recipe.regions.revision)
-    if recipe.selection.detector is not None:
-        found["detector"] = (recipe.selection.detector, recipe.selection.detector_revision)
+    found = {}
+    for name, role in ROLES.items():
+        section = getattr(recipe, role.section)
+        if (model := getattr(section, role.model)) is not None:
+            found[name] = (model, getattr(section, role.revision))
     return found
 
 
@@ -91,11 +116,13 @@ def versions_here() -> dict[str, str]:
 
 
 def devices_of(recipe: Recipe) -> dict[str, str]:
-    """Where the recipe computes corruption, regions, and detection if there is any: on `cuda` or on the `cpu`."""
-    stages = {"corruption": recipe.execution.corrupt, "regions": recipe.execution.select}
-    if recipe.selection.detector is not None:
-        stages["detector"] = recipe.execution.select
-    return {role: "cuda" if stage.gpus else "cpu" for role, stage in stages.items()}
+    """Where the recipe computes, by role: on `cuda` or on the `cpu`. The detector has a device only if there is one."""
+    pools, named = recipe.execution.pools, weights_of(recipe)
+    return {
+        name: "cuda" if pools[role.stage].gpus else "cpu"
+        for name, role in ROLES.items()
+        if name in named or name != "detector"
+    }
 
 
 def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:

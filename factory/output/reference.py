@@ -14,6 +14,10 @@ from actors.errors import Reject
 
 _LONGEST_NAME = 60
 _OTHER_THAN_KEY = re.compile(r"[^A-Za-z0-9_-]+")
+_PLACES = ("stem", "group", "row")
+_FILES = ("image", "caption", "mask")
+"""Keys of a member: those that tell the item from all others in its file, and those that name files of the item."""
+
 _SIDE_FILES = re.compile(r" (?:caption|mask)=")
 
 
@@ -22,11 +26,14 @@ class Reference:
     """One row of the plan: where an item is, without holding it.
 
     Attributes:
-        key: unique in the data set; letters, digits, `-` and `_` only, at most 80 characters.
-        url: full fsspec URL of the file, or `tinytown:SEED`.
-        member: what finds the item inside the file, in the source's own notation; else empty.
+        key: made by `key_for`; letters, digits, `-` and `_` only, at most 80 characters. What follows the last `-`
+            identifies the item by itself.
+        url: absolute URL of the file without secrets, since plans and shards publish it; or `tinytown:SEED`.
+        member: what finds the item inside the file, as `place_in` reads it: empty, or a JSON object with `stem` (the
+            item's name in a tar), or `group` and `row` (in Parquet), and `image`, `caption`, `mask`, which name files.
         caption: its prompt, empty when it is not known before reading.
-        version: the file's state as the store tells it (an etag, or size and time); empty for tinytown.
+        version: the state of the image's file as the store reports it (an etag, or size and time), then ` mask=STATE`
+            and ` caption=STATE` of the files beside it; empty only where the bytes cannot change. `read` compares it.
     """
 
     key: str
@@ -61,18 +68,22 @@ class Source(Protocol):
     skipped: Counter[str]
 
     def list(self) -> Iterator[Reference]:
-        """Streams the items in the order of their URLs, the same on every run; loads no image.
+        """Streams the items in a fixed order, the same on every run; loads no image.
 
         Raises:
             SourceError: a URL that leads to nothing, or a file that cannot be listed.
         """
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
-        """Streams the items in the order given; a `Reject` stands for what is wrong with an item itself.
+        """Streams one result for each item, in the order given; a `Reject` says what is wrong with an item itself.
+
+        Workers call it on a source of their own, without `list` before it, for any items of the plan; several sources
+        may be at work in one process.
 
         Raises:
-            SourceError: a file is not as it was when it was planned.
-            OSError: the store failed; the next attempt may succeed.
+            SourceError: a file is not as it was when it was planned, or is gone. This ends the run.
+            OSError: the store failed. The build tries again, `execution.passes` times, as it does after any other
+                exception: so a library's own errors are turned into one of these three.
         """
 
 
@@ -95,15 +106,21 @@ def digest_of(key: str) -> str:
 
 
 def place_in(url: str, member: str) -> str:
-    """Where an item is by the names that a plan has: its URL, and the stem or the row in that file.
+    """Where an item is by the names that a plan has: its URL, and its stem, or its group and row, in that file.
+
+    Two items with the same place are one item to `build --mode extend` and to `split`.
 
     Raises:
-        ValueError: the member is of no source's notation.
+        ValueError: the member has keys that no source uses.
     """
     named = json.loads(member) if member else {}
     if not isinstance(named, dict):
-        raise ValueError(f"{member!r} is no member of a source")
-    return "\0".join([url, *(f"{name}={named[name]}" for name in ("stem", "group", "row") if name in named)])
+        raise ValueError(f"{member!r} is not a JSON object")
+    if unknown := named.keys() - {*_PLACES, *_FILES}:
+        raise ValueError(
+            f"{member!r} has unknown keys {sorted(unknown)}; allowed: {', '.join((*_PLACES, *_FILES))}"
+        )
+    return "\0".join([url, *(f"{name}={named[name]}" for name in _PLACES if name in named)])
 
 
 def state_of_image(version: str) -> str:

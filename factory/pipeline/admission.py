@@ -15,7 +15,7 @@ from actors.hardware import describe, hardware_class
 from actors.models import fingerprint, is_hub_id
 from actors.stage_names import StageName
 from factory.output.census import sound_sidecar
-from factory.output.identity import Identity, versions_here, weights_of
+from factory.output.identity import ROLES, Identity, versions_here, weights_of
 from factory.output.layout import HARDWARE
 from factory.output.manifest import done_shards
 from factory.output.shards.records import stats_path
@@ -103,15 +103,10 @@ def pinned(recipe: Recipe, identity: Identity) -> Recipe:
         for role, (model, _) in weights_of(recipe).items()
         if (commit := _commit(model, identity.models[role]))
     }
-    sections = {
-        "corruption": ("corruption", "revision"),
-        "regions": ("regions", "revision"),
-        "detector": ("selection", "detector_revision"),
-    }
-    for role, commit in commits.items():
-        section, key = sections[role]
-        changed = getattr(recipe, section).model_copy(update={key: commit})
-        recipe = recipe.model_copy(update={section: changed})
+    for name, commit in commits.items():
+        role = ROLES[name]
+        changed = getattr(recipe, role.section).model_copy(update={role.revision: commit})
+        recipe = recipe.model_copy(update={role.section: changed})
     return recipe
 
 

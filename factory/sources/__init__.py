@@ -1,4 +1,8 @@
-"""Where clean images come from: the embedded world, image files, WebDataset tars, or Parquet files."""
+"""Where clean images come from: the embedded world, image files, WebDataset tars, or Parquet files.
+
+Their contract is `factory.output.reference.Source`, a room below, because plans hold references.
+CONTRIBUTING.md says how to add a source.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class SampleJson(BaseModel):
         verified: false only where the recipe keeps what the verifier refused.
         recipe_digest: of the identity that made the sample.
         mask_area, changed_area, change_inside, change_outside, difference_inside, difference_outside: see
-            `actors.corruption.verifier.measure`.
+            `actors.corruption.verifier.Verifier.measure`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
