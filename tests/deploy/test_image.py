@@ -106,9 +106,9 @@ def test_dependencies_are_installed_before_the_code_and_the_code_is_found(tmp_pa
         shutil.copytree(ROOT / source, tmp_path / source, dirs_exist_ok=True)
     (site,) = packages.glob("lib/*/site-packages")
     names = ["actors", "eval", "factory", "flawforge", "tinytown", "train"]
-    program = f"import site; site.addsitedir({str(site)!r}); import {', '.join(names)}; "
-    program += f"print({', '.join(f'{name}.__file__' for name in names)})"
+    program = f"import site; site.addsitedir({str(site)!r}); from importlib.util import find_spec; "
+    program += f"print(*(find_spec(name).origin for name in {names}))"
     # -S: without the packages of this environment, among which are ours.
     found = subprocess.run([sys.executable, "-S", "-c", program], cwd="/", capture_output=True, text=True)
-    # A package without its __init__.py at the installation would have no __file__ here.
+    # A package without its __init__.py at the installation would have no origin here.
     assert found.stdout.split() == [str(tmp_path / name / "__init__.py") for name in names], found.stderr

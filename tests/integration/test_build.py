@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from actors.errors import ModelError, OutputError, SourceError
 from eval.gallery import write_gallery
@@ -20,6 +21,7 @@ from factory.maintain.verify import Verdict, verify
 from factory.output.identity import read_identity
 from factory.output.manifest import done_shards
 from factory.recipe.recipe import parse_recipe
+from factory.run.monitor import monitor
 from factory.run.tally import Tally
 from factory.store.storage import Storage
 from tests.browser import chromium, visit
@@ -77,7 +79,14 @@ def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, 
             super().in_flight(counts)
 
     monkeypatch.setattr("factory.build.Tally", Recorder)
-    build(small(), str(tmp_path / "out"))
+    monkeypatch.setattr("factory.run.monitor.SECONDS_BETWEEN_LINES", 0.05)
+    screen = io.StringIO()
+    with monitor(Console(file=screen)) as view:
+        build(small(), str(tmp_path / "out"), show=view.show)
+    lines = [
+        line for line in screen.getvalue().splitlines() if "0/12 done: 0 accepted (-); no shard yet" in line
+    ]
+    assert any("in progress: load 12" in line for line in lines)
     before = [counts for done, counts in seen if done == 0]
     assert any(counts.get("load", 0) >= 5 for counts in before)
     assert any(0 < counts.get("invert", 0) <= 12 for counts in before)

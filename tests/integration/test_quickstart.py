@@ -12,8 +12,8 @@ def test_quickstart_then_status_verify_gallery_and_build_again(tmp_path: Path):
     done = run_apart("quickstart", "--items", "12", "--steps", "4", cwd=tmp_path, within=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "= 12 planned; every item and every shard accounted for" in done.stdout
-    # Off a terminal: counts before the first shard, and nothing of Ray's or transformers' own.
-    assert "0/12 done: 0 accepted (-); no shard yet" in done.stdout and "in progress: load 12" in done.stdout
+    # Off a terminal: lines with counts, and nothing of Ray's or transformers' own.
+    assert "\n12/12 done: " in done.stdout
     assert "training a detector: step 4 of 4, loss" in done.stdout
     assert done.stderr == ""
     out = tmp_path / "out" / "quickstart"
