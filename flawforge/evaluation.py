@@ -46,7 +46,7 @@ class Report:
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """For JSON, which has no nan: what is undefined is null."""
+        """Return the report for JSON, which has no NaN: undefined measures are null."""
         document = asdict(self)
         if math.isnan(self.evaluation.average_precision):
             document["evaluation"]["average_precision"] = None
@@ -62,7 +62,7 @@ def evaluate_checkpoint(
     root: Path | None = None,
     reading: MaskReading | None = None,
 ) -> Report:
-    """Scores the images of a split, or of tars, in batches, and compares them with the true masks.
+    """Score the images of a split, or of tars, in batches, and compare the scores with the true masks.
 
     If `threshold` is None, splits use the threshold with the largest pooled IoU_fg on the validation split. That
     threshold does not carry over to other data, so `urls` use 0.5.

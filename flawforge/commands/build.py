@@ -78,11 +78,11 @@ def preview(
     n: Annotated[int, typer.Option("--n", min=1, help="items to try")] = 16,
     k: Annotated[str, typer.Option(help="inversion steps to try, such as 5,10,20")] = "",
     threshold: Annotated[str, typer.Option(help="region thresholds to try, such as 0.3,0.5")] = "",
-    out: Annotated[Path, typer.Option(help="the page to write")] = Path("preview.html"),
+    out: Annotated[Path, typer.Option(help="the HTML page to write")] = Path("preview.html"),
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a few items through every stage here, without Ray, and write a page to look at before a long run."""
+    """Run a few items through every stage, without Ray, and write a page to check before a long run."""
     report = api.preview(recipe, n, k=_parts(k), thresholds=_parts(threshold), page=out, overrides=set_ or [])
     if as_json:
         print_json(asdict(report))

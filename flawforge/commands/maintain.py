@@ -150,7 +150,7 @@ def replay(
         print_json({"identical": report.identical, "notes": list(report.notes), "items": items})
     else:
         for note in report.notes:
-            say(console, f"not as it was: {note}")
+            say(console, f"differs from the build: {note}")
         for item in report.items:
             if item.identical:
                 what = item.here if not item.compared else ", ".join(item.compared)
