@@ -57,9 +57,9 @@ def build(
         address: a Ray cluster; `local` starts one on this machine, `auto` joins the one that is running.
         mode: `resume` makes the shards that are missing; `extend` adds the items that the source has beyond the plan;
             `again` adds all items once more, by this recipe; `overwrite` deletes the output first.
-        take_over: build even if another run seems to be at work on the output.
-        show: called with the counts so far at the start and after every shard.
-        tell: called with a sentence when the build waits for something or skips something.
+        take_over: build even if another run seems to be active on the output.
+        show: called with the current counts at the start and after every shard.
+        tell: called with a message when the build waits for something or skips something.
 
     Returns:
         Counts of the whole output. Compare `rejected / planned` with `recipe.limits.rejects` where that matters.
@@ -103,9 +103,9 @@ def preview(
     Args:
         recipe: a path, the name of a shipped recipe, or what `load_recipe` returns.
         n: items to try, the first of the source.
-        k: inversion steps to try, each without deeper ones; empty takes those of the recipe.
+        k: inversion steps to try, each with `corruption.deeper` empty; empty takes the recipe's.
         thresholds: region thresholds to try; empty takes the recipe's.
-        page: the HTML file to write; its folder is made.
+        page: the HTML file to write; its folder is created.
         overrides: changes of the recipe, such as `verify.attempts=4`.
 
     Returns:
@@ -115,7 +115,7 @@ def preview(
         ArgumentError: n is less than 1.
         RecipeError: the recipe, or a value of `k` or `thresholds`, is wrong.
         SourceError: the source has no items, or cannot be read.
-        ModelError: weights are missing, or the recipe asks for a GPU and torch sees none.
+        ModelError: weights are missing, or the recipe requires a GPU and torch finds none.
     """
     if n < 1:
         raise ArgumentError("n", f"found {n}; allowed: at least 1")
@@ -192,7 +192,7 @@ def evaluate(
             an EXIF orientation.
 
     Returns:
-        The measures with their intervals, the threshold, and notes that a reader of the figures must know.
+        The measures with their intervals, the threshold, and notes needed to interpret them.
 
     Raises:
         ArgumentError: a value that is not allowed, or arguments that exclude each other.
@@ -221,10 +221,10 @@ def evaluate(
 
 
 def resolve_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from what the functions of the API accept, with changes such as `seed=1`.
+    """Return the recipe for any value that the API accepts, with overrides such as `seed=1`.
 
     Raises:
-        RecipeError: it cannot be read, or is wrong.
+        RecipeError: the recipe cannot be read, or is wrong.
     """
     if not isinstance(recipe, Recipe):
         return load_recipe(str(recipe), overrides)

@@ -25,16 +25,16 @@ ScoreImages = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation, with what it was made of.
+    """One evaluation, with its inputs.
 
     Attributes:
-        checkpoint: as it was given.
-        model: what pins its weights.
+        checkpoint: as passed to `evaluate_checkpoint`.
+        model: fingerprint of its weights.
         data: the split with its version, or the URLs.
         threshold_from: `given`, `validation` (largest pooled IoU_fg there) or `default`.
         evaluation: the measures.
         at_random: IoU_fg of the same regions at random images and places, and the range of 95 % of the draws.
-        notes: what a reader of the figures must know.
+        notes: what is needed to interpret the figures.
     """
 
     checkpoint: str
@@ -46,7 +46,7 @@ class Report:
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """For JSON, which has no nan: what is undefined is null."""
+        """Return the report for JSON, which has no NaN: undefined measures are null."""
         document = asdict(self)
         if math.isnan(self.evaluation.average_precision):
             document["evaluation"]["average_precision"] = None
@@ -62,18 +62,18 @@ def evaluate_checkpoint(
     root: Path | None = None,
     reading: MaskReading | None = None,
 ) -> Report:
-    """Scores the images of a split, or of tars, in batches, and compares them with the true masks.
+    """Score the images of a split, or of tars, in batches, and compare the scores with the true masks.
 
-    Without a threshold, the one with the largest pooled IoU_fg on the validation split is taken; other people's
-    data say nothing of it, so that there it is 0.5.
+    If `threshold` is None, splits use the threshold with the largest pooled IoU_fg on the validation split. That
+    threshold does not carry over to other data, so `urls` use 0.5.
 
     Args:
         checkpoint: a folder, a hub id in the local cache, or a name such as `tinytown/regions-convnext`.
-        split: `labelled`, `validation` or `sealed`; looked at only without `urls`.
+        split: `labelled`, `validation` or `sealed`; ignored if `urls` are given.
         urls: tars with `image.png` and `mask.png`.
         threshold: score from which a pixel is predicted.
         root: folder of the splits; None takes the shipped ones.
-        reading: how the masks of `urls` are to be read.
+        reading: how to read the masks of `urls`.
 
     Raises:
         EvaluationError: data that cannot be evaluated.

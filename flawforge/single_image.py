@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from actors.corruption.corruptor import Corruptor as ShardCorruptor
 
 _ANY_SIZE = 4096
-"""A recipe needs a `source.size`; this one is a multiple of the step of every model. Images of any size are taken."""
+"""The `source.size` that a recipe requires: a multiple of the step of every model. It does not limit the images."""
 
 _ADVICE = {
     "unchanged": "; raise inversion_steps, add larger ones as deeper, or allow more draws by verify.attempts",
@@ -35,8 +35,8 @@ class Corruptor:
     """Put artifacts into a region of single images: invert, corrupt the latent inside the region, resample, verify.
 
     It does what the stage `corrupt` of a build does. With the settings of a recipe, its seed and an item's key, it
-    returns the very pixels of that item. To make that so, loading sets torch's CPU threads of this process to
-    `threads` and cuDNN to deterministic algorithms.
+    returns exactly the pixels of that item. For that, loading sets torch's CPU threads of this process to `threads`
+    and cuDNN to deterministic algorithms.
 
     Example:
         >>> from flawforge import Corruptor
@@ -82,7 +82,7 @@ class Corruptor:
 
     @classmethod
     def from_recipe(cls, recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Self:
-        """With the seed and the settings of a recipe, which also says how masks are read.
+        """Create a corruptor with the seed and the settings of a recipe, including how masks are read.
 
         Args:
             recipe: a path, the name of a shipped recipe, or what `load_recipe` returns.
@@ -118,21 +118,21 @@ class Corruptor:
         """Corrupt one image.
 
         Args:
-            image: a PIL image of mode RGB, or uint8 [H, W, 3]. Sides must be a multiple of the model's step, which is
-                named if they are not.
+            image: a PIL image of mode RGB, or uint8 [H, W, 3]. Sides must be a multiple of the model's step; the
+                error states the step.
             mask: the region, white (or True) inside, of the image's size: a PIL image, bool [H, W] or uint8 [H, W].
                 The levels of uint8 and of PIL images are read as those of a source: 0 and 1, or 0 and 255.
             caption: the prompt, where the setting `prompt` is `caption`.
             key: another key gives other random draws.
 
         Returns:
-            The image with artifacts, a PIL image or an array as `image` is; and where it differs from what the model
-            makes of the uncorrupted image, bool [H, W].
+            The image with artifacts, a PIL image or an array like `image`; and where it differs from the round trip
+            of the uncorrupted image, or with `verify.baseline: autoencoder` from the decoded one, bool [H, W].
 
         Raises:
             ArgumentError: image or mask of a wrong type or size, or a mask that cannot be read or is empty.
             RejectedError: the verifier rejects the result; its `reason` is `unchanged`, `spilled` or `not_finite`.
-                With `verify={"on_failure": "keep"}`, results that are unchanged or spilled are returned, too.
+                With `verify={"on_failure": "keep"}`, results that are unchanged or spilled are returned as well.
             ModelError: the model does not fit into memory, or overflows on any image.
         """
         from actors.batch import Sample
@@ -185,7 +185,7 @@ class Corruptor:
         return region
 
     def _read(self, mask: Image.Image | NDArray[Any], size: tuple[int, int]) -> Region:
-        """A mask of levels, by the rules for masks of a source."""
+        """Decode a mask of grey levels by the rules for masks of a source."""
         from actors.masks import decode_mask
 
         if isinstance(mask, np.ndarray) and mask.dtype == np.uint8 and mask.ndim == 2 and mask.size:

@@ -1,4 +1,4 @@
-"""Trials of recipes: a few items through the whole pipeline in this process, as a page and with measured seconds."""
+"""Trials of recipes: run a few items through the whole pipeline in this process, measure the time, write a page."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from factory.sources import open_source
 
 @dataclass(frozen=True)
 class Trial:
-    """What one choice of inversion steps and threshold gave.
+    """The results for one choice of inversion steps and threshold.
 
     Attributes:
         inversion_steps, threshold: the choice.
         accepted: samples.
         reasons: rejected samples by reason.
         seconds_per_item: wall time of regions and corruption in this process.
-        hours_for_all: for the whole source, by one worker of this speed.
+        hours_for_all: estimate for the whole source with one worker of this speed.
     """
 
     inversion_steps: int
@@ -52,16 +52,16 @@ class Preview:
 
 
 def run_trials(recipes: Sequence[Recipe], items: int, page: Path) -> Preview:
-    """Tries every recipe on the first `items` items and writes a page with all of them side by side.
+    """Try every recipe on the first `items` items and write a page that shows all results side by side.
 
     Args:
-        recipes: one source, with other inversion steps or thresholds.
-        items: how many.
-        page: the HTML file to write; its folder is made.
+        recipes: recipes with the same source and different inversion steps or thresholds.
+        items: number of items to try.
+        page: the HTML file to write; its folder is created.
 
     Raises:
         SourceError: the source has no items.
-        ModelError: weights are missing, or a GPU is asked for and none is here.
+        ModelError: weights are missing, or a GPU is required and this machine has none.
     """
     page.parent.mkdir(parents=True, exist_ok=True)
     first = recipes[0]
@@ -114,7 +114,7 @@ def _try(recipe: Recipe, loaded: Sequence[Sample]) -> tuple[list[Sample], dict[s
 
 
 def _tile(sample: Sample, trial: Trial) -> Tile:
-    pictures = (sample.image, sample.corrupted, sample.mask, sample.changed)
+    images = (sample.image, sample.corrupted, sample.mask, sample.changed)
     return Tile(
         key=f"{sample.key} k={trial.inversion_steps} threshold={trial.threshold:g}",
         status="rejected" if sample.rejected else "accepted",
@@ -124,5 +124,5 @@ def _tile(sample: Sample, trial: Trial) -> Tile:
         caption=sample.caption,
         source=sample.source,
         metrics={name: sample.metrics.get(name, float("nan")) for name in METRICS},
-        **shrink(dict(zip(NAMES, pictures, strict=True)), LARGEST_SIDE),
+        **shrink(dict(zip(NAMES, images, strict=True)), LARGEST_SIDE),
     )

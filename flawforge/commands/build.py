@@ -35,7 +35,7 @@ app = typer.Typer()
 
 @app.command()
 def recipes(
-    name: Annotated[str, typer.Argument(help="the recipe to print; without it, all are listed")] = "",
+    name: Annotated[str, typer.Argument(help="the recipe to print; without a name, list all")] = "",
 ) -> None:
     """List the shipped recipes, or print one to copy and change: flawforge recipes images > mine.yaml"""
     if name:
@@ -78,11 +78,11 @@ def preview(
     n: Annotated[int, typer.Option("--n", min=1, help="items to try")] = 16,
     k: Annotated[str, typer.Option(help="inversion steps to try, such as 5,10,20")] = "",
     threshold: Annotated[str, typer.Option(help="region thresholds to try, such as 0.3,0.5")] = "",
-    out: Annotated[Path, typer.Option(help="the page to write")] = Path("preview.html"),
+    out: Annotated[Path, typer.Option(help="the HTML page to write")] = Path("preview.html"),
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a few items through every stage here, without Ray, and write a page to look at before a long run."""
+    """Run a few items through every stage, without Ray, and write a page to check before a long run."""
     report = api.preview(recipe, n, k=_parts(k), thresholds=_parts(threshold), page=out, overrides=set_ or [])
     if as_json:
         print_json(asdict(report))
@@ -99,7 +99,7 @@ def preview(
         )
     console.print(table)
     console.print("seconds per item: " + ", ".join(f"{name} {s:.3f}" for name, s in report.seconds.items()))
-    say(console, f"look: {out}")
+    say(console, f"wrote {out}")
 
 
 @app.command()
@@ -110,8 +110,8 @@ def build(
     mode: Annotated[
         str,
         typer.Option(
-            help="resume goes on with what is missing; extend adds what the source has beyond the plan; again adds all "
-            "items once more, by this recipe; overwrite deletes what is there and begins anew"
+            help="resume: make the missing shards; extend: add items of the source that are not planned; again: add "
+            "all items once more, by this recipe; overwrite: delete the output and start again"
         ),
     ] = "resume",
     address: AddressOption = "local",
@@ -124,9 +124,9 @@ def build(
 
     loaded = load_recipe(recipe, set_ or [])
     screen = Console(stderr=True) if as_json else console
-    with usage(), watched(screen) as told:
+    with usage(), watched(screen) as callbacks:
         total = api.build(
-            loaded, out, mode=cast(api.ModeName, mode), take_over=take_over, address=address, **told
+            loaded, out, mode=cast(api.ModeName, mode), take_over=take_over, address=address, **callbacks
         )
     if as_json:
         print_json({**asdict(total), "out": redact(out)})
@@ -152,16 +152,19 @@ def scan(
     out: OutOption,
     set_: SetOption = None,
     near: Annotated[
-        int, typer.Option(min=0, max=16, help="bits of 64 in which the looks of two pictures may differ")
+        int,
+        typer.Option(
+            min=0, max=16, help="near duplicates: perceptual hashes differ in at most this many of 64 bits"
+        ),
     ] = 4,
-    exact: Annotated[bool, typer.Option("--exact", help="leave out only the same bytes")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="leave out only images with the same bytes")] = False,
     address: Annotated[
-        str | None, typer.Option(help="look on the workers of a Ray cluster instead of on threads here")
+        str | None, typer.Option(help="check on the workers of a Ray cluster instead of on threads here")
     ] = None,
     take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at every picture of a source, and plan those that are readable and not there before."""
+    """Check every image of a source, and plan those that are readable and not duplicates."""
     from factory.dedup.scan import scan as run
     from factory.recipe.recipe import load_recipe
     from flawforge.commands.running import stoppable
@@ -174,14 +177,14 @@ def scan(
             nearness=None if exact else near,
             address=address,
             take_over=take_over,
-            show=lambda count: shown.update(f"{count:,} pictures looked at"),
+            show=lambda count: shown.update(f"{count:,} images checked"),
             tell=partial(say, screen),
         )
     if as_json:
         print_json({**asdict(found), "out": redact(out)})
         return
     left = counts(found.reasons) or "nothing left out"
-    say(console, f"{found.items:,} pictures looked at, {found.planned:,} planned; {left}")
+    say(console, f"{found.items:,} images checked, {found.planned:,} planned; {left}")
     say(console, f"{out}/{found.table} has a row for each; flawforge build {recipe} --out {out} makes them")
 
 
@@ -190,11 +193,11 @@ def status(
     url: UrlArgument,
     watch: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="look again and again, until it is complete"),
+        typer.Option(min=0.1, metavar="SECONDS", help="repeat at this interval until the output is complete"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a build is and how fast it goes, from any machine that can read the output."""
+    """Show the progress and the speed of a build, from any machine that can read the output."""
     from flawforge.commands.status import show
 
     show(console, url, as_json=as_json, every=watch)

@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine has. torch and ray are looked up, not imported."""
+"""The command `doctor`: what this machine has. It looks torch and ray up without importing them."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ app = typer.Typer()
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: what.
+        name: what was checked.
         value: what was found.
-        ok: whether the main job can run with it.
-        advice: what to do where it cannot.
+        ok: whether a build can run with it.
+        advice: what to do if it cannot.
     """
 
     name: str
@@ -66,7 +66,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def examine() -> list[Finding]:
-    """Looks at Python, packages, processors, GPUs, Ray and model weights, in this order."""
+    """Check Python, packages, processors, GPUs, Ray and model weights, in this order."""
     return [
         _python(),
         *_packages(),
@@ -81,7 +81,7 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python", found, sys.version_info >= (3, 11), "Python 3.11 or newer is needed")
+    return Finding("Python", found, sys.version_info >= (3, 11), "Python 3.11 or newer is required")
 
 
 def _packages() -> list[Finding]:
@@ -118,12 +118,12 @@ def _processors() -> Finding:
 
 def _gpus() -> Finding:
     if not shutil.which("nvidia-smi"):
-        return Finding("GPUs", "none (nvidia-smi is not here); the embedded world runs without")
+        return Finding("GPUs", "none (nvidia-smi is missing); the embedded world runs without")
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         listing = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("GPUs", f"nvidia-smi fails: {error}", False, "mend the driver, or run without GPUs")
+        return Finding("GPUs", f"nvidia-smi fails: {error}", False, "repair the driver, or run without GPUs")
     return Finding("GPUs", "; ".join(listing.strip().splitlines()) or "none")
 
 
@@ -135,9 +135,9 @@ def _ray() -> Finding:
 def _tinytown() -> Finding:
     from actors.models import TINYTOWN_FOLDER
 
-    there = (TINYTOWN_FOLDER / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    present = (TINYTOWN_FOLDER / "unet" / "diffusion_pytorch_model.safetensors").exists()
     return Finding(
-        "tinytown weights", "here" if there else "missing", there, "install flawforge again, whole"
+        "tinytown weights", "present" if present else "missing", present, "reinstall flawforge completely"
     )
 
 

@@ -46,18 +46,20 @@ def evaluate(
     ] = None,
     ignore_index: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="level of --data's masks that counts nowhere, such as 255"),
+        typer.Option(
+            min=0, max=65535, help="level of --data's masks to leave out of all measures, such as 255"
+        ),
     ] = None,
     alpha: Annotated[
         Literal["refuse", "opaque", "transparent", "ignore"],
         typer.Option(
-            help="where --data's masks with transparency are true: opaque, transparent, or ignore it"
+            help="where --data's masks with transparency are true: opaque or transparent; ignore reads colours only"
         ),
     ] = "refuse",
     mask_orientation: Annotated[
         Literal["stored", "displayed"] | None,
         typer.Option(
-            help="what --data's masks fit, where their images have an EXIF orientation: stored or displayed"
+            help="whether --data's masks fit their images as stored or as displayed, if these have an EXIF orientation"
         ),
     ] = None,
     as_json: JsonOption = False,

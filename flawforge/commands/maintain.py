@@ -26,14 +26,14 @@ app = typer.Typer()
 
 
 class Duplicates(StrEnum):
-    """What merge does with a key that is there twice."""
+    """What `merge` does with a key that occurs twice."""
 
     REFUSE = "refuse"
     FIRST = "first"
 
 
 class By(StrEnum):
-    """What split deals."""
+    """The unit that `split` assigns to a side."""
 
     SHARD = "shard"
     KEY = "key"
@@ -68,7 +68,7 @@ def verify(
 def gallery(
     url: UrlArgument, tiles: Annotated[int, typer.Option(min=1, help="samples to show")] = 200
 ) -> None:
-    """Write the gallery page of an output anew."""
+    """Write the gallery page of an output."""
     from eval.gallery import PATH, write_gallery
     from factory.output.identity import read_identity
     from factory.output.plan import read_plan
@@ -86,11 +86,11 @@ def gallery(
 @app.command()
 def inspect(
     url: UrlArgument,
-    key: Annotated[str, typer.Argument(help="of an item")],
-    out: Annotated[Path | None, typer.Option(help="a folder to write its pictures and JSON into")] = None,
+    key: Annotated[str, typer.Argument(help="key of an item")],
+    out: Annotated[Path | None, typer.Option(help="folder to write its images and JSON into")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show everything that is known of one item. Exit code 1 when something is wrong with it."""
+    """Show everything that is known about one item. Exit code 1 when something is wrong with it."""
     from factory.maintain.inspect import inspect as look
     from factory.maintain.inspect import write_pictures
     from factory.store.storage import Storage
@@ -122,11 +122,13 @@ def inspect(
 @app.command()
 def replay(
     url: UrlArgument,
-    keys: Annotated[list[str] | None, typer.Argument(help="of items", metavar="KEY...")] = None,
-    count: Annotated[int, typer.Option("--random", min=0, help="so many items more, drawn by chance")] = 0,
-    seed: Annotated[int, typer.Option(help="of that draw")] = 0,
+    keys: Annotated[list[str] | None, typer.Argument(help="keys of items", metavar="KEY...")] = None,
+    count: Annotated[
+        int, typer.Option("--random", min=0, help="number of additional items, drawn at random")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="seed of --random")] = 0,
     neighbours: Annotated[
-        bool, typer.Option("--neighbours", help="make each item among all the others of its shard")
+        bool, typer.Option("--neighbours", help="make each item together with all other items of its shard")
     ] = False,
     set_: Annotated[
         list[str] | None,
@@ -148,7 +150,7 @@ def replay(
         print_json({"identical": report.identical, "notes": list(report.notes), "items": items})
     else:
         for note in report.notes:
-            say(console, f"not as it was: {note}")
+            say(console, f"differs from the build: {note}")
         for item in report.items:
             if item.identical:
                 what = item.here if not item.compared else ", ".join(item.compared)
@@ -187,9 +189,9 @@ def retry_rejects(
     from factory.maintain.retry_rejects import retry_rejects as run
     from flawforge.commands.running import watched
 
-    with watched(Console(stderr=True) if as_json else console) as told:
+    with watched(Console(stderr=True) if as_json else console) as callbacks:
         retried = run(
-            url, reasons=reason or [], overrides=set_ or [], take_over=take_over, address=address, **told
+            url, reasons=reason or [], overrides=set_ or [], take_over=take_over, address=address, **callbacks
         )
     if as_json:
         print_json({**asdict(retried), "out": redact(url)})
@@ -208,9 +210,9 @@ def merge(
     out: Annotated[str, typer.Argument(help="the new output: a new or empty folder or URL")],
     urls: Annotated[list[str], typer.Argument(help="complete outputs, two or more", metavar="URL URL...")],
     duplicates: Annotated[
-        Duplicates, typer.Option(help="of items with one key: refuse to merge, or keep the first")
+        Duplicates, typer.Option(help="for items with the same key: refuse to merge, or keep the first")
     ] = Duplicates.REFUSE,
-    name: Annotated[str, typer.Option(help="of the new data set; default: the last part of OUT")] = "",
+    name: Annotated[str, typer.Option(help="name of the new data set; default: the last part of OUT")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Make a new output with the shards of several complete ones, copied byte for byte."""
@@ -234,24 +236,24 @@ def merge(
 def split(
     url: UrlArgument,
     val: Annotated[float, typer.Option(help="share for validation, above 0 and below 1")] = 0.1,
-    seed: Annotated[int, typer.Option(help="another one deals otherwise")] = 0,
-    by: Annotated[By, typer.Option(help="deal whole shards, for streaming, or single samples")] = By.SHARD,
+    seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
+    by: Annotated[By, typer.Option(help="assign whole shards, for streaming, or single samples")] = By.SHARD,
     as_json: JsonOption = False,
 ) -> None:
     """Write lists for training and validation that share no source image."""
     if not 0 < val < 1:
         raise typer.BadParameter("allowed: above 0 and below 1", param_hint="--val")
     from factory.maintain.split import TRAIN, VALIDATION
-    from factory.maintain.split import split as deal
+    from factory.maintain.split import split as assign
     from factory.store.storage import Storage
 
-    dealt = deal(Storage(url), share=val, seed=seed, by_key=by is By.KEY)
+    made = assign(Storage(url), share=val, seed=seed, by_key=by is By.KEY)
     if as_json:
-        print_json(asdict(dealt))
+        print_json(asdict(made))
         return
     lists = (
-        (TRAIN, dealt.train, dealt.train_samples),
-        (VALIDATION, dealt.validation, dealt.validation_samples),
+        (TRAIN, made.train, made.train_samples),
+        (VALIDATION, made.validation, made.validation_samples),
     )
     for path, lines, samples in lists:
         shards = "" if by is By.KEY else f" in {len(lines):,} shards"
@@ -260,7 +262,7 @@ def split(
 
 @app.command()
 def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
-    """Write manifest.json and the dataset card anew, from plan, identity, recipe and sidecars."""
+    """Write manifest.json and the dataset card from plan, identity, recipe and sidecars."""
     from factory.output.rebuild import rebuild
     from factory.store.storage import Storage
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and mistakes in them."""
+"""Arguments and options that several commands share, and errors in them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts one here, 'auto' joins one")]
 TakeOverOption = Annotated[
-    bool, typer.Option("--take-over", help="also where another run seems to be at work on the output")
+    bool, typer.Option("--take-over", help="continue even if another run seems to be active on the output")
 ]
 
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Report an argument that the Python API refuses as wrong usage of the option of that name."""
+    """Report an ArgumentError of the Python API as wrong usage of the option with that name."""
     try:
         yield
     except ArgumentError as error:

@@ -1,4 +1,4 @@
-"""How commands print, and how text from outside gets to a terminal; see `actors.foreign_text`."""
+"""Printing by the commands, and safe output of text from outside; see `actors.foreign_text`."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ console = Console()
 
 
 def print_json(document: Any) -> None:
-    """For programs: on standard output, whatever the console is."""
+    """Print JSON for programs, always on standard output."""
     print(json.dumps(document, indent=1))
 
 
 def say(screen: Console, text: str) -> None:
-    """Prints a line of words that may hold anything, brackets and ends of lines too; but no secret of a URL."""
+    """Print one line of any text, brackets and line breaks included, without the secrets of URLs."""
     screen.print(one_line(scrub(text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def cell(text: object) -> Text:
-    """Words that may hold anything, for a table or a title."""
+    """Return any text in a form that is safe for a table or a title."""
     return Text(one_line(scrub(str(text))))
 
 
 def complain(text: str, stream: TextIO | None = None) -> None:
-    """Prints an error, which may have several lines."""
+    """Print an error, which may have several lines."""
     print(lines(scrub(f"flawforge: {text}")), file=stream or sys.stderr)
 
 
 def counts(found: Mapping[str, int]) -> str:
-    """`unchanged 1,230, spilled 3`. Names may be foreign: print it by `say`."""
+    """Format counts as `unchanged 1,230, spilled 3`. Names may come from outside, so print the result with `say`."""
     return ", ".join(f"{name} {count:,}" for name, count in found.items())
 
 
 def guard_streams() -> None:
-    """Standard streams and log lines of this process show anything, and fail at nothing, in any locale."""
+    """Make standard streams and log lines of this process able to print any text, in any locale."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -42,9 +42,11 @@ class _Result:
 
 @app.command()
 def quickstart(
-    out: Annotated[str, typer.Option(help="where the data set goes")] = "out/quickstart",
-    items: Annotated[int, typer.Option(min=1, max=1000, help="clean scenes to start from")] = 512,
-    steps: Annotated[int, typer.Option(min=0, help="training steps of the detector; 0 leaves it out")] = 300,
+    out: Annotated[str, typer.Option(help="folder for the data set")] = "out/quickstart",
+    items: Annotated[int, typer.Option(min=1, max=1000, help="number of clean scenes")] = 512,
+    steps: Annotated[
+        int, typer.Option(min=0, help="training steps of the detector; 0 disables training")
+    ] = 300,
 ) -> None:
     """Make a small data set of the embedded world, train a detector on it, score it: no network, no GPU."""
     raise typer.Exit(run(console, out, items, steps))
@@ -57,7 +59,7 @@ def run(console: Console, out: str, items: int, steps: int) -> int:
         console: to print on.
         out: a local folder for the output.
         items: number of clean scenes.
-        steps: training steps of the detector; 0 leaves it out.
+        steps: training steps of the detector; 0 disables training.
 
     Returns:
         The exit code.
@@ -83,7 +85,7 @@ def run(console: Console, out: str, items: int, steps: int) -> int:
 
 
 def _train(console: Console, out: str, steps: int) -> Training:
-    """Trains in this process, after Ray has given its cores back."""
+    """Train in this process, after shutting Ray down to free its cores."""
     import ray
 
     from flawforge.commands.quickstart_training import train_detector
@@ -95,7 +97,7 @@ def _train(console: Console, out: str, steps: int) -> Training:
 
 @contextmanager
 def _training_progress(console: Console, steps: int) -> Iterator[Callable[[int, float], None]]:
-    """A bar on a terminal, elsewhere a line every 30 seconds; to be called with the step and the loss."""
+    """Show a bar on a terminal, or else a line every 30 seconds; yields a function of the step and the loss."""
     if not console.is_terminal:
         yield _training_lines(console, steps)
         return

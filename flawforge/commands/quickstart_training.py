@@ -1,4 +1,4 @@
-"""The training of the quickstart: a small detector on the samples just made, scored beside the region selector."""
+"""The training of the quickstart: a small detector on the new samples, compared with the region selector."""
 
 from __future__ import annotations
 

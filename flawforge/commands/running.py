@@ -1,4 +1,4 @@
-"""What every command that runs the pipeline shows and says while it does."""
+"""Progress, messages and interruption of every command that runs the pipeline."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from rich.console import Console
 from flawforge.commands.printing import say
 
 
-class Told(TypedDict):
-    """What a run calls; see `factory.build.build`."""
+class Callbacks(TypedDict):
+    """The functions that a run calls; see `factory.build.build`."""
 
     show: Callable[..., None]
     tell: Callable[[str], None]
 
 
 @contextmanager
-def watched(screen: Console) -> Iterator[Told]:
-    """Shows progress on a screen; otherwise as `stoppable`."""
+def watched(screen: Console) -> Iterator[Callbacks]:
+    """Show progress on a console; otherwise the same as `stoppable`."""
     from factory.run.monitor import monitor
 
     with stoppable(), monitor(screen) as view:
-        yield Told(show=view.show, tell=partial(say, screen))
+        yield Callbacks(show=view.show, tell=partial(say, screen))
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the program with 130 and 143, and a sentence."""
+    """Exit with a message and code 130 on Ctrl-C or 143 on SIGTERM."""
     from factory.run.signals import Terminated
 
     try:
         yield
     except KeyboardInterrupt as stop:
         by, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
-        words = f"stopped by {by}; what is published stays, and the same command goes on from there"
-        print(f"flawforge: {words}", file=sys.stderr)
+        message = f"stopped by {by}; what is published stays, and the same command goes on from there"
+        print(f"flawforge: {message}", file=sys.stderr)
         sys.exit(code)

@@ -1,4 +1,4 @@
-"""What `flawforge status` says, for people and for programs."""
+"""The output of `flawforge status`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from flawforge.commands.printing import counts, print_json
 
 
 def show(console: Console, url: str, *, as_json: bool = False, every: float | None = None) -> None:
-    """Prints how far an output is, once or again and again until it is complete.
+    """Print the progress of an output once, or repeatedly until it is complete.
 
     Args:
         console: to print on; a terminal is redrawn.
-        every: seconds between two looks.
-        as_json: a JSON object instead; with `every` one per line.
+        url: the output.
+        as_json: print a JSON object instead; with `every`, one per line.
+        every: seconds between two reports; None prints one.
     """
     storage = Storage(url)
     if every is None:
@@ -50,7 +51,7 @@ def show(console: Console, url: str, *, as_json: bool = False, every: float | No
 
 
 def document(sight: Sight) -> dict[str, Any]:
-    """All figures, as plain data."""
+    """Return all figures as plain data."""
     run = sight.run
     return {
         **asdict(sight.total),
@@ -65,29 +66,29 @@ def document(sight: Sight) -> dict[str, Any]:
 
 
 def lines(sight: Sight, url: str) -> list[str]:
-    """The same in words."""
+    """Return the figures as lines of text."""
     total = sight.total
     done = total.accepted + total.rejected
     rate = f" ({total.accepted / done:.1%})" if done else ""
-    told = [
+    text = [
         f"{sight.state}: {total.done:,} of {total.shards:,} shards, {total.planned:,} items planned",
         f"accepted {total.accepted:,}{rate}, rejected {total.rejected:,}"
         + (f"; shards newer than these counts: {sight.behind}" if sight.behind else ""),
     ]
     if total.reasons:
-        told.append("rejects: " + counts(total.reasons))
+        text.append("rejects: " + counts(total.reasons))
     if total.skipped:
-        told.append("passed over while listing the source: " + counts(total.skipped))
+        text.append("passed over while listing the source: " + counts(total.skipped))
     if total.done:
         spent = ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in total.seconds.items())
-        told.append(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
-    told += [f"mixed hardware, so bytes depend on the machine: {line}" for line in total.mixtures]
-    told += _who(sight)
+        text.append(f"worker time: {spent}; UNet evaluations {total.unet_rows:,}")
+    text += [f"mixed hardware, so bytes depend on the machine: {line}" for line in total.mixtures]
+    text += _who(sight)
     if sight.state == AT_WORK and sight.present is not None:
-        told += _speed(sight, sight.present)
+        text += _speed(sight, sight.present)
     if sight.log:
-        told.append(f"log: {redact(url)}/{sight.log}")
-    return told
+        text.append(f"log: {redact(url)}/{sight.log}")
+    return text
 
 
 def _who(sight: Sight) -> Iterator[str]:
@@ -96,7 +97,7 @@ def _who(sight: Sight) -> Iterator[str]:
         ago = clock(sight.age(holder.heartbeat))
         yield f"run: process {holder.pid} on {holder.host}, since {holder.began}, last heartbeat {ago} ago"
     if sight.state == SILENT:
-        yield "it shows no sign of life: killed, or cut off; the same build command takes over and goes on"
+        yield "no heartbeat: the run was killed or is cut off; the same build command takes over and continues"
     if sight.state not in (AT_WORK, SILENT, COMPLETE):
         end = f"; the last run {run.phase}: {run.why}" if run and run.phase != RUNNING and run.why else ""
         yield f"no run is at work{end}; the same build command goes on from there"
@@ -127,10 +128,10 @@ def _in_flight(figures: Figures) -> Iterator[str]:
 
 
 def _run(run: RunState) -> dict[str, Any]:
-    told = run.document
-    figures = told.pop("figures")
-    del figures["total"], told["lock"]
-    return {**told, **figures}
+    state = run.document
+    figures = state.pop("figures")
+    del figures["total"], state["lock"]
+    return {**state, **figures}
 
 
 def _looks(storage: Storage, every: float) -> Iterator[Sight]:

@@ -55,8 +55,13 @@ class Head:
 
 def stranger(home: Path) -> dict[str, str]:
     """An environment without a token."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {
+        **variables,
+        "HOME": str(home),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
 
 
 def here() -> str:
@@ -65,7 +70,7 @@ def here() -> str:
 
 
 def ports(count: int) -> list[int]:
-    """Free ports. They are free again when this returns, so somebody else may take one: that is rare."""
+    """Free ports. They are free again when this returns, so another process may take one; that is rare."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -82,7 +87,7 @@ def head(
     Args:
         folder: for home, token and output of the process.
         options: more options of `ray start`.
-        port: of the cluster, where somebody has to know it before; else a free one.
+        port: of the cluster; None chooses a free one.
         environment: more variables for Ray.
     """
     token = folder / "auth_token"

@@ -53,7 +53,7 @@ def launch_shape() -> Shape:
 
 
 def complaints(node_config: dict[str, Any]) -> list[str]:
-    """What EC2 would say to a launch: unknown or missing names, wrong types, values that are none of an enum."""
+    """What EC2 would reject in a launch: unknown or missing names, wrong types, values that are not in an enum."""
     found = ParamValidator().validate({**node_config, **FILLED_IN}, launch_shape()).generate_report()
     return [*filter(None, found.split("\n")), *strange_values(node_config, launch_shape(), "")]
 
@@ -243,11 +243,11 @@ def test_what_is_installed_is_pinned(config):
 
 def test_the_paper_s_recipe_fits_into_the_largest_cluster(config):
     types = config["available_node_types"]
-    there = {
+    capacity = {
         unit: sum(node["resources"].get(unit, 0) * node.get("max_workers", 0) for node in types.values())
         for unit in ("CPU", "GPU")
     }
     execution = load_recipe("sd15", ["execution.corrupt.largest=8"]).execution
     stages = (execution.load, execution.select, execution.corrupt, execution.write)
-    assert sum(stage.cpus * stage.largest for stage in stages) <= there["CPU"]
-    assert sum(stage.gpus * stage.largest for stage in stages) == there["GPU"] == 8
+    assert sum(stage.cpus * stage.largest for stage in stages) <= capacity["CPU"]
+    assert sum(stage.gpus * stage.largest for stage in stages) == capacity["GPU"] == 8

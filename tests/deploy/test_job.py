@@ -60,9 +60,9 @@ def test_a_job_brings_code_and_weights_and_nothing_else(cluster, checkout):
     job = submit(cluster, checkout, "sh", "-c", "ls -A && python -m flawforge plan small.yaml")
     assert job.returncode == 0, job.stdout
     assert "small: 4 items in 2 shards of 2" in job.stdout
-    there = set(job.stdout.split())
-    assert {*PACKAGES, "pyproject.toml", "small.yaml"} <= there
-    assert not there & {".git", ".venv", "out", "tests", "docs"}
+    entries = set(job.stdout.split())
+    assert {*PACKAGES, "pyproject.toml", "small.yaml"} <= entries
+    assert not entries & {".git", ".venv", "out", "tests", "docs"}
 
 
 def test_without_the_token_a_job_is_refused(cluster, checkout, tmp_path):

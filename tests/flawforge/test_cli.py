@@ -1,4 +1,4 @@
-"""The command line as a user meets it: light commands stay light, mistakes are told, exit codes hold."""
+"""The command line as a user meets it: light commands stay light, mistakes are reported, exit codes hold."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_wrong_option_is_usage():
 def test_doctor_as_json():
     findings = {finding["name"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
     assert findings["Python"]["ok"] and findings["torch"]["ok"]
-    assert findings["tinytown weights"]["value"] == "here"
+    assert findings["tinytown weights"]["value"] == "present"
 
 
 def test_a_key_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):

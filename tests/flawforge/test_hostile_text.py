@@ -80,12 +80,12 @@ def test_a_folder_with_hostile_extensions(tmp_path: Path, capsys: pytest.Capture
     text = f"name: x\nsource: {{kind: images, size: 64, urls: [{data}], fields: {{mask: mask.png}}}}\n"
     mine = tmp_path / "mine.yaml"
     mine.write_text(text + "regions: {kind: source}\ncorruption: {method: blur, target: image}\n")
-    code, told = command(capsys, "plan", str(mine))
-    assert code == 0 and "1 items in 1 shards" in told
-    assert "onerror=alert(1)" in told
+    code, printed = command(capsys, "plan", str(mine))
+    assert code == 0 and "1 items in 1 shards" in printed
+    assert "onerror=alert(1)" in printed
     mine.write_text(text.replace(f"{data}", f"'{data}/*.svg'") + "regions: {kind: source}\n")
-    code, told = command(capsys, "plan", str(mine))
-    assert code == 1 and told.startswith("flawforge: ")
+    code, printed = command(capsys, "plan", str(mine))
+    assert code == 1 and printed.startswith("flawforge: ")
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_a_folder_with_hostile_extensions(tmp_path: Path, capsys: pytest.Capture
 )
 def test_commands(output: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> None:
     name, *more = arguments
-    ended, told = command(capsys, name, str(output), *more)
-    assert ended == code, told
+    ended, printed = command(capsys, name, str(output), *more)
+    assert ended == code, printed
     if name in ("status", "inspect"):
-        assert flat(SHOWN) in flat(told)
+        assert flat(SHOWN) in flat(printed)
     if name != "gallery" and code == 0:
-        ended, told = command(capsys, name, str(output), *more, "--json")
-        assert json.loads(told) and told.isascii()
+        ended, printed = command(capsys, name, str(output), *more, "--json")
+        assert json.loads(printed) and printed.isascii()
 
 
 def test_verify_names_foreign_keys(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tarfile.open(output / "shards/000000.tar", "a", format=tarfile.USTAR_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo(f"{EVIL.replace('.', '')}.json"), io.BytesIO())
-    ended, told = command(capsys, "verify", str(output))
-    assert ended == 1 and "onerror=alert(1)" in told
+    ended, printed = command(capsys, "verify", str(output))
+    assert ended == 1 and "onerror=alert(1)" in printed
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -151,8 +151,8 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_errors_and_log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     complain(str(SourceError(f"{EVIL}: is damaged")))
-    told = capsys.readouterr().err
-    assert told.splitlines() == [f"flawforge: {one_line(EVIL.split(chr(10))[0])}", "  ok: is damaged"]
+    printed = capsys.readouterr().err
+    assert printed.splitlines() == [f"flawforge: {one_line(EVIL.split(chr(10))[0])}", "  ok: is damaged"]
     formatter = logging.lastResort.formatter if logging.lastResort else None
     try:
         guard_streams()
@@ -162,8 +162,8 @@ def test_errors_and_log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: p
     finally:
         if logging.lastResort is not None:
             logging.lastResort.formatter = formatter
-    told = capsys.readouterr().err
-    assert not unseen(told.replace("\n", "")) and told.splitlines()[1] == "  ok"
+    printed = capsys.readouterr().err
+    assert not unseen(printed.replace("\n", "")) and printed.splitlines()[1] == "  ok"
 
 
 def test_streams_that_cannot_show_everything(output: Path) -> None:

@@ -39,17 +39,17 @@ def undisturbed(tmp_path_factory) -> dict[str, str]:
 
 
 class Watch:
-    """Looks into a bucket again and again from beside, as a reader would who cannot wait, and reads what is new there.
+    """Polls a bucket from a thread, as an impatient reader would, and reads every new file.
 
     Attributes:
-        seen: sha256 of every content that was ever seen of a file, by key.
-        problems: what could not be read as the file that its name says.
+        contents: sha256 of every content that a file was observed with, by key.
+        problems: files whose content does not fit their name.
     """
 
     def __init__(self, s3: S3, bucket: str) -> None:
         self.s3, self.bucket = s3, bucket
         self.looks = 0
-        self.seen: dict[str, set[str]] = {}
+        self.contents: dict[str, set[str]] = {}
         self.problems: list[str] = []
         self._states: dict[str, str] = {}
         self._over = threading.Event()
@@ -75,7 +75,7 @@ class Watch:
             except self.s3.client.exceptions.NoSuchKey:
                 continue
             self._states[key] = state
-            self.seen.setdefault(key, set()).add(hashlib.sha256(data).hexdigest())
+            self.contents.setdefault(key, set()).add(hashlib.sha256(data).hexdigest())
             try:
                 read_whole(key, data)
             except Exception as error:
@@ -109,7 +109,7 @@ def check(s3: S3, bucket: str, watch: Watch, undisturbed: dict[str, str]) -> Non
     assert {path: final.get(path) for path in undisturbed} == undisturbed and len(undisturbed) == 14
     for path, sha256 in final.items():
         if path.startswith(("shards/", "index/", "stats/")) or path in undisturbed:
-            assert watch.seen[f"flaws/{path}"] == {sha256}, path
+            assert watch.contents[f"flaws/{path}"] == {sha256}, path
     for key in (path for path in final if path.startswith("stats/")):
         sidecar = json.loads(s3.bytes_of(bucket, f"flaws/{key}"))
         number = Path(key).stem
@@ -154,8 +154,8 @@ def test_a_killed_build_through_a_faulty_network_has_the_bytes_of_a_disk(
         kill(first)
         assert 2 <= done(s3, bucket) < SHARDS
         again = start(*build_it, environment=environment)
-        told, _ = again.communicate(timeout=seconds(600))
-        assert again.returncode == 0, told
+        printed, _ = again.communicate(timeout=seconds(600))
+        assert again.returncode == 0, printed
     check(s3, bucket, watch, undisturbed)
     print(f"{proxy.requests} requests, {dict(proxy.faults)}, {watch.looks} looks")
     assert proxy.faults.total() > 10 and watch.looks > 10
@@ -177,7 +177,7 @@ def test_an_outage_of_20_seconds_under_many_faults_is_borne_with(tmp_path, s3, b
         assert run.poll() is None and done(s3, bucket) < SHARDS
         proxy.schedule = faults
         gate.touch()
-        told, _ = run.communicate(timeout=seconds(600))
-        assert run.returncode == 0, told
+        printed, _ = run.communicate(timeout=seconds(600))
+        assert run.returncode == 0, printed
     check(s3, bucket, watch, undisturbed)
     print(f"{proxy.requests} requests, {dict(proxy.faults)}, {watch.looks} looks")

@@ -71,11 +71,11 @@ def test_tar_headers_are_normalised(built):
 def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, small, monkeypatch):
     monkeypatch.setattr("factory.pipeline.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
     monkeypatch.setattr("factory.pipeline.in_flight.SECONDS_BEFORE_BOARD", 0.0)
-    seen: list[tuple[int, Mapping[str, int]]] = []
+    calls: list[tuple[int, Mapping[str, int]]] = []
 
     class Recorder(Tally):
         def in_flight(self, counts: Mapping[str, int]) -> None:
-            seen.append((self.done, dict(counts)))
+            calls.append((self.done, dict(counts)))
             super().in_flight(counts)
 
     monkeypatch.setattr("factory.build.Tally", Recorder)
@@ -87,10 +87,10 @@ def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, 
         line for line in screen.getvalue().splitlines() if "0/12 done: 0 accepted (-); no shard yet" in line
     ]
     assert any("in progress: load 12" in line for line in lines)
-    before = [counts for done, counts in seen if done == 0]
+    before = [counts for done, counts in calls if done == 0]
     assert any(counts.get("load", 0) >= 5 for counts in before)
     assert any(0 < counts.get("invert", 0) <= 12 for counts in before)
-    assert seen[-1] == (12, {})
+    assert calls[-1] == (12, {})
 
 
 def test_larger_pools_and_another_order_give_the_same_bytes(built, tmp_path, small):
@@ -130,7 +130,7 @@ def test_another_pool_size_is_not_refused(built, small):
 
 @pytest.mark.parametrize("mode", Mode)
 def test_a_stranger_s_folder_is_left_alone(tmp_path, small, mode):
-    stranger = tmp_path / "pictures"
+    stranger = tmp_path / "images"
     (stranger / "stats").mkdir(parents=True)
     (stranger / "README.md").write_text("keep me")
     with pytest.raises(OutputError, match="no data set of ours; nothing was changed"):
@@ -168,21 +168,21 @@ def test_a_lost_plan_is_told_and_no_shard_is_deleted(built, tmp_path, small):
 
 
 def test_an_error_of_a_stage_reaches_the_user(tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for name in "abc":
-        Image.new("RGB", (64, 64)).save(pictures / f"{name}.png")
-        Image.new("L", (64, 64), 255).save(pictures / f"{name}.mask.png")
+        Image.new("RGB", (64, 64)).save(images / f"{name}.png")
+        Image.new("L", (64, 64), 255).save(images / f"{name}.mask.png")
     recipe = parse_recipe(
         f"""
         name: changed
-        source: {{kind: images, urls: [{pictures}], size: 64, fields: {{mask: mask.png}}}}
+        source: {{kind: images, urls: [{images}], size: 64, fields: {{mask: mask.png}}}}
         regions: {{kind: source, largest_area: 1.0}}
         execution: {{corrupt: {{cpus: 0.5}}}}
         """,
         "changed.yaml",
     )
-    change_once = iter([lambda: Image.new("RGB", (80, 80)).save(pictures / "b.png")])
+    change_once = iter([lambda: Image.new("RGB", (80, 80)).save(images / "b.png")])
     with pytest.raises(SourceError, match=r"source changed since it was planned: .*b\.png"):
         build(recipe, str(tmp_path / "out"), show=lambda tally: next(change_once, lambda: None)())
 
@@ -227,14 +227,14 @@ def test_the_gallery_opens_clean_in_a_browser(built):
     assert shown == ITEMS
     page = built / "gallery.html"
     assert page.stat().st_size < 20_000_000
-    with chromium() as browser, visit(browser, page, width=360, height=800) as seen:
-        loaded = seen.page.evaluate(
+    with chromium() as browser, visit(browser, page, width=360, height=800) as view:
+        loaded = view.page.evaluate(
             "Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth > 0)))"
         )
-        tiles = seen.page.locator("[data-key]").count()
+        tiles = view.page.locator("[data-key]").count()
         assert loaded and all(loaded)
         assert tiles == ITEMS
-        assert seen.complaints == [] and seen.requests == [page.as_uri()]
+        assert view.complaints == [] and view.requests == [page.as_uri()]
 
 
 def test_the_changed_map_lies_mostly_in_the_mask(built):

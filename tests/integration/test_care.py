@@ -52,10 +52,10 @@ def test_samples_that_ray_made_are_made_again_without_it(built: Path):
 
 def test_an_item_is_looked_up(built: Path, tmp_path: Path):
     key = "tinytown-000000503"
-    told = json.loads(run("inspect", str(built), key, "--out", str(tmp_path), "--json").stdout)
-    assert told["key"] == key and told["problems"] == []
-    assert told["made_by"]["digest"] == json.loads((built / "identity.json").read_text())["digest"]
-    assert told["written"] == [str(tmp_path / f"{key}.{file['name']}") for file in told["files"]]
+    printed = json.loads(run("inspect", str(built), key, "--out", str(tmp_path), "--json").stdout)
+    assert printed["key"] == key and printed["problems"] == []
+    assert printed["made_by"]["digest"] == json.loads((built / "identity.json").read_text())["digest"]
+    assert printed["written"] == [str(tmp_path / f"{key}.{file['name']}") for file in printed["files"]]
     done = run("inspect", str(built), "tinytown-00000503")
     assert done.returncode == 1 and f"did you mean '{key}'" in done.stderr
 
@@ -67,8 +67,8 @@ def test_workers_find_the_same_as_threads(built: Path, tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-5000])
     (out / "stats/000002.json").unlink()
     (out / "index/000000.parquet").write_bytes(b"")
-    there = verify(Storage(str(out)), check_shards=CheckOnRay("local"))
-    assert there == verify(Storage(str(out))) and len(there.problems) >= 5
+    verdict = verify(Storage(str(out)), check_shards=CheckOnRay("local"))
+    assert verdict == verify(Storage(str(out))) and len(verdict.problems) >= 5
 
 
 def test_an_output_that_workers_cannot_read_is_told(built: Path, tmp_path: Path):

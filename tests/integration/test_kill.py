@@ -25,12 +25,12 @@ def stop(process: subprocess.Popen[str], out: Path) -> str:
         What it printed.
     """
     process.terminate()
-    told, _ = process.communicate(timeout=seconds(120))
+    printed, _ = process.communicate(timeout=seconds(120))
     assert process.returncode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM; what is published stays, and the same command goes on from there" in told
+    assert "stopped by SIGTERM; what is published stays, and the same command goes on from there" in printed
     assert not (out / "lock.json").exists()
     until(lambda: members(process.pid), lambda left: not left, within=60)
-    return told
+    return printed
 
 
 def members(group: int) -> list[int]:
@@ -74,7 +74,7 @@ def test_kills_and_a_stop_change_no_byte(tmp_path):
     assert left <= len(done_shards(storage)) < SHARDS
 
     finished = start(*command)
-    told, _ = finished.communicate(timeout=seconds(300))
-    assert finished.returncode == 0 and "taking over" not in told, told
+    printed, _ = finished.communicate(timeout=seconds(300))
+    assert finished.returncode == 0 and "taking over" not in printed, printed
     assert content_of(disturbed) == content_of(undisturbed)
     assert not (disturbed / "lock.json").exists()

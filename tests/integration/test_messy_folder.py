@@ -1,4 +1,4 @@
-"""A folder as people have them: the good pictures end in shards, the rest in the rejects with a reason."""
+"""A folder as people have them: the good images end in shards, the rest in the rejects with a reason."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def huge_png(side: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    picture = Image.fromarray(render(sample_scene(2)).image).resize((96, 72))
-    picture.save(root / "plain.png")
-    picture.convert("CMYK").save(root / "print.jpg")
-    picture.convert("L").save(root / "grey.jpeg")
+    root = tmp_path_factory.mktemp("images")
+    image = Image.fromarray(render(sample_scene(2)).image).resize((96, 72))
+    image.save(root / "plain.png")
+    image.convert("CMYK").save(root / "print.jpg")
+    image.convert("L").save(root / "grey.jpeg")
     turned = Image.Exif()
     turned[0x0112] = 6
-    picture.save(root / "turned.JPG", exif=turned)
+    image.save(root / "turned.JPG", exif=turned)
     (root / "deep" / "er").mkdir(parents=True)
-    picture.save(root / "deep" / "er" / "web.webp", lossless=True)
+    image.save(root / "deep" / "er" / "web.webp", lossless=True)
     whole = (root / "plain.png").read_bytes()
     (root / "cut.png").write_bytes(whole[: len(whole) * 2 // 3])
     (root / "notes.png").write_text("these are not the pixels you are looking for")

@@ -148,12 +148,12 @@ def run(place: Path) -> dict[str, dict[str, object]]:
         errors="replace",
     )
     try:
-        told, _ = process.communicate(timeout=seconds(PATIENCE))
+        printed, _ = process.communicate(timeout=seconds(PATIENCE))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)  # the fault handler then says where it hangs
-        told, _ = process.communicate()
-        pytest.fail(f"it hangs:\n{told[-6000:]}")
-    assert process.returncode == 0, told[-6000:]
+        printed, _ = process.communicate()
+        pytest.fail(f"it hangs:\n{printed[-6000:]}")
+    assert process.returncode == 0, printed[-6000:]
     return json.loads((place / "report.json").read_text())
 
 
@@ -170,10 +170,10 @@ def rows_of(storage: Storage) -> Iterator[tuple[str, str, dict[str, object]]]:
 
 def check_looks(original: bytes, quarters: Quarters | None) -> None:
     """RGB of 8 bits and the right size, without metadata; the colours in the middle of each quarter are as expected."""
-    with Image.open(io.BytesIO(original)) as picture:
-        picture.load()
-        assert (picture.format, picture.mode, picture.size, picture.info) == ("PNG", "RGB", (64, 64), {})
-        pixels = np.asarray(picture).astype(int)
+    with Image.open(io.BytesIO(original)) as image:
+        image.load()
+        assert (image.format, image.mode, image.size, image.info) == ("PNG", "RGB", (64, 64), {})
+        pixels = np.asarray(image).astype(int)
     if quarters is not None:
         for colour, (row, column) in zip(quarters, ((16, 16), (16, 48), (48, 16), (48, 48)), strict=True):
             middle = pixels[row - 3 : row + 4, column - 3 : column + 4].mean(axis=(0, 1))
@@ -185,7 +185,7 @@ def check_output(out: Path, expected: Expected, outcomes: dict[str, Counter[str]
     storage, kind = Storage(str(out)), out.name
     verdict = verify(storage)
     assert verdict.problems == () and verdict.sound
-    seen, wrong = set[tuple[str, str]](), list[str]()
+    found, wrong = set[tuple[str, str]](), list[str]()
     files = {}
     for number in done_shards(storage):
         if (out / f"shards/{number:06d}.tar").exists():
@@ -202,7 +202,7 @@ def check_output(out: Path, expected: Expected, outcomes: dict[str, Counter[str]
             # A sample of a tar that chance bits have hit may end in any known way.
             item = Item(tar_.kind, {}, tar_.samples[stem] if tar_.ends == "listed" else KNOWN)
         assert item is not None, (name, stem)
-        seen.add((name, stem))
+        found.add((name, stem))
         end = str(row["status"] if row["status"] == "accepted" else row["reason"])
         outcomes.setdefault(item.kind, Counter())[end] += 1
         if end not in item.ends or end not in KNOWN:
@@ -223,11 +223,11 @@ def check_output(out: Path, expected: Expected, outcomes: dict[str, Counter[str]
     if kind == TARS:
         wanted |= {(name, stem) for name, one in expected.tars.items() for stem in one.samples}
         by_chance = {name for name, one in expected.tars.items() if one.ends == "either"}
-        seen = {place for place in seen if place[0] not in by_chance}
+        found = {place for place in found if place[0] not in by_chance}
     return (
         wrong
-        + [f"{place}: nothing became of it" for place in wanted - seen]
-        + [f"{place}: nothing of this kind was made" for place in seen - wanted]
+        + [f"{place}: nothing became of it" for place in wanted - found]
+        + [f"{place}: nothing of this kind was made" for place in found - wanted]
     )
 
 
@@ -237,8 +237,8 @@ def check_tars(
     """Every tar alone was listed or refused as it should be; what is wrong."""
     wrong = []
     for name, one in expected.tars.items():
-        told = alone[name]
-        refused = told.get("refused")
+        outcome = alone[name]
+        refused = outcome.get("refused")
         end = "listed" if refused is None else "refused"
         outcomes.setdefault(one.kind, Counter())[f"({end})"] += 1
         if refused is not None and not (
@@ -246,9 +246,12 @@ def check_tars(
         ):
             wrong.append(f"{one.kind}: {name}: the refusal does not say where, or what to do: {refused}")
         if one.ends != "either" and one.ends != end:
-            wrong.append(f"{one.kind}: {name}: {told}, not {one.ends}")
-        elif one.ends == "listed" and (told["items"], told["skipped"]) != (len(one.samples), one.skipped):
-            wrong.append(f"{one.kind}: {name}: {told}, not {len(one.samples)} items and {one.skipped}")
+            wrong.append(f"{one.kind}: {name}: {outcome}, not {one.ends}")
+        elif one.ends == "listed" and (outcome["items"], outcome["skipped"]) != (
+            len(one.samples),
+            one.skipped,
+        ):
+            wrong.append(f"{one.kind}: {name}: {outcome}, not {len(one.samples)} items and {one.skipped}")
     return wrong
 
 
@@ -271,7 +274,7 @@ def build_all(chosen: Sequence[Input], root: Path) -> None:
         }
         if skipped[FOLDER] != expected.skipped[FOLDER]:
             wrong.append(f"passed over in the folder: {skipped[FOLDER]}, not {expected.skipped[FOLDER]}")
-        listed = [told["skipped"] for told in report["alone"].values() if "skipped" in told]
+        listed = [outcome["skipped"] for outcome in report["alone"].values() if "skipped" in outcome]
         assert skipped[TARS] == sum(map(Counter, listed), Counter())
         peak = max(peak, float(str(report["peak_mib"])))
     show(made, outcomes, peak)
@@ -308,9 +311,9 @@ def test_a_build_on_ray(tmp_path: Path):
     recipes = {kind: tmp_path / f"{kind}.yaml" for kind in (FOLDER, TARS)}
     for kind, path in recipes.items():
         path.write_text(recipe_text(kind, str(tmp_path / "sources" / kind)))
-    code, told = flawforge("build", str(recipes[TARS]), "--out", str(tmp_path / "out" / TARS))
-    assert code == 1 and "Traceback" not in told, told
-    assert ".tar is" in told
+    code, printed = flawforge("build", str(recipes[TARS]), "--out", str(tmp_path / "out" / TARS))
+    assert code == 1 and "Traceback" not in printed, printed
+    assert ".tar is" in printed
     for name, one in expected.tars.items():
         if one.ends != "listed":
             (tmp_path / "sources" / TARS / name).unlink()
@@ -318,11 +321,11 @@ def test_a_build_on_ray(tmp_path: Path):
     outcomes: dict[str, Counter[str]] = {}
     for kind, path in recipes.items():
         out = tmp_path / "out" / kind
-        code, told = flawforge("build", str(path), "--out", str(out))
-        assert code == 0, told
+        code, printed = flawforge("build", str(path), "--out", str(out))
+        assert code == 0, printed
         assert check_output(out, expected, outcomes) == []
-        code, told = flawforge("verify", str(out))
-        assert code == 0, told
+        code, printed = flawforge("verify", str(out))
+        assert code == 0, printed
     assert state_of(tmp_path / "canary") == before
 
 

@@ -38,7 +38,7 @@ def recipe(*changes: str) -> Recipe:
 def told_where(path: str) -> Callable[[], None]:
     """Every stage writes down on which node it is, and which GPUs it was given. The corruption loads no model.
 
-    A corruption worker waits for the other three, or those that are there first would do all of the work.
+    A corruption worker waits for the other three, or the first ones would do all of the work.
     """
     patience = seconds(120)
 
@@ -56,7 +56,7 @@ def told_where(path: str) -> Callable[[], None]:
             return samples
 
         stages.Corrupt.make = lambda self: corrupt
-        stages.Corrupt.roles = ()  # there is no GPU to look at
+        stages.Corrupt.roles = ()  # no GPU to check
 
         for name in ("Load", "SelectRegions", "Corrupt", "Write"):
             stage = getattr(stages, name)
@@ -73,8 +73,8 @@ def told_where(path: str) -> Callable[[], None]:
                     file.write(json.dumps(line) + "\n")
                 deadline = time.monotonic() + patience
                 while name == "Corrupt" and time.monotonic() < deadline:
-                    told = [json.loads(line) for line in Path(path).read_text().splitlines()]
-                    if len({actor for stage, _, actor, _ in told if stage == name}) == 4:
+                    records = [json.loads(line) for line in Path(path).read_text().splitlines()]
+                    if len({actor for stage, _, actor, _ in records if stage == name}) == 4:
                         break
                     time.sleep(0.1)
                 return work(self, table)

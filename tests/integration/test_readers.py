@@ -107,8 +107,8 @@ def found(lines: list[str]) -> list[list]:
 def check(samples: list[list], areas: dict[str, float]) -> None:
     """Every accepted sample once, with booleans of the share that the index gives."""
     assert sorted(key for key, *_ in samples) == sorted(areas)
-    for key, told, image, image_type, mask, mask_type, inside in samples:
-        assert (told, image, image_type, mask, mask_type) == (key, [48, 48, 3], "uint8", [48, 48], "bool")
+    for key, read_key, image, image_type, mask, mask_type, inside in samples:
+        assert (read_key, image, image_type, mask, mask_type) == (key, [48, 48, 3], "uint8", [48, 48], "bool")
         assert inside == pytest.approx(areas[key], abs=1e-9) and 0.2 < inside < 0.4
 
 
@@ -217,8 +217,8 @@ def test_the_page_names_what_a_sample_holds(made):
     assert set(members) == set(re.findall(r"^\| `KEY\.([a-z.]+)` \|", PAGE, re.MULTILINE))
     table = PAGE.partition("| field of `KEY.json`")[2].partition("\n\n")[0]
     rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
-    told = {name: kind.strip() for names, kind in rows for name in re.findall(r"`(\w+)`", names)}
-    assert told == {name: type(value).__name__ for name, value in json.loads(members["json"]).items()}
+    documented = {name: kind.strip() for names, kind in rows for name in re.findall(r"`(\w+)`", names)}
+    assert documented == {name: type(value).__name__ for name, value in json.loads(members["json"]).items()}
 
 
 def _sections() -> list[tuple[str, str]]:

@@ -39,8 +39,8 @@ def status(out: Path) -> dict[str, Any]:
     """As another process sees it, which knows nothing but the files."""
     done = run("status", str(out), "--json")
     assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
-    return seen
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,25 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
             lambda names: len(names) >= 3,
             unless=lambda: "the run has ended" if first.poll() is not None else "",
         )
-        seen = until(lambda: status(out), lambda seen: seen["run"]["cost"] is not None, within=60)
-        assert (seen["state"], seen["shards"], seen["planned"]) == ("at work", SHARDS, 2 * SHARDS)
-        assert seen["lock"]["pid"] == seen["run"]["pid"] == first.pid
-        assert 0 < seen["run"]["images_per_second"] < 1000
-        assert seen["run"]["seconds_left"] > 0
-        assert set(seen["run"]["busy"]) == {"load", "select", "corrupt"}
-        assert 0 < seen["run"]["busy"]["corrupt"] <= 1
-        assert seen["run"]["cost_unit"] == "worker-seconds" and seen["run"]["cost"] > 0
-        known = seen["done"] - seen["behind"]
-        assert seen["accepted"] + seen["rejected"] == 2 * known == 2 * seen["run"]["made_shards"]
+        report = until(lambda: status(out), lambda report: report["run"]["cost"] is not None, within=60)
+        assert (report["state"], report["shards"], report["planned"]) == ("at work", SHARDS, 2 * SHARDS)
+        assert report["lock"]["pid"] == report["run"]["pid"] == first.pid
+        assert 0 < report["run"]["images_per_second"] < 1000
+        assert report["run"]["seconds_left"] > 0
+        assert set(report["run"]["busy"]) == {"load", "select", "corrupt"}
+        assert 0 < report["run"]["busy"]["corrupt"] <= 1
+        assert report["run"]["cost_unit"] == "worker-seconds" and report["run"]["cost"] > 0
+        known = report["done"] - report["behind"]
+        assert report["accepted"] + report["rejected"] == 2 * known == 2 * report["run"]["made_shards"]
         first.terminate()
         first.communicate(timeout=seconds(120))
     finally:
         if first.poll() is None:
             kill(first)
-    seen = status(out)
-    made = seen["done"]
-    assert (seen["state"], seen["lock"], seen["behind"]) == ("not complete", None, 0)
-    assert (seen["run"]["phase"], seen["run"]["why"]) == ("stopped", "SIGTERM")
+    report = status(out)
+    made = report["done"]
+    assert (report["state"], report["lock"], report["behind"]) == ("not complete", None, 0)
+    assert (report["run"]["phase"], report["run"]["why"]) == ("stopped", "SIGTERM")
     events = log_of(out, 0)
     assert [line["event"] for line in events[:2]] == ["begun", "resources"]
     about = (events[0]["shards_missing"], events[0]["shards_planned"], events[0]["recipe"])
@@ -97,8 +97,8 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
     assert events[1]["CPU"] >= 1
 
     again = start(*command)
-    told, _ = again.communicate(timeout=seconds(300))
-    assert again.returncode == 0, told
+    printed, _ = again.communicate(timeout=seconds(300))
+    assert again.returncode == 0, printed
     second = log_of(out, 1)
     assert (second[0]["shards_missing"], second[-1]["event"]) == (SHARDS - made, "finished")
     published = [line for line in [*events, *second] if line["event"] == "published"]
@@ -108,14 +108,14 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
         sidecar = sidecars[line["shard"]]
         assert (line["accepted"], line["rejected"]) == (sidecar.accepted, sidecar.rejected)
         assert line["seconds"] == sidecar.seconds
-    seen = status(out)
+    report = status(out)
     totals = json.loads((out / "manifest.json").read_text())["totals"]
-    assert (seen["state"], seen["complete"]) == ("complete", True)
-    assert {key: seen[key] for key in totals} == totals
+    assert (report["state"], report["complete"]) == ("complete", True)
+    assert {key: report[key] for key in totals} == totals
     assert (second[-1]["accepted"], second[-1]["rejected"]) == (totals["accepted"], totals["rejected"])
     verified = run("verify", str(out))
     assert verified.returncode == 0 and "0 problems" in verified.stdout, verified.stdout
-    assert re.search(r"accepted \(\d+%\)", told)
+    assert re.search(r"accepted \(\d+%\)", printed)
 
 
 @pytest.fixture(scope="module")
@@ -168,21 +168,21 @@ def test_the_metrics_say_what_the_sidecars_say(tmp_path: Path, metrics_url: str)
             for stage in ("load", "select", "corrupt", "write")
         },
     }
-    seen = until(
+    report = until(
         lambda: scrape(metrics_url),
-        lambda seen: all(seen[key] >= value for key, value in expected.items()),
+        lambda report: all(report[key] >= value for key, value in expected.items()),
         within=60,
     )
-    assert {key: seen[key] for key in expected} == expected
+    assert {key: report[key] for key in expected} == expected
     rejected_in = {
-        stage: seen["flawforge_images_total", stage, "rejected"] for stage in ("load", "select", "corrupt")
+        stage: report["flawforge_images_total", stage, "rejected"] for stage in ("load", "select", "corrupt")
     }
     assert sum(rejected_in.values()) == total.rejected
-    assert seen["flawforge_images_total", "corrupt", "passed"] == total.accepted
-    assert seen["flawforge_unet_rows_total",] == total.unet_rows == 0
+    assert report["flawforge_images_total", "corrupt", "passed"] == total.accepted
+    assert report["flawforge_unet_rows_total",] == total.unet_rows == 0
     for stage, took in total.seconds.items():
         # Sidecars round to milliseconds. The histogram's sum is no such figure: Ray hands on buckets, not values.
-        assert seen["flawforge_stage_seconds_total", stage] == pytest.approx(took, abs=SHARDS * 0.0006)
+        assert report["flawforge_stage_seconds_total", stage] == pytest.approx(took, abs=SHARDS * 0.0006)
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +194,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, metrics_url: str) -> Eva
 
 def test_unet_evaluations_are_counted(metrics_url: str, evaluated: Evaluated):
     assert evaluated.rows > 0
-    seen = until(
+    report = until(
         lambda: scrape(metrics_url)["flawforge_unet_rows_total",],
-        lambda seen: seen >= evaluated.before + evaluated.rows,
+        lambda report: report >= evaluated.before + evaluated.rows,
         within=60,
     )
-    assert seen == evaluated.before + evaluated.rows
+    assert report == evaluated.before + evaluated.rows
 
 
 def test_overwriting_clears_the_runs_of_before(metrics_url: str, evaluated: Evaluated):
@@ -226,7 +226,7 @@ def test_ray_shows_what_the_dashboard_asks_for(metrics_url: str):
 
 
 def requests_of_a_look(s3: S3, proxy: FaultyProxy, bucket: str, out: Path, shards: int) -> int:
-    """How many requests a look takes, while a run is at work on an output of so many published shards."""
+    """How many requests a look takes, while a run is at work on an output with N published shards."""
     groups = [[sample(f"{shard:03d}{place}", "s") for place in "ab"] for shard in range(shards + 1)]
     output = by_hand(out, groups)
     output.remove(f"stats/{shards:06d}.json")

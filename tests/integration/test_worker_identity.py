@@ -34,13 +34,13 @@ def test_workers_with_another_revision_end_the_run_at_once(
     other = Path(shutil.copytree(TINY, tmp_path / "changed"))
     add_snapshot(tmp_path / "workers", "org/tiny", new, other)
     use_cache(monkeypatch, tmp_path / "driver")
-    there = {"HF_HUB_CACHE": str(tmp_path / "workers")}
+    variables = {"HF_HUB_CACHE": str(tmp_path / "workers")}
     ray.init(
         address="local",
         include_dashboard=False,
         logging_level="error",
         log_to_driver=False,
-        runtime_env={"env_vars": there},
+        runtime_env={"env_vars": variables},
     )
     try:
         with pytest.raises(FlawforgeError) as caught:

@@ -231,7 +231,7 @@ def tar_that_a_glob_takes_for_a_shard(storage: Storage) -> None:
     storage.replace("shards/extra.tar", storage.read(TAR))
 
 
-@unknowable("Pictures, captions and figures that were replaced in tar, index, sidecar and manifest alike")
+@unknowable("Images, captions and figures that were replaced in tar, index, sidecar and manifest alike")
 def mask_moved_and_everything_refitted(storage: Storage) -> None:
     name = f"{FIRST}.mask.png"
     mask = np.roll(read_mask({one.name: one.data for one in members(storage)}[name]), 3, axis=1)
@@ -239,17 +239,17 @@ def mask_moved_and_everything_refitted(storage: Storage) -> None:
     change_tar(storage, lambda files: files.update(moved), index=True)
 
 
-@unknowable("Pictures, captions and figures that were replaced in tar, index, sidecar and manifest alike")
+@unknowable("Images, captions and figures that were replaced in tar, index, sidecar and manifest alike")
 def image_replaced_and_everything_refitted(storage: Storage) -> None:
     change_tar(storage, lambda files: files.update({f"{FIRST}.image.png": other_image()}), index=True)
 
 
-@unknowable("Pictures, captions and figures that were replaced in tar, index, sidecar and manifest alike")
+@unknowable("Images, captions and figures that were replaced in tar, index, sidecar and manifest alike")
 def caption_replaced_and_everything_refitted(storage: Storage) -> None:
     change_both(storage, FIRST, caption="what nobody wrote")
 
 
-@unknowable("Pictures, captions and figures that were replaced in tar, index, sidecar and manifest alike")
+@unknowable("Images, captions and figures that were replaced in tar, index, sidecar and manifest alike")
 def seed_replaced_and_everything_refitted(storage: Storage) -> None:
     change_both(storage, FIRST, seed=77, difference_inside=0.5)
 

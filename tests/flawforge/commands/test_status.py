@@ -1,4 +1,4 @@
-"""`flawforge status`: words for people, figures for programs, again and again while it is asked to watch."""
+"""`flawforge status`: words for people, figures for programs, repeatedly with --watch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def output(tmp_path: Path) -> Storage:
     return storage
 
 
-def told(url: str, **options: object) -> list[str]:
+def printed(url: str, **options: object) -> list[str]:
     text = io.StringIO()
     show(Console(file=text, width=50), url, **options)
     return text.getvalue().splitlines()
@@ -49,7 +49,7 @@ def test_progress_within_shards(output: Storage):
     write_state(
         output, replace(run_state, figures=replace(run_state.figures, in_flight={"load": 2, "invert": 1}))
     )
-    assert told(output.url)[7] == "in progress: load 2, invert 1"
+    assert printed(output.url)[7] == "in progress: load 2, invert 1"
 
 
 def clock_in(line: str, words: str) -> int:
@@ -65,7 +65,7 @@ def age(moment: str) -> float:
 
 
 def test_words_of_a_run_at_work(output: Storage):
-    lines = told(output.url)
+    lines = printed(output.url)
     assert lines[:5] == [
         "at work: 3 of 4 shards, 8 items planned",
         "accepted 4 (66.7%), rejected 2",
@@ -87,7 +87,7 @@ def test_words_of_a_run_at_work(output: Storage):
 
 def test_counts_that_lag_are_told_to_lag(output: Storage):
     write_state(output, state(replace(total_of(output), done=1, accepted=2, rejected=0, reasons={})))
-    assert told(output.url)[:2] == [
+    assert printed(output.url)[:2] == [
         "at work: 3 of 4 shards, 8 items planned",
         "accepted 2 (100.0%), rejected 0; shards newer than these counts: 2",
     ]
@@ -97,15 +97,16 @@ def test_a_run_that_only_starts(output: Storage):
     fresh = state(total_of(output))
     fresh = replace(fresh, figures=replace(fresh.figures, images_per_second=None, last_published=None))
     write_state(output, fresh)
-    assert clock_in(told(output.url)[6], "starting, no shard of this run yet, {}") >= 80
+    assert clock_in(printed(output.url)[6], "starting, no shard of this run yet, {}") >= 80
 
 
 def test_a_killed_run_is_told(output: Storage):
     put(output, holder(heartbeat=100))
-    lines = told(output.url)
+    lines = printed(output.url)
     assert lines[0].startswith("silent: 3 of 4 shards")
     assert (
-        "it shows no sign of life: killed, or cut off; the same build command takes over and goes on" in lines
+        "no heartbeat: the run was killed or is cut off; the same build command takes over and continues"
+        in lines
     )
     assert not [line for line in lines if "images/s" in line]
 
@@ -115,23 +116,23 @@ def test_how_the_last_run_ended_is_told(output: Storage):
     write_state(output, state(total_of(output), phase="failed", why="no GPU"))
     assert (
         "no run is at work; the last run failed: no GPU; the same build command goes on from there"
-        in told(output.url)
+        in printed(output.url)
     )
 
 
 def test_all_figures_as_json(output: Storage):
-    seen = json.loads(run("status", output.url, "--json").stdout)
-    assert (seen["state"], seen["complete"], seen["done"], seen["shards"], seen["behind"]) == (
+    report = json.loads(run("status", output.url, "--json").stdout)
+    assert (report["state"], report["complete"], report["done"], report["shards"], report["behind"]) == (
         "at work", False, 3, 4, 0,
     )  # fmt: skip
-    assert (seen["accepted"], seen["rejected"], seen["reasons"]) == (4, 2, {"spilled": 2})
-    assert (seen["lock"]["pid"], seen["lock"]["host"]) == (4242, "far")
-    assert 0 <= seen["seconds_since_heartbeat"] < 45
+    assert (report["accepted"], report["rejected"], report["reasons"]) == (4, 2, {"spilled": 2})
+    assert (report["lock"]["pid"], report["lock"]["host"]) == (4242, "far")
+    assert 0 <= report["seconds_since_heartbeat"] < 45
     wanted = {
         "images_per_second": 2.5, "images_per_second_of_run": 0.5, "seconds_left": 41.0, "cost": 2.25,
         "cost_unit": "worker-seconds", "busy": {"load": 0.03, "corrupt": 0.97}, "phase": "running", "recipe": "small",
     }  # fmt: skip
-    assert wanted.items() <= seen["run"].items()
+    assert wanted.items() <= report["run"].items()
 
 
 def test_watching_ends_when_it_is_complete(
@@ -149,8 +150,8 @@ def test_watching_ends_when_it_is_complete(
     monkeypatch.setattr(time, "sleep", pause)
     show(Console(), output.url, as_json=True, every=0.5)
     looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    seen = [(one["state"], one["done"], one["accepted"], one["behind"]) for one in looks]
-    assert seen == [
+    report = [(one["state"], one["done"], one["accepted"], one["behind"]) for one in looks]
+    assert report == [
         ("at work", 3, 4, 0), ("at work", 3, 4, 0), ("at work", 4, 4, 1), ("complete", 4, 6, 0),
     ]  # fmt: skip
     assert pauses == [0.5] * 3
@@ -159,7 +160,7 @@ def test_watching_ends_when_it_is_complete(
 def test_watching_in_words(output: Storage, tmp_path: Path):
     output.publish("stats/000003.json", (tmp_path / "last").read_bytes())
     output.remove(lock.PATH)
-    lines = told(output.url, every=0.1)
+    lines = printed(output.url, every=0.1)
     assert lines[:2] == ["complete: 4 of 4 shards, 8 items planned", "accepted 6 (75.0%), rejected 2"]
     assert lines[-1] == ""
 
