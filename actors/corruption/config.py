@@ -38,7 +38,9 @@ class CorruptionConfig(Config):
     guidance_scale: float = Field(
         default=1.0, ge=1, description="away from the empty prompt; above 1 doubles the evaluations"
     )
-    prompt: Literal["caption", "empty"] = Field(default="empty", description="what the model is told")
+    prompt: Literal["caption", "empty"] = Field(
+        default="empty", description="prompt that conditions the model"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model")
     channels_last: bool = Field(default=False, description="memory format; faster in half precision on a GPU")
     compiled: bool = Field(

@@ -1,4 +1,4 @@
-"""Rejects images on which a detector sees artifacts already: more would be wrong with them than their mask says."""
+"""Rejects images in which a detector already finds artifacts: their masks would not cover all artifacts."""
 
 from __future__ import annotations
 
