@@ -58,7 +58,7 @@ class Sample:
 
     @property
     def rejected(self) -> bool:
-        """Whether a stage has given the item up."""
+        """Whether a stage has rejected the item."""
         return bool(self.reason)
 
     def reject(self, stage: StageName, why: Reject) -> None:

@@ -2,7 +2,7 @@
 
 Pixels are counted once per image; every measure is a ratio of sums of these counts, so that 2,000 resamples of
 the images are one matrix product. A ratio whose denominator is 0 is 1 where truth and prediction are both empty
-in all images that are looked at, and else 0.
+in all images that are counted, and else 0.
 """
 
 from __future__ import annotations

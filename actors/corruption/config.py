@@ -74,7 +74,7 @@ class CorruptionConfig(Config):
     @field_validator("deeper", "inversion", "guidance_scale", "prompt")
     @classmethod
     def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
-        """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
+        """Refuses settings without effect: they are misunderstandings, and would change the digest."""
         idle = info.data.get("target") == "image"
         if idle and value != cls.model_fields[str(info.field_name)].default:
             raise not_allowed("nothing but the default, since corruption.target is image")

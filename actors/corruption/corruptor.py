@@ -66,7 +66,7 @@ def load_model(config: CorruptionConfig, *, device: str = "cpu") -> DiffusionMod
 
 
 class Corruptor:
-    """Corrupts the samples of a shard. The calling thread works the model; other threads do all the rest.
+    """Corrupts the samples of a shard. The calling thread runs the model; other threads do everything else.
 
     Args:
         model: see `load_model`.

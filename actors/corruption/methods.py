@@ -37,7 +37,7 @@ def corrupt(
 ) -> Tensor:
     """Replaces the latent inside a region; outside, every value stays as it is.
 
-    A device is waited for only by "rotate", once, and only where the mask lies on it. No row depends on another.
+    Only "rotate" waits for the device, once, and only where the mask lies on it. No row depends on another.
 
     Args:
         method: a name in `METHODS`.
@@ -51,8 +51,8 @@ def corrupt(
         [B, C, h, w], a tensor of its own of the latents' type.
 
     Raises:
-        ValueError: an unknown method; a wrong shape or type; `alpha_prod` outside (0, 1], which is looked at on the CPU
-            only, because elsewhere looking is waiting.
+        ValueError: an unknown method; a wrong shape or type; `alpha_prod` outside (0, 1], which is checked on the CPU
+            only, since a check on a GPU would wait for it.
     """
     _check(method, latents, clean, latent_mask, alpha_prod, noise)
     level = alpha_prod.to(latents.device, latents.dtype, non_blocking=True).reshape(-1, 1, 1, 1)
@@ -75,7 +75,7 @@ def gaussian_noise(
 
 
 def blurred(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor) -> Tensor:
-    """The latent blurred by a Gaussian, which also sees what lies outside the region.
+    """The latent blurred by a Gaussian, which also reads values from outside the region.
 
     The paper gives no width. Ours is `BLUR_SIGMA`, cut off at three of it; the latent's edge is repeated.
     """

@@ -26,7 +26,7 @@ TIME_IDS = 6
 """Numbers about an image's size that SDXL's UNet is passed."""
 
 _FOREIGN = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "time_cond_proj_dim")
-"""Settings of UNets that want more than text and, in SDXL, pooled text and sizes."""
+"""Settings of UNets that require more than text and, in SDXL, pooled text and sizes."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _text_encoder(
 
 
 def _check_kind(model: str, unet: Mapping[str, Any], vae: Mapping[str, Any], xl: bool) -> None:
-    """Refuses networks that want, or give, something else than Stable Diffusion's."""
+    """Refuses networks whose inputs or outputs differ from Stable Diffusion's."""
     strange = [f"{name} {unet[name]!r}" for name in _FOREIGN if unet.get(name) is not None]
     if not xl and unet.get("addition_embed_type") is not None:
         strange.append(f"addition_embed_type {unet['addition_embed_type']!r}")

@@ -12,7 +12,7 @@ from actors.stage_names import StageName
 
 
 class ArtifactFilter:
-    """Looks at the clean images. Works on any number of samples; rejected ones pass through.
+    """Checks the clean images for artifacts. Works on any number of samples; rejected ones pass through.
 
     Args:
         config: the detector's threshold, and the share of the image that may already be artifacts.
