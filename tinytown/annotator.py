@@ -1,4 +1,4 @@
-"""Marks what no legal image explains. It shares no code with the corruption pipeline, so that it can test it."""
+"""Marks what no legal picture explains. It shares no code with the corruption pipeline: it is the test of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinytown.fitting import Placed, fit
 from tinytown.scene import Scene
 
 TOLERANCE = 0.07
-"""Difference to the nearest legal image, of full scale, from which a pixel is wrong."""
+"""Difference to the nearest legal picture, of full scale, from which a pixel is wrong."""
 
 SMALLEST = 1.0
 """What a mark must weigh: the sum over its pixels of how much each exceeds the tolerance, in tolerances."""
@@ -25,10 +25,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the annotator found in an image.
+    """What an annotator says of an image.
 
     Attributes:
-        legal: uint8 [64, 64, 3], the nearest image without artifacts.
+        legal: uint8 [64, 64, 3], the nearest picture without artifacts.
         wrong: float32 [64, 64], how far each pixel is from it, in tolerances; from 1 on it is wrong.
         mask: bool [64, 64], what the annotator marks.
         found: for every object of the scene where it was found, or None.
@@ -46,11 +46,11 @@ class Annotation:
 
 
 def annotate(image: NDArray[np.uint8], scene: Scene) -> Annotation:
-    """Compares an image with the nearest legal image of its caption.
+    """Compares an image with the nearest legal picture of its caption.
 
     Args:
         image: uint8 [64, 64, 3].
-        scene: of the caption; see `scene.parse`.
+        scene: what the caption asks for; see `scene.parse`.
     """
     legal = fit(image, scene)
     wrong = difference(image, legal.image) / np.float32(TOLERANCE)
@@ -58,19 +58,19 @@ def annotate(image: NDArray[np.uint8], scene: Scene) -> Annotation:
 
 
 def mark(wrong: Floats, strictness: float = 1.0) -> Mask:
-    """The pixels that an annotator of some strictness marks.
+    """The pixels that someone marks.
 
     Args:
         wrong: float32 [H, W], in tolerances.
-        strictness: 1 marks from one tolerance on; 0.5 marks only what is twice as wrong.
+        strictness: 1 marks from one tolerance on; 0.5 sees only what is twice as wrong.
 
     Returns:
         bool [H, W]; what weighs too little is left out.
     """
-    scaled = wrong * strictness
-    marked: Mask = scaled >= 1
+    seen = wrong * strictness
+    marked: Mask = seen >= 1
     number, count = ndimage.label(marked, structure=np.ones((3, 3)))
-    weights = ndimage.sum_labels(scaled - 1, number, np.arange(count + 1))
+    weights = ndimage.sum_labels(seen - 1, number, np.arange(count + 1))
     keep = weights >= SMALLEST
     keep[0] = False
     kept: Mask = keep[number]
@@ -78,10 +78,10 @@ def mark(wrong: Floats, strictness: float = 1.0) -> Mask:
 
 
 def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
-    """How far two images are apart at each pixel, 0..1; blur and a shift by a pixel do not count.
+    """How far two pictures are apart at each pixel, 0..1, where blur and a shift by a pixel count for nothing.
 
-    A pixel differs by its distance to the range of the other image's pixel and its four neighbours, in the channel
-    where that is largest; taken both ways, since a missing thing is found only from the image that has it.
+    A pixel differs by what it lies outside the range of the other picture's pixel and its four neighbours, in its
+    worst channel; taken both ways, since a thing that is lacking is found only from the picture that has it.
 
     Args:
         one, other: uint8 [H, W, 3].
@@ -91,8 +91,8 @@ def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     return np.maximum(_outside(first, second), _outside(second, first))
 
 
-def _outside(image: Floats, other: Floats) -> Floats:
-    above = image - ndimage.maximum_filter(other, footprint=_CROSS)
-    below = ndimage.minimum_filter(other, footprint=_CROSS) - image
+def _outside(picture: Floats, other: Floats) -> Floats:
+    above = picture - ndimage.maximum_filter(other, footprint=_CROSS)
+    below = ndimage.minimum_filter(other, footprint=_CROSS) - picture
     result: Floats = np.maximum(np.maximum(above, below).max(axis=2), 0)
     return result

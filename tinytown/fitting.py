@@ -1,6 +1,6 @@
-"""Analysis by synthesis: the legal image that comes nearest to a given one.
+"""Analysis by synthesis: the legal picture that comes nearest to an image.
 
-The search starts at the image that the caption states, and may vary what a legal image may vary: the place, the
+The search starts at the picture that the caption demands, and may vary what a legal picture may vary: the place, the
 size, every attribute's word. It never changes an object's kind, and never bends an object.
 """
 
@@ -73,12 +73,12 @@ class Placed:
 
 @dataclass(frozen=True)
 class Legal:
-    """The nearest legal image.
+    """The nearest legal picture.
 
     Attributes:
         background: one of `scene.BACKGROUNDS`.
         found: for every object of the scene, where it was found; None where nothing in the image is like it.
-        image: uint8 [64, 64, 3], the image of what was found.
+        image: uint8 [64, 64, 3], the picture of what was found.
     """
 
     background: str
@@ -91,11 +91,11 @@ def fit(image: NDArray[np.uint8], scene: Scene) -> Legal:
 
     Args:
         image: uint8 [64, 64, 3].
-        scene: of the caption.
+        scene: what the caption asks for.
     """
     background = _background(image, scene.background)
     found: list[Placed | None] = [None] * len(scene.things)
-    # What stands where the caption states is taken first, so that it cannot be mistaken for another of its kind.
+    # What stands where the caption says is taken first, so that it cannot be mistaken for another of its kind.
     for anywhere in (False, True):
         for number, thing in enumerate(scene.things):
             if found[number] is None:
@@ -106,7 +106,7 @@ def fit(image: NDArray[np.uint8], scene: Scene) -> Legal:
             stage = _Stage(image, background, others)
             placed = _settle(stage, placed)
             found[number] = placed if stage.cost(placed) < stage.total else None
-    return Legal(background, tuple(found), _Stage(image, background, found).rendered())
+    return Legal(background, tuple(found), _Stage(image, background, found).picture())
 
 
 class _Stage:
@@ -120,14 +120,14 @@ class _Stage:
                 draw(placed, self._canvas, self._labels)
         self.background = background
         self.image = image
-        self.without = _difference(image, self.rendered())
+        self.without = _difference(image, self.picture())
         self.total = float(self.without.sum())
 
-    def rendered(self) -> NDArray[np.uint8]:
+    def picture(self) -> NDArray[np.uint8]:
         return np.asarray(self._canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
     def cost(self, placed: Placed) -> float:
-        """Sum of the capped differences of the whole image with one more object on it."""
+        """Sum of the capped differences of the whole picture with one more object on it."""
         left, top, right, bottom = _window(placed)
         near = self.without[top:bottom, left:right]
         return self.total - float(near.sum()) + float(self._with(placed).sum())
@@ -151,14 +151,14 @@ class _Stage:
 
 def _place(stage: _Stage, thing: Thing, *, anywhere: bool) -> Placed | None:
     """The best place and words for an object; None where leaving it out explains the image better."""
-    captioned = Placed(
+    asked = Placed(
         thing.kind, (float(thing.centre[0]), float(thing.centre[1])), float(thing.radius), thing.attributes
     )
     if not anywhere:
-        placed = _settle(stage, captioned)
+        placed = _settle(stage, asked)
         good = stage.cost(placed) < stage.total and stage.error(placed) < _GOOD
         return placed if good else None
-    candidates = [captioned, *_look_everywhere(stage, thing)]
+    candidates = [asked, *_look_everywhere(stage, thing)]
     moved = [_move(stage, candidate, (2.0, 1.0)) for candidate in candidates]
     best = sorted(moved, key=stage.cost)[:2]
     placed = min((_settle(stage, candidate) for candidate in best), key=stage.cost)
@@ -240,14 +240,14 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     return np.minimum(apart, np.float32(CAP))
 
 
-def _background(image: NDArray[np.uint8], captioned: str) -> str:
-    """The background that the caption states, unless another one is clearly nearer."""
+def _background(image: NDArray[np.uint8], asked: str) -> str:
+    """The background that the caption asks for, unless another one is clearly nearer."""
     costs = {}
     for name in BACKGROUNDS:
         empty = np.asarray(backdrop(name).resize((SIZE, SIZE), Image.Resampling.LANCZOS))
         costs[name] = float(_difference(image, empty).sum())
     nearest = min(costs, key=costs.__getitem__)
-    return nearest if costs[nearest] < 0.8 * costs[captioned] else captioned
+    return nearest if costs[nearest] < 0.8 * costs[asked] else asked
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class _Templates:
     """Every look of a kind at every size, as transforms for a search over all places at once.
 
     Attributes:
-        looks: N objects in the middle of the image.
+        looks: N objects in the middle of the picture.
         masks: rfft2 of their masks, complex64 [N, 64, 33].
         colours: rfft2 of masked colours, complex64 [N, 3, 64, 33].
         energy: sum of squared masked colours, float32 [N].
@@ -301,15 +301,15 @@ def _templates(kind: str) -> _Templates:
 
 
 def _look_everywhere(stage: _Stage, thing: Thing) -> list[Placed]:
-    """The best place of every size, by how much squared error an object in that place would explain."""
+    """The best place of every size, by how much squared error an object would explain away there."""
     templates = _templates(thing.kind)
-    scene = stage.rendered().astype(np.float32) / 255
-    observed = stage.image.astype(np.float32) / 255
-    gain_without = ((observed - scene) ** 2).sum(axis=2) - (observed**2).sum(axis=2)
+    scene = stage.picture().astype(np.float32) / 255
+    seen = stage.image.astype(np.float32) / 255
+    gain_without = ((seen - scene) ** 2).sum(axis=2) - (seen**2).sum(axis=2)
     spectrum = np.conj(templates.masks) * np.fft.rfft2(gain_without)
-    spectrum += 2 * (np.conj(templates.colours) * np.fft.rfft2(observed.transpose(2, 0, 1))).sum(axis=1)
+    spectrum += 2 * (np.conj(templates.colours) * np.fft.rfft2(seen.transpose(2, 0, 1))).sum(axis=1)
     gains = np.fft.irfft2(spectrum, s=(SIZE, SIZE)) - templates.energy[:, None, None]
-    # A shift by n is a place at SIZE / 2 + n; those that would wrap around the image's edge are left out.
+    # A shift by n is a place at SIZE / 2 + n; those that would wrap around the picture's edge are left out.
     reach = SIZE // 2 - int(SMALLEST_RADIUS) + 3
     shifts = np.fft.fftfreq(SIZE, 1 / SIZE).astype(int)
     allowed = np.abs(shifts) <= reach

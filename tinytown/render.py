@@ -1,4 +1,4 @@
-"""The renderer: a scene to its image, with a mask of every part. Drawn at four times the size, then reduced."""
+"""The renderer: a scene to its picture, with a mask of every part. Drawn at four times the size, then reduced."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Object(Protocol):
 
 
 def draw(thing: Object, canvas: Image.Image, labels: Image.Image, number: int = 1) -> None:
-    """Draws an object onto a canvas and its labels, both `SCALE` times as wide as the image.
+    """Draws an object onto a canvas and its labels, both `SCALE` times as wide as the picture.
 
     Args:
         thing: what to draw.
@@ -143,7 +143,7 @@ def render(scene: Scene) -> Picture:
 
 
 class _Pen:
-    """Draws in an object's own coordinates (its circle has radius 1), on the image and on the labels alike."""
+    """Draws in an object's own coordinates (its circle has radius 1), on the picture and on the labels alike."""
 
     def __init__(self, canvas: Image.Image, labels: Image.Image, thing: Object, number: int) -> None:
         self._colour = ImageDraw.Draw(canvas)
@@ -189,7 +189,7 @@ class _Pen:
 
 
 def backdrop(name: str) -> Image.Image:
-    """Sky and ground without objects, RGB, `SCALE` times as wide as the image."""
+    """Sky and ground without objects, RGB, `SCALE` times as wide as the picture."""
     top, bottom, ground = (np.array(colour, dtype=np.float64) for colour in _SKIES[name])
     side, horizon = SIZE * SCALE, HORIZON * SCALE
     rows = np.empty((side, 3))

@@ -1,4 +1,4 @@
-"""A scene, its caption in words, and the way back: every caption has exactly one correct image."""
+"""A scene, its caption in words, and the way back: every caption has exactly one correct picture."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 SIZE = 64
-"""Side of an image, in pixels."""
+"""Side of a picture, in pixels."""
 
 GRID = 4
-"""Objects stand on a grid of 4 pixels, which is one latent pixel of the shipped model."""
+"""Objects stand on a grid of 4 pixels, which is one latent cell of the shipped model."""
 
 BACKGROUNDS = ("day", "night", "sunset", "desert", "snow")
 RADII = {"small": 11, "medium": 14, "large": 17, "huge": 20}
@@ -129,7 +129,7 @@ def sample_scene(seed: int) -> Scene:
 
 
 def caption(scene: Scene) -> str:
-    """The words that describe a scene completely, in small letters but for a sign's letters; at most 77 CLIP tokens."""
+    """The words that say all of a scene, in small letters but for a sign's letters; at most 77 CLIP tokens."""
     return f"a {scene.background} scene with " + ", ".join(_phrase(thing) for thing in scene.things)
 
 
@@ -137,7 +137,7 @@ def parse(text: str) -> Scene:
     """The scene that a caption describes.
 
     Raises:
-        ValueError: the words are not a caption of tinytown; the message states which part.
+        ValueError: the words are not a caption of tinytown; the message says which part.
     """
     match = re.fullmatch(r"a (\w+) scene with (.+)", text)
     if not match or match[1] not in BACKGROUNDS:
@@ -167,7 +167,7 @@ def vocabulary() -> list[str]:
 
 
 def _cells(radius: int) -> range:
-    """Grid cells on which an object of this radius lies wholly inside the image."""
+    """Grid cells on which an object of this radius lies wholly inside the picture."""
     return range(-(-radius // GRID), (SIZE - radius) // GRID + 1)
 
 
@@ -206,7 +206,7 @@ def _parse_thing(text: str) -> Thing:
             column, row = NUMBERS.index(words["column"]), NUMBERS.index(words["row"])
             cells = _cells(RADII[words["size"]])
             if column not in cells or row not in cells:
-                raise ValueError(f"object reaches out of the image: {text!r}")
+                raise ValueError(f"object reaches out of the picture: {text!r}")
             attributes = tuple((name, words[name].replace(" ", "")) for name in CHOICES[kind])
             return Thing(kind, words["size"], column, row, attributes)
     raise ValueError(f"not an object of tinytown: {text!r}")

@@ -50,7 +50,7 @@ def test_a_caption_in_words():
         ("a cat", "not a tinytown caption"),
         ("a moon scene with a small round green tree at column six row six", "not a tinytown caption"),
         ("a day scene with a small round blue tree at column six row six", "not an object of tinytown"),
-        ("a day scene with a huge round green tree at column three row six", "reaches out of the image"),
+        ("a day scene with a huge round green tree at column three row six", "reaches out of the picture"),
         (
             "a day scene with a small round green tree at column six row six, "
             "a small round green tree at column seven row six",
