@@ -1,4 +1,4 @@
-"""What the order of a sum depends on, beside the batch's shape."""
+"""Settings that fix the order of floating-point sums, which otherwise varies between machines and runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def fix_arithmetic(threads: int) -> None:
-    """Leaves nothing to the machine's load or size: so many CPU threads, and cuDNN's deterministic algorithms.
+    """Sets a fixed number of CPU threads and cuDNN's deterministic algorithms, whatever the machine's load or size.
 
     Convolutions in float32 keep torch's own setting, which on a GPU is TF32.
     """

@@ -27,7 +27,7 @@ class Sample:
         source: where it came from, for a person.
         caption: its prompt, or an empty string.
         image: the clean image as PNG, RGB, at the recipe's size.
-        mask: the region asked for, 1-bit PNG of the image's size; white is inside.
+        mask: the requested region, 1-bit PNG of the image's size; white is inside.
         corrupted: the image with artifacts, PNG.
         changed: where `corrupted` differs from the uncorrupted round trip, 1-bit PNG.
         seed: the seed of the draw that made `corrupted`.
@@ -58,7 +58,7 @@ class Sample:
 
     @property
     def rejected(self) -> bool:
-        """Whether a stage has given the item up."""
+        """Whether a stage has rejected the item."""
         return bool(self.reason)
 
     def reject(self, stage: StageName, why: Reject) -> None:

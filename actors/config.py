@@ -18,7 +18,7 @@ class Config(BaseModel):
     """Strict and frozen; a whole number is accepted for a float.
 
     A rule that spans two keys is a validator of the later key: it reports that key's own place, and it is checked
-    whatever else is wrong. Defaults are validated too, so that it also sees keys that are not written.
+    whatever else is wrong. Defaults are validated too, so that it also covers keys that are not written.
     """
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""The errors of Flawforge. A message says what was wrong, where, and what to do, and holds no secret of a URL."""
+"""The errors of Flawforge. A message states what was wrong, where, and what to do, and holds no secret of a URL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NoBucketError(SourceError):
 
 
 class TooManyBytesError(SourceError):
-    """A web server's answer has more bytes than were asked for, or than are read."""
+    """A web server's answer has more bytes than were requested, or than the limit allows."""
 
 
 class EncodedAnswerError(SourceError):
@@ -52,7 +52,7 @@ class BuildError(FlawforgeError):
 
 
 class LockLostError(BuildError):
-    """Another run took the output over; this one must write and delete nothing there any more."""
+    """Another run took the output over; this one must no longer write or delete anything in it."""
 
 
 class WorkersEndError(BuildError):
@@ -102,7 +102,7 @@ class RejectedError(FlawforgeError):
 class Reject(Exception):
     """One item cannot become a sample, for a reason that is a property of the item.
 
-    Transient errors (time-outs, full disks, lost machines) are never a `Reject`: they fail the attempt.
+    Transient errors (time-outs, full disks, lost machines) are never a `Reject`: the shard is made again.
 
     Args:
         reason: a short name for counting and filtering, such as `too_small`.

@@ -1,5 +1,4 @@
-"""Numbers that are no numbers: an item whose rows hold NaN or infinity is rejected, a model that makes only those ends
-the run."""
+"""NaN and infinity: an item whose rows hold them is rejected; a model that produces nothing else ends the run."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def not_finite(what: str) -> Reject:
 
 
 def check_model(samples: Sequence[Sample], control: Callable[[], bool], advice: str) -> None:
-    """Tells a model that overflows from items that make it overflow.
+    """Distinguishes a model that overflows from items that make it overflow.
 
     Args:
         samples: those that a model has worked on in one call.

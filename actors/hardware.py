@@ -47,7 +47,7 @@ def hardware_class(device: str) -> dict[str, str]:
         By name: `cpu` (model), `isa` (torch's own level, then CPU flags) and the variables of `SETTINGS` that are
         set; for `cuda` also `gpu`, `compute_capability`, `cuda`, `cudnn`, `driver` and those of `GPU_SETTINGS`.
     """
-    import torch  # not above: `describe` serves planning, which stays light
+    import torch  # not above: planning calls `describe` and must stay light
 
     model, flags = _cpu()
     isa = [torch.backends.cpu.get_cpu_capability(), *(flag for flag in _ISA if flag in flags)]

@@ -53,7 +53,7 @@ _OTHERS = {
     b"<": "HTML or XML, such as a server's error page",
     b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
 }
-"""What a file is that is no image, by its first bytes. They are not shown: a file may be a private one."""
+"""Kinds of files that are not images, by their first bytes. The bytes are not shown: a file may be private."""
 
 _LONGEST_CAUSE = 200
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
@@ -134,7 +134,7 @@ def decoding() -> Iterator[None]:
         raise
     except Exception as error:  # OSError, SyntaxError, zlib.error, struct.error, ...
         _check_text(error)
-        raise Reject("damaged", f"the image cannot be decoded: {_told(error)}") from None
+        raise Reject("damaged", f"the image cannot be decoded: {_cause(error)}") from None
 
 
 def check_memory(image: Image.Image, more: float, size: tuple[int, int] | None = None) -> None:
@@ -212,7 +212,7 @@ def _open(data: bytes, largest_pixels: int) -> Image.Image:
         kind = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "something else")
         raise Reject("not_an_image", f"not a PNG, JPEG or WebP file, but {kind}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        found = re.search(r"\d+", str(error))  # Pillow says the product only, and no attribute holds it
+        found = re.search(r"\d+", str(error))  # Pillow states the product only, and no attribute holds it
         pixels = f"{int(found[0]):,}" if found else "far too many"
         detail = f"the header promises {pixels} pixels; at most {largest_pixels:,} are decoded"
         raise Reject("too_many_pixels", detail) from None
@@ -220,11 +220,11 @@ def _open(data: bytes, largest_pixels: int) -> Image.Image:
         raise
     except Exception as error:  # Pillow's header parsers raise many kinds on damaged files.
         _check_text(error)
-        raise Reject("damaged", f"the image header cannot be read: {_told(error)}") from None
+        raise Reject("damaged", f"the image header cannot be read: {_cause(error)}") from None
 
 
 def _coefficients(data: bytes) -> float:
-    """Checks the number of scans of a JPEG's first picture; bytes per pixel that libjpeg keeps between scans.
+    """Checks the number of scans of a JPEG's first image; bytes per pixel that libjpeg keeps between scans.
 
     What lies in other segments, such as a thumbnail, does not count. With more than one scan libjpeg keeps all
     coefficients, 2 bytes each.
@@ -255,7 +255,7 @@ def _is_lossy(image: Image.Image, data: bytes) -> bool:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """EXIF is often damaged where the picture is sound, and then states nothing."""
+    """The EXIF orientation, 1 to 8; None without one, or where damaged EXIF accompanies a sound image."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except MemoryError:
@@ -269,7 +269,7 @@ def _orientation(image: Image.Image) -> int | None:
 def _check_text(error: Exception) -> None:
     """Pillow raises a plain ValueError that names its limit: MAX_TEXT_CHUNK or MAX_TEXT_MEMORY."""
     if isinstance(error, ValueError) and "MAX_TEXT" in str(error):
-        raise _TooMuchTextError(_told(error)) from error
+        raise _TooMuchTextError(_cause(error)) from error
 
 
 def _without_text(data: bytes) -> bytes:
@@ -284,7 +284,7 @@ def _without_text(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _told(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     """An error of Pillow's, short, and without bytes of the file, of which it quotes some."""
     words = re.sub(r"b(['\"]).*?\1", "...", str(error), flags=re.DOTALL)
     return words[:_LONGEST_CAUSE] or type(error).__name__

@@ -211,7 +211,7 @@ class ModelFolder:
                 raise self.error(path, f"does not exist, and {index.name} names it as a shard")
             named, held = {key for key, name in places.items() if name == path.name}, set(self.tensors(path))
             if named != held:
-                raise self.error(path, f"holds other tensors than {index.name} says ({min(named ^ held)})")
+                raise self.error(path, f"holds other tensors than {index.name} lists ({min(named ^ held)})")
         return files
 
     def _indices(self, part: str, stem: str | None = None) -> list[Path]:

@@ -38,7 +38,7 @@ def locate(model: str, revision: str | None = None) -> str:
 
     Raises:
         ModelError: neither a folder with weights nor the form of a hub id; weights that should have been shipped
-            are not here; or a revision is asked of what has none.
+            are missing; or a revision is given for what has none.
     """
     if model in SHIPPED:
         if revision:
@@ -51,7 +51,7 @@ def locate(model: str, revision: str | None = None) -> str:
         return str(SHIPPED[model])
     if Path(model).is_dir():
         if revision:
-            raise ModelError(f"{model} is a folder; a revision ({revision}) can be asked of a hub id only")
+            raise ModelError(f"{model} is a folder; a revision ({revision}) can be given for a hub id only")
         return model
     if is_hub_id(model):
         return model
@@ -146,7 +146,7 @@ def _digest(folder: ModelFolder) -> str:
 
 
 def _no_folder(model: str) -> str:
-    """Says that there is no such folder, and names those with a similar name beside it."""
+    """States that a folder does not exist, and names similar ones beside it."""
     path = Path(model)
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
@@ -156,8 +156,8 @@ def _no_folder(model: str) -> str:
     except OSError:
         names = []
     near = difflib.get_close_matches(path.name, names, n=3)
-    there = f"; {parent} has {', '.join(near)}" if near else f" in {parent}" if parent != Path() else ""
-    return f"there is no folder {path}{there}"
+    beside = f"; {parent} has {', '.join(near)}" if near else f" in {parent}" if parent != Path() else ""
+    return f"there is no folder {path}{beside}"
 
 
 def _maybe_folder(model: str) -> str:

@@ -1,4 +1,4 @@
-"""A few bits that pictures which look alike share."""
+"""A short hash that images which look alike share in most bits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from PIL import Image
 BITS = 64
 
 
-def perceptual_hash(picture: Image.Image) -> int:
-    """The DCT hash of a picture, 64 bits (imagehash's `phash`).
+def perceptual_hash(image: Image.Image) -> int:
+    """The DCT hash of an image, 64 bits (imagehash's `phash`).
 
-    Pictures that were only resized or compressed again differ in a few bits, others in about half of them.
+    Images that were only resized or recompressed differ in a few bits, unrelated ones in about half of them.
     """
-    return int(str(phash(picture)), 16)
+    return int(str(phash(image)), 16)

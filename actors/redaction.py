@@ -14,7 +14,7 @@ _HARMLESS = re.compile(
     r"row|size|version(?:id)?|width|w",
     re.IGNORECASE,
 )
-"""Parameters of a query that choose what is served. All others of a web address may be secret, or change with time."""
+"""Parameters of a query that select the content. All others of a web address may be secret, or change with time."""
 
 _SECRET = (
     r"(?:x-(?:amz|goog|oss|cos|ms)-[\w-]+|awsaccesskeyid|googleaccessid|ossaccesskeyid|key-pair-id|policy|expires|"
@@ -63,7 +63,7 @@ def _redacted(found: re.Match[str]) -> str:
 
 
 def _without_secrets(rest: str, *, is_web: bool) -> str:
-    """Path, query and fragment. Keys in a bucket may hold `?` and `#`: there only what is named as a secret goes."""
+    """Path, query and fragment. Bucket keys may hold `?` and `#`, so only what is named as a secret goes."""
     path, question, query = rest.partition("?")
     if is_web:
         path, query = path.partition("#")[0], query.partition("#")[0]

@@ -19,7 +19,7 @@ class SelectionConfig(Config):
         default=None,
         ge=0,
         le=1,
-        description="share of the image in which the detector may see artifacts already",
+        description="share of the image in which the detector may find artifacts already",
     )
     detector: str | None = Field(default=None, description="folder or hub id of the detector")
     detector_revision: str | None = Field(default=None, description="commit or tag on the hub")
@@ -32,9 +32,9 @@ class SelectionConfig(Config):
     def _only_with_an_area(cls, value: Any, info: ValidationInfo) -> Any:
         if "largest_artifact_area" not in info.data:
             return value
-        asked = info.data["largest_artifact_area"] is not None
-        if asked and info.field_name == "detector" and not value:
+        limited = info.data["largest_artifact_area"] is not None
+        if limited and info.field_name == "detector" and not value:
             raise not_allowed("a folder or hub id, since selection.largest_artifact_area is set")
-        if not asked and value != cls.model_fields[str(info.field_name)].default:
+        if not limited and value != cls.model_fields[str(info.field_name)].default:
             raise not_allowed("nothing but the default, unless selection.largest_artifact_area is set")
         return value

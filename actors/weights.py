@@ -234,7 +234,7 @@ def _transformers_network(kind: Any, config: Any, state: dict[str, Tensor], dtyp
         # What is missing would be made up first, and may be larger than the memory.
         return None, *_compared(wanted, state)
     transformers_logging.disable_progress_bar()
-    # Its report of missing weights advises to train them; ours says what to do.
+    # Its report of missing weights advises training them; ours names a remedy.
     reports = transformers_logging.get_logger("transformers.modeling_utils")
     reports.disabled = True
     try:
@@ -263,10 +263,10 @@ def _check_names(
         ("has {} weights of another shape than its config.json says, such as {}", mismatched),
         ("has {} weights that do not belong to it, such as {}", unexpected),
     ]
-    said = [text.format(len(names), _some(names)) for text, names in found if names]
-    if said:
+    problems = [text.format(len(names), _some(names)) for text, names in found if names]
+    if problems:
         where = folder.path / part if part else folder.path
-        raise ModelError(f"{_of(folder, part)} {'; it '.join(said)} ({where}): {folder.advice}")
+        raise ModelError(f"{_of(folder, part)} {'; it '.join(problems)} ({where}): {folder.advice}")
 
 
 def _shapes(name: str, found: Iterable[int], wanted: Iterable[int]) -> str:

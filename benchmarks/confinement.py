@@ -24,12 +24,12 @@ from factory.sources import open_source
 
 FIRST_SEED = 3_000_000
 SMALLEST, LARGEST = 0.03, 0.25
-"""Share of the picture that a region has."""
+"""Share of the image that a region has."""
 
 STEPS = (10, 20)
 BATCH = 32
 FAR = 4
-"""Cells around the region that count neither as inside nor as beyond."""
+"""Latent pixels around the region that count neither as inside nor as beyond."""
 
 
 def scenes(count: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]:
@@ -65,7 +65,7 @@ def main() -> None:
         for steps, figures in _measured(round_trip, images[rows], masks[rows], keys[rows]).items():
             found[steps] += figures
     table = Table(
-        "k", "inside", "beyond 4 cells", "ratio", "ring 0-4 px", "ring 4-12 px", "beyond 12 px",
+        "k", "inside", "beyond 4 latent px", "ratio", "ring 0-4 px", "ring 4-12 px", "beyond 12 px",
         title=f"{len(keys)} samples, medians; latent units, then share of full scale",
     )  # fmt: skip
     for steps, figures in found.items():
@@ -84,7 +84,7 @@ def _measured(
     round_trip: RoundTrip, images: NDArray[np.uint8], masks: NDArray[np.bool_], keys: list[str]
 ) -> dict[int, list[list[float]]]:
     """By k and sample: latent change inside and beyond the region, and pixel change in three rings around it."""
-    side = images.shape[1] // round_trip.model.cell
+    side = images.shape[1] // round_trip.model.vae_scale_factor
     inverted = round_trip.invert(images, to_latent_mask(torch.from_numpy(masks), side, side), STEPS)
     noise = draw_noise([seed_for(0, key, "corrupt") for key in keys], tuple(inverted.clean.shape[1:]))
     figures = {}
@@ -94,12 +94,12 @@ def _measured(
             round_trip.resampled_latents(start, inverted.prompts, steps)
             for start in (inverted.at[steps], broken)
         ]
-        pictures = [round_trip.model.decode(one) for one in latents]
+        decoded = [round_trip.model.decode(one) for one in latents]
         change = (latents[1] - latents[0]).abs().mean(1).numpy()
-        moved = np.abs(pictures[1].astype(float) - pictures[0]).mean(3) / 255
+        moved = np.abs(decoded[1].astype(float) - decoded[0]).mean(3) / 255
         figures[steps] = [
-            [_mean(row, cell), _mean(row, ~widen(cell, FAR)), *_rings(pixels, mask)]
-            for row, cell, pixels, mask in zip(
+            [_mean(row, region), _mean(row, ~widen(region, FAR)), *_rings(pixels, mask)]
+            for row, region, pixels, mask in zip(
                 change, inverted.latent_mask[:, 0].numpy(), moved, masks, strict=True
             )
         ]

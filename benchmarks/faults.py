@@ -212,22 +212,22 @@ def disturbed(model: str, out: Path, kinds: Sequence[str], nodes: Nodes, chance:
     waiting = list(zip(at, kinds, strict=True))
     driver = _start(model, out, nodes.address, ledger)
     outcome.drivers += 1
-    moved, seen = time.monotonic(), -1
+    moved, published = time.monotonic(), -1
     while True:
         done = done_shards(storage)
-        if len(done) != seen:
-            moved, seen = time.monotonic(), len(done)
+        if len(done) != published:
+            moved, published = time.monotonic(), len(done)
         if time.monotonic() - moved > PATIENCE:
             raise SystemExit(
-                f"{out}: nothing was published for {PATIENCE:.0f} seconds, {seen} of {SHARDS} are"
+                f"{out}: nothing was published for {PATIENCE:.0f} seconds, {published} of {SHARDS} are"
             )
-        if waiting and waiting[0][0] <= seen < SHARDS:
+        if waiting and waiting[0][0] <= published < SHARDS:
             kind = waiting.pop(0)[1]
             begun = {int(line) for line in ledger.read_text().split()}
             if _kill(kind, driver, nodes, chance):
-                outcome.faults.append(Fault(kind, seen, sorted(begun - done)))
+                outcome.faults.append(Fault(kind, published, sorted(begun - done)))
             else:
-                waiting.insert(0, (seen, kind))
+                waiting.insert(0, (published, kind))
         if driver.poll() is not None:
             if driver.returncode == 0:
                 break
@@ -341,7 +341,7 @@ def _killed_builds(
 def _report(outcomes: Sequence[Outcome], report: Path | None, console: Console) -> None:
     console.print(_table(outcomes))
     if report:
-        told = [
+        rows = [
             {
                 "model": one.model,
                 "same": one.same,
@@ -350,7 +350,7 @@ def _report(outcomes: Sequence[Outcome], report: Path | None, console: Console) 
             }
             for one in outcomes
         ]
-        report.write_text(json.dumps(told, indent=1) + "\n")
+        report.write_text(json.dumps(rows, indent=1) + "\n")
     wrong = [one for one in outcomes if not one.same or one.redone > one.allowed]
     if wrong:
         raise SystemExit(f"{len(wrong)} of {len(outcomes)} builds are not as they should be")

@@ -124,12 +124,18 @@ def conditioning(family: Family, batch: int, dtype: torch.dtype, device: str) ->
 
 def produce(model: DiffusionModel, images: np.ndarray, prompts: Prompts, method: InversionConfig) -> int:
     """Encodes, inverts, resamples and decodes; returns UNet evaluations per sample."""
-    told = Conditioning(prompts)
+    conditions = Conditioning(prompts)
     net, schedule, clean = model.denoise, model.scheduler, model.encode(images)
     found = invert(
-        net, schedule, clean, told, inversion_steps=INVERSION_STEPS, method=method, seeds=range(len(images))
+        net,
+        schedule,
+        clean,
+        conditions,
+        inversion_steps=INVERSION_STEPS,
+        method=method,
+        seeds=range(len(images)),
     )
-    model.decode(resample(net, schedule, found.latents, told, inversion_steps=INVERSION_STEPS))
+    model.decode(resample(net, schedule, found.latents, conditions, inversion_steps=INVERSION_STEPS))
     return int(found.unet_rows[0]) + INVERSION_STEPS
 
 

@@ -171,7 +171,7 @@ def _columns() -> list[str]:
 
 
 def _errors(net: Net, method: InversionConfig, batch: int) -> list[str]:
-    """One inversion to the deepest k serves the others: their latents lie on its way."""
+    """One inversion to the deepest k covers the others: their latents are part of its trajectory."""
     errors: dict[int, list[Tensor]] = {k: [] for k in STEPS}
     for first in range(0, len(net.latents), batch):
         part = net.rows(slice(first, first + batch))

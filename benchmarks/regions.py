@@ -77,7 +77,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    # After the autoencoder, as every image that a detector will see.
+    # After the autoencoder, like every image that a detector is applied to.
     passed = round_trip(
         DiffusionModel("tinytown").vae, renders(CLEAN_SEED, arguments.clean, processes=1).images
     )

@@ -1,6 +1,6 @@
 """What the embedded world is worth: `python -m benchmarks.tinytown autoencoder|faithfulness|realism|wild`.
 
-`autoencoder`: what the VAE loses. `faithfulness`: of the objects that captions ask for, how many a model draws, by two
+`autoencoder`: what the VAE loses. `faithfulness`: of the objects that captions state, how many a model draws, by two
 judges. `realism`: how well a classifier tells injected from wild artifacts. `wild`: a sheet of wild images with the
 annotator's marks, for the eye.
 """
@@ -49,7 +49,7 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Which objects are there, one entry for each that was asked for.
+    """Which objects are present, one entry for each that a caption states.
 
     Attributes:
         images: int64 [M], number of the image.
@@ -74,8 +74,8 @@ def sample(model: DiffusionModel, captions: Sequence[str], keys: Sequence[str]) 
         model.scheduler.set_timesteps(STEPS)
         for timestep in model.scheduler.timesteps:
             both = model.denoise(latents.repeat(2, 1, 1, 1), int(timestep), prompts.embeds)
-            without, told = both.chunk(2)
-            noise = without + GUIDANCE * (told - without)
+            without, conditioned = both.chunk(2)
+            noise = without + GUIDANCE * (conditioned - without)
             latents = model.scheduler.step(noise, int(timestep), latents).prev_sample
         rows.append(model.decode(latents))
     return np.concatenate(rows)
@@ -84,16 +84,16 @@ def sample(model: DiffusionModel, captions: Sequence[str], keys: Sequence[str]) 
 def verdicts(
     scenes: Sequence[Scene], detections: Sequence[Sequence[Detection]], annotations: Sequence[Annotation]
 ) -> Verdicts:
-    """Asks both judges for every object of every scene: right kind, near its place, main colour right."""
+    """Verdicts of both judges on every object of every scene: right kind, near its place, main colour right."""
     rows = []
-    for number, (scene, seen, annotation) in enumerate(zip(scenes, detections, annotations, strict=True)):
+    for number, (scene, detected, annotation) in enumerate(zip(scenes, detections, annotations, strict=True)):
         for thing, found in zip(scene.things, annotation.found, strict=True):
-            there = (
+            placed = (
                 found is not None
                 and math.dist(found.centre, thing.centre) <= NEAR
                 and found.colour == thing[MAIN_COLOUR[thing.kind]]
             )
-            rows.append((number, thing.kind, present(seen, thing), there))
+            rows.append((number, thing.kind, present(detected, thing), placed))
     images, kinds, judge, annotator = (np.array(column) for column in zip(*rows, strict=True))
     return Verdicts(images, kinds, judge, annotator)
 
@@ -105,7 +105,7 @@ def autoencoder(arguments: argparse.Namespace) -> None:
 
 
 def faithfulness(arguments: argparse.Namespace) -> None:
-    """Objects of unseen captions that are in the samples, by the judge and by the annotator."""
+    """Objects of held-out captions that are in the samples, by the judge and by the annotator."""
     scenes = [sample_scene(HELD_OUT + number) for number in range(arguments.captions)]
     keys = [f"heldout-{number:05d}" for number in range(len(scenes))]
     images = sample(DiffusionModel(arguments.model), [caption(scene) for scene in scenes], keys)
@@ -114,7 +114,7 @@ def faithfulness(arguments: argparse.Namespace) -> None:
     own = verdicts(scenes, detections, annotations)
     others = scenes[1 : arguments.control + 1]
     foreign = [annotate(image, scene) for image, scene in zip(images, others, strict=False)]
-    table = Table("caption", "objects", "by the judge", "by the annotator", title="objects that are there")
+    table = Table("caption", "objects", "by the judge", "by the annotator", title="objects that are present")
     _add(table, "its own", own, np.ones(len(own.kinds), bool))
     for kind in KINDS:
         _add(table, f"  {kind}", own, own.kinds == kind)
@@ -124,7 +124,7 @@ def faithfulness(arguments: argparse.Namespace) -> None:
     areas = np.array([one.mask.mean() for one in annotations])
     low, middle, high = np.quantile(areas, (0.1, 0.5, 0.9))
     console.print(
-        f"{arguments.model}: the annotator marks {middle:.2%} of a picture (median; 10th to 90th percentile "
+        f"{arguments.model}: the annotator marks {middle:.2%} of an image (median; 10th to 90th percentile "
         f"{low:.2%} to {high:.2%}), and nothing in {(areas == 0).mean():.1%} of them"
     )
 
@@ -136,9 +136,11 @@ def realism(arguments: argparse.Namespace) -> None:
     made = injected(arguments.methods.split(","), arguments.items)
     pairs = {name: (crops, wild_crops) for name, crops in made.items()}
     pairs["control: wild"] = halves(wild_crops)
-    table = Table("injected by", "crops", "wild crops", "AUC", title="injected or wild? 0.5: nobody can tell")
+    table = Table("injected by", "crops", "wild crops", "AUC", title="injected or wild? 0.5: chance")
     for name, (one, other) in pairs.items():
-        table.add_row(name, str(len(one.images)), str(len(other.images)), _told(tell_apart(one, other)))
+        table.add_row(
+            name, str(len(one.images)), str(len(other.images)), _with_interval(tell_apart(one, other))
+        )
     console.print(table)
     if arguments.sheet:
         blind_sheet(next(iter(made.values())), wild_crops, arguments.sheet, arguments.seed)
@@ -172,7 +174,7 @@ def injected(methods: Sequence[str], items: int) -> dict[str, Crops]:
 
 
 def blind_sheet(made: Crops, wild_crops: Crops, path: Path, seed: int, each: int = 16) -> None:
-    """Numbered crops of either kind in random order; which is which stands in a JSON file beside the picture."""
+    """Numbered crops of either kind in random order; a JSON file beside the image has the answers."""
     rng = np.random.default_rng(seed)
     picked = []
     for answer, crops in (("injected", made), ("wild", wild_crops)):
@@ -185,7 +187,7 @@ def blind_sheet(made: Crops, wild_crops: Crops, path: Path, seed: int, each: int
 
 
 def wild(arguments: argparse.Namespace) -> None:
-    """Random wild images with the annotator's marks, each beside the nearest legal picture."""
+    """Random wild images with the annotator's marks, each beside the nearest legal image."""
     split = open_split("wild")
     chosen = np.random.default_rng(arguments.seed).permutation(len(split.keys))[: arguments.count]
     tiles, titles = [], []
@@ -204,18 +206,18 @@ def board(tiles: Sequence[Images], titles: Sequence[str], per_row: int) -> Image
     """Equal tiles, uint8 [H, W, 3], in rows on white, a title above each."""
     (height, width), head = tiles[0].shape[:2], 14
     rows = -(-len(tiles) // per_row)
-    picture = Image.new("RGB", (per_row * (width + GAP), rows * (height + head + GAP)), "white")
-    pen = ImageDraw.Draw(picture)
+    sheet = Image.new("RGB", (per_row * (width + GAP), rows * (height + head + GAP)), "white")
+    pen = ImageDraw.Draw(sheet)
     for number, (tile, title) in enumerate(zip(tiles, titles, strict=True)):
         x, y = number % per_row * (width + GAP), number // per_row * (height + head + GAP)
         pen.text((x + 2, y + 1), title, fill="black")
-        picture.paste(Image.fromarray(tile), (x, y + head))
-    return picture
+        sheet.paste(Image.fromarray(tile), (x, y + head))
+    return sheet
 
 
-def enlarged(picture: NDArray, times: int) -> NDArray:
-    """Every pixel of a picture or mask as a square of `times` pixels."""
-    return picture.repeat(times, 0).repeat(times, 1)
+def enlarged(image: NDArray, times: int) -> NDArray:
+    """Every pixel of an image or mask as a square of `times` pixels."""
+    return image.repeat(times, 0).repeat(times, 1)
 
 
 def _outlined(image: Images, mask: NDArray[np.bool_]) -> Images:
@@ -224,17 +226,17 @@ def _outlined(image: Images, mask: NDArray[np.bool_]) -> Images:
 
 def _add(table: Table, name: str, found: Verdicts, which: NDArray[np.bool_]) -> None:
     shares = []
-    for there in (found.judge, found.annotator):
+    for verdict in (found.judge, found.annotator):
         hits, misses = (
             np.bincount(found.images[which & yes], minlength=found.images.max() + 1)
-            for yes in (there, ~there)
+            for yes in (verdict, ~verdict)
         )
-        # Hits of all asked for is precision without false negatives, and its bootstrap is over images.
-        shares.append(_told(precision(np.stack([hits, misses, np.zeros_like(hits)], 1))))
+        # The share of hits is precision without false negatives; its bootstrap is over images.
+        shares.append(_with_interval(precision(np.stack([hits, misses, np.zeros_like(hits)], 1))))
     table.add_row(name, str(which.sum()), *shares)
 
 
-def _told(figure: Interval) -> str:
+def _with_interval(figure: Interval) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 

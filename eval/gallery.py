@@ -23,17 +23,17 @@ PATH = "gallery.html"
 LARGEST_TILES = 200
 LARGEST_SHARDS = 40
 LARGEST_SIDE = 384
-"""Pixels; larger pictures are shrunk, so that 200 samples stay under 20 MB."""
+"""Pixels; larger images are shrunk, so that 200 samples stay under 20 MB."""
 
 
 def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -> int:
     """Writes `gallery.html` and returns how many samples it shows.
 
     Samples come evenly from at most `LARGEST_SHARDS` evenly spaced shards. A fifth of the places is for rejected
-    items, of which the index keeps a few small pictures per reason and shard.
+    items, of which the index keeps a few small images per reason and shard.
 
     Raises:
-        OutputError: nothing was built there, or what is there cannot be shown.
+        OutputError: the output has no shards, or they cannot be shown.
     """
     plan = read_plan(storage)
     sidecars = read_sidecars(storage)
@@ -51,7 +51,7 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
             tiles=shown,
             notes=_notes(total, len(shown)),
         )
-    except ValueError as error:  # a picture with a sound header and a damaged body
+    except ValueError as error:  # an image with a sound header and a damaged body
         raise OutputError(f"{storage.url}: {error}; run flawforge verify") from error
     storage.replace(PATH, page.encode())
     return len(shown)
@@ -101,30 +101,30 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
     rows = read_index(storage, number)
     rejected = [row for row in rows if row["status"] == "rejected"]
     accepted = [row for row in rows if row["status"] == "accepted"]
-    with_pictures = [row for row in rejected if row["preview_before"] is not None]
-    chosen = _evenly(with_pictures or rejected, max(1, quota // 5) if rejected else 0)
+    with_images = [row for row in rejected if row["preview_before"] is not None]
+    chosen = _evenly(with_images or rejected, max(1, quota // 5) if rejected else 0)
     if not has_tar:
-        chosen = _evenly(with_pictures or rejected, quota)
+        chosen = _evenly(with_images or rejected, quota)
     if has_tar:
         chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
         for sample in read_shard_of(storage, number):
             if sample.key not in chosen_rows:
                 continue
-            pictures = {
+            images = {
                 "before": sample.members.get("original.png"),
                 "after": sample.members.get("image.png"),
                 "mask": sample.members.get("mask.png"),
                 "changed": sample.members.get("changed.png"),
             }
-            yield _tile(chosen_rows[sample.key], pictures, sample.shard)
+            yield _tile(chosen_rows[sample.key], images, sample.shard)
     for row in chosen:
         previews = {name: row[f"preview_{name}"] for name in NAMES}
         yield _tile(row, previews, f"{storage.url}: {index_path(number)}")
 
 
-def _tile(row: dict[str, Any], pictures: dict[str, bytes | None], where: str) -> Tile:
+def _tile(row: dict[str, Any], images: dict[str, bytes | None], where: str) -> Tile:
     try:
-        small = shrink(pictures, LARGEST_SIDE)
+        small = shrink(images, LARGEST_SIDE)
     except ValueError as error:
         raise OutputError(f"{where} {row['key']}: {error}; run flawforge verify") from error
     metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in METRICS}

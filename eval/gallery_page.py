@@ -22,7 +22,7 @@ from actors.images import read_mask
 from eval.outline import outline_path
 
 LARGEST_PIXELATED = 128
-"""Pictures up to this width are shown with hard pixels at whole multiples; wider ones are scaled smoothly."""
+"""Images up to this width are shown with hard pixels at whole multiples; wider ones are scaled smoothly."""
 
 CHANGED_COLOUR = (232, 62, 140)
 """Colour of changed pixels. The style sheet has it once more, for the legend."""
@@ -38,7 +38,7 @@ class Tile:
         stage, reason, detail: who rejected it and why; empty when accepted.
         caption, source: as in the sample.
         metrics: figures by name; nan is shown as not measured.
-        before, after: the clean and the corrupted picture as PNG or JPEG; None where it was never made.
+        before, after: the clean and the corrupted image as PNG or JPEG; None where it was never made.
         mask, changed: 1-bit PNG, white is inside; None where it was never made.
     """
 
@@ -97,10 +97,10 @@ def gallery_page(
         notes: sentences below the figures.
         largest_bytes: size of the document, in UTF-8, above which tiles are left out. Every group (accepted,
             and each reject reason) keeps the same share of its tiles, at least one where it fits, spread
-            evenly over its order, and the page says how many are shown.
+            evenly over its order, and the page states how many are shown.
 
     Raises:
-        ValueError: a picture or a mask of a tile cannot be read; the message names the tile.
+        ValueError: an image or a mask of a tile cannot be read; the message names the tile.
     """
     shots = [_shots(tile) for tile in tiles]
     template = _TEMPLATES.get_template("gallery_tile.html")
@@ -140,7 +140,7 @@ def gallery_page(
 
 @dataclass(frozen=True)
 class _Shot:
-    """A picture as the page holds it."""
+    """An image as the page holds it."""
 
     uri: str
     width: int
@@ -161,7 +161,7 @@ _TEMPLATES = Environment(
 )
 
 _SENTENCE = 400
-"""Bytes kept free for the sentence that says how many tiles are shown."""
+"""Bytes reserved for the sentence that states how many tiles are shown."""
 
 
 def _asset(name: str) -> str:
@@ -173,12 +173,12 @@ def _hash(text: str) -> str:
 
 
 def _shots(tile: Tile) -> dict[str, object]:
-    """The part of the template's variables that comes from the pictures."""
+    """The part of the template's variables that comes from the images."""
     mask = _read_mask(tile, "mask", tile.mask)
     changed = _read_mask(tile, "changed", tile.changed)
     return {
-        "before": _picture(tile, "before", tile.before),
-        "after": _picture(tile, "after", tile.after),
+        "before": _image(tile, "before", tile.before),
+        "after": _image(tile, "after", tile.after),
         "changed": None if changed is None else _map(changed),
         "share": "" if changed is None else f"{100 * changed.mean():.3g} %",
         "outline": "" if mask is None else outline_path(mask),
@@ -190,7 +190,7 @@ def _widths(shots: Mapping[str, object]) -> list[int]:
     return [shot.width for shot in shots.values() if isinstance(shot, _Shot)]
 
 
-def _picture(tile: Tile, name: str, data: bytes | None) -> _Shot | None:
+def _image(tile: Tile, name: str, data: bytes | None) -> _Shot | None:
     if data is None:
         return None
     try:
@@ -198,7 +198,7 @@ def _picture(tile: Tile, name: str, data: bytes | None) -> _Shot | None:
             kind = {"PNG": "image/png"}.get(image.format or "", "image/jpeg")
             return _Shot(_data_uri(kind, data), image.width, image.height)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"tile {tile.key!r}: its picture {name!r} is no PNG or JPEG: {error}") from None
+        raise ValueError(f"tile {tile.key!r}: its image {name!r} is not a PNG or JPEG: {error}") from None
 
 
 def _read_mask(tile: Tile, name: str, data: bytes | None) -> NDArray[np.bool_] | None:
@@ -211,7 +211,7 @@ def _read_mask(tile: Tile, name: str, data: bytes | None) -> NDArray[np.bool_] |
 
 
 def _map(changed: NDArray[np.bool_]) -> _Shot:
-    """The map with coloured pixels on a transparent ground, to lie on the page or over a picture."""
+    """The map with coloured pixels on a transparent ground, to lie on the page or over an image."""
     image = Image.fromarray(changed.astype(np.uint8), "P")
     image.putpalette([0, 0, 0, *CHANGED_COLOUR])
     buffer = io.BytesIO()

@@ -57,9 +57,9 @@ class Labelled:
 def read_labelled(
     urls: Sequence[str], *, unlabelled: bool = False, reading: MaskReading | None = None
 ) -> Labelled:
-    """Reads all samples with an `image.png`, a `mask.png` and, if they like, a `json` with a `caption`.
+    """Reads all samples with an `image.png`, a `mask.png` and, optionally, a `json` with a `caption`.
 
-    Nothing is unpacked. Names, sizes and pictures come from outside and are checked as a factory's sources are.
+    Nothing is unpacked. Names, sizes and images are untrusted and are checked as the factory's sources are.
 
     Args:
         urls: fsspec URLs or paths of tars, folders or globs; brace ranges are written out.
@@ -69,14 +69,14 @@ def read_labelled(
     Raises:
         EvaluationError: a sample without image or mask, or with one that cannot be read; a mask of another size
             than its image; images of unequal size; no samples. It names tar and key.
-        SourceError: no tars there, or a damaged one.
+        SourceError: no tar was found, or one is damaged.
     """
     keys: list[str] = []
     captions: list[str] = []
     images: list[NDArray[np.uint8]] = []
     masks: list[Mask] = []
     for where, key, files in _samples(urls):
-        image, mask = _pictures(files, where, unlabelled, reading or MaskReading())
+        image, mask = _image_and_mask(files, where, unlabelled, reading or MaskReading())
         if images and image.shape != images[0].shape:
             raise EvaluationError(
                 f"{where}: the image is {_size(image)} pixels, those before it {_size(images[0])}; "
@@ -129,7 +129,7 @@ def _read(stream: IO[bytes], member: Member, where: str) -> bytes:
     return stream.read(member.size)
 
 
-def _pictures(
+def _image_and_mask(
     files: Mapping[str, bytes], where: str, unlabelled: bool, reading: MaskReading
 ) -> tuple[NDArray[np.uint8], Mask]:
     if IMAGE not in files:
@@ -149,7 +149,7 @@ def _pictures(
 
 
 def _caption(data: bytes | None, where: str) -> str:
-    """A caption is a comfort for the reader here, so that one which is not there is an empty one."""
+    """The caption, empty where it is missing: it only helps the reader."""
     if data is None:
         return ""
     try:
@@ -160,5 +160,5 @@ def _caption(data: bytes | None, where: str) -> str:
     return caption if isinstance(caption, str) else ""
 
 
-def _size(picture: NDArray[np.uint8]) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"
+def _size(image: NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"

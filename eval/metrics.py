@@ -2,7 +2,7 @@
 
 Pixels are counted once per image; every measure is a ratio of sums of these counts, so that 2,000 resamples of
 the images are one matrix product. A ratio whose denominator is 0 is 1 where truth and prediction are both empty
-in all images that are looked at, and else 0.
+in all images that are counted, and else 0.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def recall(table: Counts, *, seed: int = 0, resamples: int = RESAMPLES) -> Inter
 
 
 def difference(first: Counts, second: Counts, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Pooled IoU_fg of the first minus that of the second, paired: both see the same resampled images.
+    """Pooled IoU_fg of the first minus that of the second, paired: both use the same resampled images.
 
     Two detectors find the same images hard, so this interval is far narrower than theirs suggest.
 
@@ -171,7 +171,7 @@ def _iou(sums: Values) -> Values:
 
 
 def _ratio(part: Values, whole: Values, sums: Values) -> Values:
-    """`part / whole` [R], by the module's rule where `whole` is 0; `sums` [R, 3] tell whether all is empty."""
+    """`part / whole` [R], by the module's rule where `whole` is 0; `sums` [R, 3] state whether all is empty."""
     empty = (sums.sum(axis=1) == 0).astype(np.float64)
     ratio: Values = np.divide(part, whole, out=empty, where=whole > 0)
     return ratio

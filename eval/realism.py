@@ -1,6 +1,6 @@
-"""How well a small classifier tells injected artifacts from wild ones: 0.5 is not at all, 1 is always.
+"""How well a small classifier separates injected artifacts from wild ones: AUC 0.5 is chance, 1 is perfect.
 
-The classifier is trained on some images and asked about others. Everything is drawn from a seed, so that the same
+The classifier is trained on some images and tested on others. Everything is drawn from a seed, so that the same
 crops give the same figure.
 """
 
@@ -57,7 +57,7 @@ def crop(images: NDArray[np.uint8], masks: NDArray[np.bool_], *, most: int = 3) 
     Args:
         images: uint8 [N, H, W, 3], at least `SIDE` pixels wide and high.
         masks: bool [N, H, W]; a region is a component of neighbours, by corners too, of at least `SMALLEST` pixels.
-        most: of an image's regions, the largest so many.
+        most: regions per image at most; the largest are taken.
 
     Returns:
         Crops centred on the middle of each region's bounding box, moved where they would reach out of the image.
@@ -75,8 +75,8 @@ def crop(images: NDArray[np.uint8], masks: NDArray[np.bool_], *, most: int = 3) 
             left = _first(columns, image.shape[1])
             cut.append(image[top : top + SIDE, left : left + SIDE])
             groups.append(number)
-    pictures = np.stack(cut) if cut else np.zeros((0, SIDE, SIDE, 3), np.uint8)
-    return Crops(pictures, np.array(groups, np.int64))
+    crops = np.stack(cut) if cut else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    return Crops(crops, np.array(groups, np.int64))
 
 
 def auc(positive: Floats, negative: Floats) -> float:
@@ -91,7 +91,7 @@ def auc(positive: Floats, negative: Floats) -> float:
 def tell_apart(
     injected: Crops, wild: Crops, *, seed: int = 0, steps: int = STEPS, draws: int = 1000
 ) -> Interval:
-    """AUC of a small network that tells injected from wild crops, each judged by one that never saw its image.
+    """AUC of a small network that separates injected from wild crops; none is trained on the image that it judges.
 
     Scores of different networks have different scales, so only pairs of one fold are compared.
 
@@ -125,7 +125,7 @@ def tell_apart(
 
 
 def halves(crops: Crops, *, seed: int = 0) -> tuple[Crops, Crops]:
-    """Two halves by image, for the control: of one kind, they cannot be told apart."""
+    """Two halves by image, for the control: both are of one kind, so they cannot be separated."""
     groups = np.random.default_rng(seed).permutation(np.unique(crops.groups))
     middle = len(groups) // 2
     return crops.of(groups[:middle]), crops.of(groups[middle:])

@@ -28,7 +28,7 @@ def open_split(name: str, *, sealed_allowed: bool = False, root: Path | None = N
         root: folder of the splits; None takes the shipped ones.
 
     Raises:
-        EvaluationError: no such split, a sealed one, one that is not there or of another version.
+        EvaluationError: an unknown split, a sealed one, a missing one, or one of another version.
     """
     if name not in NAMES:
         raise EvaluationError(f"there is no split {name!r}; there are {', '.join(NAMES)}")
@@ -46,7 +46,7 @@ def splits_version(root: Path | None = None) -> str:
     """What pins the splits: version of the assets and digest of their manifest, `tinytown/splits-v2@...`.
 
     Raises:
-        EvaluationError: they are not there, or of another version.
+        EvaluationError: they are missing, or of another version.
     """
     place = root or ROOT
     for name in NAMES:
@@ -65,7 +65,7 @@ def _check_version(folder: Path) -> None:
         found = (folder / _VERSION).read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:
         raise EvaluationError(
-            f"the split {folder.name} of tinytown is not there ({folder}): this copy of Flawforge comes "
+            f"the split {folder.name} of tinytown is missing ({folder}): this copy of Flawforge comes "
             "without it; `make assets` makes the splits"
         ) from error
     if found != wanted:

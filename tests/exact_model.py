@@ -1,4 +1,4 @@
-"""A diffusion model without networks, for tests of what is done with one."""
+"""A diffusion model without networks, for tests of the code around it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import tiny_sd
 
 
 class ExactModel(DiffusionModel):
-    """Every cell of a latent is computed alone, by single additions and multiplications, which every CPU rounds alike.
+    """Every latent pixel is computed alone, by single additions and multiplications, which every CPU rounds alike.
 
     So a row comes out the same to the last bit whatever the batch around it; with real networks that depends on the
     kernels of the host.
@@ -23,7 +23,7 @@ class ExactModel(DiffusionModel):
         calls: the number of rows of every call of `denoise`.
     """
 
-    cell, smallest_step, latent_channels = 8, 16, 4
+    vae_scale_factor, smallest_step, latent_channels = 8, 16, 4
 
     def __init__(self) -> None:
         self.name, self.device = "exact", torch.device("cpu")
@@ -39,7 +39,7 @@ class ExactModel(DiffusionModel):
         return torch.cat([means, means[:, :1] - means[:, 1:2]], 1)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Every cell as 8 x 8 pixels of one colour."""
+        """Every latent pixel as 8 x 8 pixels of one colour."""
         colours = (latents[:, :3] + 0.25 * latents[:, 3:]).permute(0, 2, 3, 1)
         return colours.repeat_interleave(8, 1).repeat_interleave(8, 2)
 

@@ -1,4 +1,4 @@
-"""The table and the pictures of all corruptions: draws as the corruptor makes them, sums by hand, and the command."""
+"""The table and the images of all corruptions: draws as the corruptor makes them, sums by hand, and the command."""
 
 from __future__ import annotations
 
@@ -98,12 +98,16 @@ def corrupted(model: DiffusionModel, method: str, verify: VerifierConfig, **chan
 
 @pytest.fixture(scope="module")
 def by_chance(model: DiffusionModel) -> Results:
-    return Results(measure(RoundTrip(model), CASES, Verifier(STRICT, cell=model.cell), STEPS, 7))
+    return Results(
+        measure(RoundTrip(model), CASES, Verifier(STRICT, vae_scale_factor=model.vae_scale_factor), STEPS, 7)
+    )
 
 
 @pytest.fixture(scope="module")
 def surely(model: DiffusionModel) -> Results:
-    return Results(measure(RoundTrip(model), CASES, Verifier(LENIENT, cell=model.cell), STEPS, 7))
+    return Results(
+        measure(RoundTrip(model), CASES, Verifier(LENIENT, vae_scale_factor=model.vae_scale_factor), STEPS, 7)
+    )
 
 
 def test_every_method_stands_at_every_depth_and_on_the_image_latent():
@@ -161,11 +165,11 @@ def test_the_image_latent_is_corrupted_as_by_the_corruptor(
         assert one.change_inside == pytest.approx(sample.metrics["change_inside"], abs=2e-3)
 
 
-def test_nothing_done_is_the_passage_itself(model: DiffusionModel, surely: Results):
+def test_the_method_none_is_the_round_trip_itself(model: DiffusionModel, surely: Results):
     images = np.stack([one.image for one in CASES])
     back = model.decode(model.encode(images))
-    for picture, one in zip(back, surely.first(Setting("none", 0, 10)), strict=True):
-        assert np.array_equal(read_image(one.picture), picture) and one.change_inside == 0.0
+    for image, one in zip(back, surely.first(Setting("none", 0, 10)), strict=True):
+        assert np.array_equal(read_image(one.picture), image) and one.change_inside == 0.0
     assert all(one.difference_inside == 0.0 for one in surely.first(at("none", 4)))
 
 
@@ -240,8 +244,8 @@ def test_marks_are_counted_by_their_place():
     region, marked = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
     region[8:12, 8:12] = True
     marked[9, :] = True  # 20 pixels: 8 within 2 of the region (6 to 13), 12 within 4 (4 to 15)
-    picture = np.zeros((20, 20, 3), np.uint8)
-    annotation = Annotation(picture, np.zeros((20, 20), np.float32), marked, (None, PLACED, None))
+    image = np.zeros((20, 20, 3), np.uint8)
+    annotation = Annotation(image, np.zeros((20, 20), np.float32), marked, (None, PLACED, None))
     assert marks_of(annotation, region) == Marks(20, 8, 8, 2)
     assert not Marks(20, 11, 0, 0).broken and Marks(20, 12, 0, 0).broken
     found = Broken.of([Marks(20, 8, 8, 2), Marks(10, 12, 0, 0), Marks(0, 0, 0, 1)])
@@ -258,7 +262,7 @@ def test_what_the_annotator_looks_at(by_hand: Results):
     ]  # fmt: skip
     # At the largest k, b and c spilled, which leaves the one of 5 %.
     assert [len(groups["bin", low, high]) for low, high in (("0.0", "0.1"), ("0.8", "1.0"))] == [1, 0]
-    assert [one.setting.steps for one in groups["control", "passage"]] == [20]
+    assert [one.setting.steps for one in groups["control", "round trip"]] == [20]
 
     marks = {("a", at("noise", 5), 0): Marks(30, 20, 3, 0), ("a", at("noise", 20), 0): Marks(5, 0, 5, 1)}
     assert "| 5 | 1 | 100.0 % [20.7, 100.0] | 20 | 0.0 % | 10.0 % |" in by_depth(by_hand, marks).splitlines()
@@ -268,21 +272,24 @@ def test_what_the_annotator_looks_at(by_hand: Results):
     )
 
 
-def test_pictures_are_annotated_once(tmp_path: Path):
+def test_images_are_annotated_once(tmp_path: Path):
     scene = sample_scene(1)
     clean = render(scene).image
     scribbled = clean.copy()
     scribbled[20:36, 24:40] = np.indices((16, 16)).sum(0)[..., None] % 2 * 255
     known, groups = {"s1": case(1)}, {}
-    for method, picture in (("none", clean), ("noise", scribbled)):
-        groups[method,] = [replace(*outcome("s1", method, 5, ""), picture=encode_image(picture))]
-    told: list[tuple[int, int]] = []
-    marks = mark_all(groups, known, tmp_path / "annotations.parquet", lambda *done: told.append(done))
+    for method, image in (("none", clean), ("noise", scribbled)):
+        groups[method,] = [replace(*outcome("s1", method, 5, ""), picture=encode_image(image))]
+    reported: list[tuple[int, int]] = []
+    marks = mark_all(groups, known, tmp_path / "annotations.parquet", lambda *done: reported.append(done))
     assert not marks["s1", at("none", 5), 0].broken and marks["s1", at("noise", 5), 0].broken
-    assert told == [(2, 2)]
+    assert reported == [(2, 2)]
     groups["once more",] = groups["noise",]
-    assert mark_all(groups, known, tmp_path / "annotations.parquet", lambda *done: told.append(done)) == marks
-    assert told == [(2, 2)]
+    assert (
+        mark_all(groups, known, tmp_path / "annotations.parquet", lambda *done: reported.append(done))
+        == marks
+    )
+    assert reported == [(2, 2)]
 
 
 def scene_of(kind: str, number: int) -> Case:
@@ -304,16 +311,16 @@ def test_the_grid_shows_every_kind_before_any_once_more():
     assert [one.key for one in varied(every, 7)] == ["sign-0", *(f"{k}-1" for k in KINDS if k != "sign")]
 
 
-def test_the_grid_puts_pictures_and_verdicts_in_their_places():
+def test_the_grid_puts_images_and_verdicts_in_their_places():
     made, grey = [], {}
     for method in METHODS:
         for k in (0, 5, 20):
             refused = method != "none" and k == 20 and method != "blur"
             grey[method, k] = 10 + 20 * list(METHODS).index(method) + k
-            picture = encode_image(np.full((64, 64, 3), grey[method, k], np.uint8))
+            image = encode_image(np.full((64, 64, 3), grey[method, k], np.uint8))
             for one in CASES[:2]:
                 drawn = outcome(one.key, method, k, "unchanged" if refused else "", level=k or 10)
-                made += [replace(each, picture=picture) for each in drawn]
+                made += [replace(each, picture=image) for each in drawn]
     pixels = np.asarray(grid(CASES[:2], Results(made)))
     side = 64 * SCALE
     assert pixels.shape == (HEAD + 2 * (side + BAR + 2 * GAP) - GAP, 10 * (side + GAP) - GAP, 3)
@@ -347,9 +354,21 @@ def test_only_what_stands_between_the_markers_is_replaced():
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     work, out = tmp_path / "work", tmp_path / "docs"
-    told = ["--steps", "1", "2", "--batch", "1", "--annotated", "1", "--work", str(work), "--out", str(out)]
-    main(["--samples", "2", *told])
-    page, picture = (out / "methods.md").read_text(), (out / "methods.png").read_bytes()
+    options = [
+        "--steps",
+        "1",
+        "2",
+        "--batch",
+        "1",
+        "--annotated",
+        "1",
+        "--work",
+        str(work),
+        "--out",
+        str(out),
+    ]
+    main(["--samples", "2", *options])
+    page, grid_png = (out / "methods.md").read_text(), (out / "methods.png").read_bytes()
     assert "2 scenes." in page and page.count("| rotate | 1 |") == 2
     assert "draws-0000.parquet: 1 scenes left" in capsys.readouterr().err
     with Image.open(out / "methods.png") as image:
@@ -359,16 +378,16 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixtur
     kept = first.stat().st_mtime_ns
     second.unlink()
     (out / "methods.md").write_text(page.replace("# Corruptions", "# By hand"))
-    main(["--samples", "2", *told])
+    main(["--samples", "2", *options])
     assert first.stat().st_mtime_ns == kept and second.exists()
     assert (out / "methods.md").read_text() == page.replace("# Corruptions", "# By hand")
-    assert (out / "methods.png").read_bytes() == picture
+    assert (out / "methods.png").read_bytes() == grid_png
 
     second.unlink()
-    main(["--only-report", *told])
+    main(["--only-report", *options])
     assert "1 scenes." in (out / "methods.md").read_text()
     with pytest.raises(SystemExit, match="a run with other settings"):
-        main(["--samples", "3", *told])
+        main(["--samples", "3", *options])
     with pytest.raises(SystemExit, match="holds no draws"):
         main(["--only-report", "--work", str(tmp_path / "nowhere"), "--out", str(out)])
 

@@ -20,7 +20,7 @@ from train.checkpoint import load_state, save_state
 
 CLASSES = {0: "clean", 1: "artifact"}
 IGNORED = 255
-"""Label of pixels that have no say in the loss; the default of UperNet's own configuration."""
+"""Label of pixels that the loss ignores; the default of UperNet's own configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class FineTuning:
         seed: of batches and augmentation, which are drawn from (seed, step) alone.
         bf16: run the network in bfloat16 where that is safe; the weights and the loss stay in float32.
         threads: of torch; None leaves them as they are.
-        save_every: steps between two writes of the state, where one is kept.
+        save_every: steps between two writes of the state, where one is saved.
     """
 
     learning_rate: float = 6e-5
@@ -158,7 +158,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def two_classes(net: UperNetForSemanticSegmentation, seed: int = 0) -> UperNetForSemanticSegmentation:
-    """A copy of a part segmenter whose last layers are new and tell clean from artifact; all else is kept."""
+    """A copy of a part segmenter whose last layers are new and classify clean or artifact; all else is retained."""
     result = copy.deepcopy(net)
     generator = torch.Generator().manual_seed(seed)
     for head in (result.decode_head, result.auxiliary_head):

@@ -38,7 +38,9 @@ class CorruptionConfig(Config):
     guidance_scale: float = Field(
         default=1.0, ge=1, description="away from the empty prompt; above 1 doubles the evaluations"
     )
-    prompt: Literal["caption", "empty"] = Field(default="empty", description="what the model is told")
+    prompt: Literal["caption", "empty"] = Field(
+        default="empty", description="prompt that conditions the model"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the model")
     channels_last: bool = Field(default=False, description="memory format; faster in half precision on a GPU")
     compiled: bool = Field(
@@ -72,7 +74,7 @@ class CorruptionConfig(Config):
     @field_validator("deeper", "inversion", "guidance_scale", "prompt")
     @classmethod
     def _idle_settings(cls, value: Any, info: ValidationInfo) -> Any:
-        """A setting that would do nothing is a misunderstanding, and would change the digest for nothing."""
+        """Refuses settings without effect: they are misunderstandings, and would change the digest."""
         idle = info.data.get("target") == "image"
         if idle and value != cls.model_fields[str(info.field_name)].default:
             raise not_allowed("nothing but the default, since corruption.target is image")

@@ -66,7 +66,7 @@ def load_model(config: CorruptionConfig, *, device: str = "cpu") -> DiffusionMod
 
 
 class Corruptor:
-    """Corrupts the samples of a shard. The calling thread works the model; other threads do all the rest.
+    """Corrupts the samples of a shard. The calling thread runs the model; other threads do everything else.
 
     Args:
         model: see `load_model`.
@@ -96,14 +96,14 @@ class Corruptor:
         self.seed = seed
         self.count = count
         self.round_trip = RoundTrip(model, config)
-        self.verifier = Verifier(verifier, cell=model.cell)
+        self.verifier = Verifier(verifier, vae_scale_factor=model.vae_scale_factor)
         self._retries = RetryPolicy(config.steps, verifier.attempts if config.method in CHANCE else 1)
         self._by_autoencoder = config.target == "image" or verifier.baseline == "autoencoder"
         self._keep_failures = verifier.on_failure == "keep"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pixels")
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Fills the fields of `Sample` that describe a draw, or rejects. The last draw is kept.
+        """Fills the fields of `Sample` that describe a draw, or rejects. The last draw is the result.
 
         Every batch is dealt from the samples of this call only, by rules that do not depend on time, so that a shard's
         result depends on the shard only.
@@ -237,10 +237,10 @@ class Corruptor:
             assert sample.image is not None and sample.mask is not None
             images.append(read_image(sample.image))
             masks.append(read_mask(sample.mask))
-        size, cell = self.config.batch_size, self.model.cell
+        size, factor = self.config.batch_size, self.model.vae_scale_factor
         height, width = masks[0].shape
         regions = torch.from_numpy(np.stack(_padded(masks, size)))
-        return np.stack(_padded(images, size)), to_latent_mask(regions, height // cell, width // cell)
+        return np.stack(_padded(images, size)), to_latent_mask(regions, height // factor, width // factor)
 
     def _noise(self, cases: Sequence[_Case], rows: Sequence[Row]) -> Tensor:
         """Noise [batch_size, C, h, w] of the draws among the rows; zeros elsewhere."""

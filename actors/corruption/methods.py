@@ -16,13 +16,13 @@ from scipy import ndimage
 from torch import Tensor
 
 BLUR_SIGMA = 2.0
-"""Standard deviation of the blur in cells."""
+"""Standard deviation of the blur in latent pixels."""
 
 DOWNSCALE = 8
-"""Side in cells of the blocks that the downscaled latent is made of."""
+"""Side in latent pixels of the blocks that the downscaled latent is made of."""
 
 _WITHIN_A_SAMPLE = np.array([[[0] * 3] * 3, [[1] * 3] * 3, [[0] * 3] * 3])
-"""The eight neighbours of a cell in [B, h, w], none of them in another sample."""
+"""The eight neighbours of a latent pixel in [B, h, w], none of them in another sample."""
 
 Method = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(latents, clean, latent_mask, alpha_prod, noise) to the latent [B, C, h, w] that goes inside the mask.
@@ -55,8 +55,8 @@ def corrupt(
         [B, C, h, w], a tensor of its own of the latents' type.
 
     Raises:
-        ValueError: an unknown method; a wrong shape or type; `alpha_prod` outside (0, 1], which is looked at on the CPU
-            only, because elsewhere looking is waiting.
+        ValueError: an unknown method; a wrong shape or type; `alpha_prod` outside (0, 1], which is checked on the CPU
+            only, since a check on a GPU would wait for it.
     """
     _check(method, latents, clean, latent_mask, alpha_prod, noise)
     level = alpha_prod.to(latents.device, latents.dtype, non_blocking=True).reshape(-1, 1, 1, 1)
@@ -79,7 +79,7 @@ def gaussian_noise(
 
 
 def blurred(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor) -> Tensor:
-    """The latent blurred by a Gaussian, which also sees what lies outside the region.
+    """The latent blurred by a Gaussian, which also reads values from outside the region.
 
     The paper gives no width. Ours is `BLUR_SIGMA`, cut off at three of it; the latent's edge is repeated.
     """
@@ -89,9 +89,10 @@ def blurred(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Ten
 def turned(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor) -> Tensor:
     """The latent turned by 90 degrees counter-clockwise, like `numpy.rot90`.
 
-    The paper does not say what is turned. We turn, for every region of its own (cells that touch at a side or at
-    a corner), the square around it, and the region's cells take what comes to lie on them. So an L takes some of
-    its surroundings, and a region of one cell stays as it is. See `_bounding_square` for regions at the edge.
+    The paper does not state what is rotated. Here, for every connected region (latent pixels that touch at a side or
+    a corner), its bounding square is rotated, and only the region's own pixels take the rotated values. So an L takes
+    values from its surroundings, and a region of one pixel stays unchanged. See `_bounding_square` for regions at the
+    edge.
     """
     places = torch.from_numpy(_places_turned(latent_mask[:, 0].cpu().numpy()))
     # Without non_blocking, the copy of the places would wait for the device.
@@ -102,7 +103,7 @@ def turned(latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tens
 def downscaled(
     latents: Tensor, clean: Tensor, latent_mask: Tensor, alpha_prod: Tensor, noise: Tensor
 ) -> Tensor:
-    """The latent in blocks of `DOWNSCALE` x `DOWNSCALE` cells, each at its mean: the paper's 8x.
+    """The latent in blocks of `DOWNSCALE` x `DOWNSCALE` latent pixels, each at its mean: the paper's 8x.
 
     The paper names no filter; ours are the mean and the nearest. The last block of a row or column is what is left.
     """
@@ -132,10 +133,10 @@ CHANCE = ("noise", "gaussian")
 def to_latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
     """Brings pixel masks to latent resolution without losing thin regions.
 
-    A cell is inside if at least half of it is. Where a touched cell has no such cell among its eight neighbours
-    and itself, it is inside too; so is every cell that a connected part of the mask touches which would otherwise have
-    none. A line thinner than half a cell is so kept, but for its cell next to a solid region that it grows out of, and
-    a solid region is not widened.
+    A latent pixel is solid if the mask covers at least half of it. The result has all solid pixels; touched pixels
+    without a solid pixel among themselves and their eight neighbours; and all touched pixels of a connected part of
+    the mask that would otherwise have none. This preserves lines thinner than half a latent pixel, except for the pixel
+    next to a solid region that a line grows out of, and does not widen solid regions.
 
     Args:
         masks: bool [B, H, W]; H and W are multiples of `height` and `width`.
@@ -144,18 +145,20 @@ def to_latent_mask(masks: Tensor, height: int, width: int) -> Tensor:
         bool [B, 1, height, width].
 
     Raises:
-        ValueError: masks that do not divide into cells.
+        ValueError: masks whose sides are not multiples of the latent's.
     """
     rows, columns = masks.shape[1] // height, masks.shape[2] // width
     if (rows * height, columns * width) != tuple(masks.shape[1:]):
         raise ValueError(
-            f"masks of {masks.shape[2]} x {masks.shape[1]} pixels do not divide into {width} x {height} cells"
+            f"masks of {masks.shape[2]} x {masks.shape[1]} pixels do not divide into {width} x {height} latent pixels"
         )
     covered = F.avg_pool2d(masks[:, None].float(), (rows, columns))
     solid = covered >= 0.5
     near_solid = F.max_pool2d(solid.float(), 3, stride=1, padding=1) > 0
     chosen = solid | ((covered > 0) & ~near_solid)
-    lost = _parts_without_a_cell(masks, chosen.repeat_interleave(rows, 2).repeat_interleave(columns, 3)[:, 0])
+    lost = _parts_without_latent_pixels(
+        masks, chosen.repeat_interleave(rows, 2).repeat_interleave(columns, 3)[:, 0]
+    )
     return chosen | (F.max_pool2d(lost[:, None].float(), (rows, columns)) > 0)
 
 
@@ -189,7 +192,7 @@ def _check(
         raise ValueError(f"alpha_prod is {alpha_prod.tolist()}; cumulated alphas lie above 0 and up to 1")
 
 
-def _parts_without_a_cell(masks: Tensor, chosen: Tensor) -> Tensor:
+def _parts_without_latent_pixels(masks: Tensor, chosen: Tensor) -> Tensor:
     """The connected parts of masks of which no pixel is chosen; all bool [B, H, W]."""
     labels, parts = ndimage.label(masks.numpy(), _WITHIN_A_SAMPLE)
     found = np.zeros(parts + 1, dtype=bool)
@@ -216,7 +219,7 @@ def _smoothed(latents: Tensor, axis: int) -> Tensor:
 
 
 def _places_turned(latent_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where each cell takes its latent from: places 0 to h w - 1, [B, h w]; outside the regions its own.
+    """Where each latent pixel takes its value from: places 0 to h w - 1, [B, h w]; outside the regions its own.
 
     Args:
         latent_mask: [B, h, w].
@@ -241,7 +244,7 @@ def _places_turned(latent_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _bounding_square(rows: slice, columns: slice, height: int, width: int) -> tuple[int, int, int]:
     """Top, left and side of the square around a box, as long as the box's longer side.
 
-    The box lies in its middle, an odd cell going below or to the right. Where the square leaves the latent it is
+    The box lies in its middle; an odd latent pixel goes below or to the right. A square that leaves the latent is
     shifted back in; on an axis that is shorter than the square it is shifted to cover the axis, and what is left
     beyond counts as the edge.
     """

@@ -115,7 +115,7 @@ class RoundTrip:
                 `actors.diffusion.inversion.invert`.
             ModelError: images of a size that the model does not take.
         """
-        shape = [len(images), 1, *(side // self.model.cell for side in images.shape[1:3])]
+        shape = [len(images), 1, *(side // self.model.vae_scale_factor for side in images.shape[1:3])]
         if latent_mask.dtype != torch.bool or list(latent_mask.shape) != shape:
             raise ValueError(
                 f"latent_mask is {latent_mask.dtype} {list(latent_mask.shape)}; images {list(images.shape)} need "
@@ -207,7 +207,7 @@ class RoundTrip:
         return steps * (2 if self.config.guidance_scale > 1 else 1)
 
     def _memory(self, part: str, latents: Tensor) -> AbstractContextManager[None]:
-        height, width = (side * self.model.cell for side in latents.shape[2:])
+        height, width = (side * self.model.vae_scale_factor for side in latents.shape[2:])
         return memory_errors_explained(
             part, self.model.device, setting="corruption.batch_size", rows=len(latents), size=(height, width)
         )
@@ -217,5 +217,5 @@ class RoundTrip:
         scale = self.config.guidance_scale
         if scale <= 1:
             return Conditioning(prompts)
-        height, width = (side * self.model.cell for side in latents.shape[2:])
+        height, width = (side * self.model.vae_scale_factor for side in latents.shape[2:])
         return Conditioning(prompts, self.empty_prompts(len(latents), (height, width)), scale)

@@ -19,15 +19,15 @@ class Verifier:
 
     Args:
         config: the limits.
-        cell: pixels per latent cell along one side, the unit of the config's margin.
+        vae_scale_factor: image pixels per latent pixel along one side; `config.margin` is in latent pixels.
 
     Attributes:
-        margin: pixels around the mask that are not judged: a decoder spreads every change by a few cells.
+        margin: pixels around the mask that are not judged: a decoder spreads every change by a few latent pixels.
     """
 
-    def __init__(self, config: VerifierConfig, *, cell: int) -> None:
+    def __init__(self, config: VerifierConfig, *, vae_scale_factor: int) -> None:
         self.config = config
-        self.margin = config.margin * cell
+        self.margin = config.margin * vae_scale_factor
 
     def measure(
         self, distance: NDArray[np.float32], mask: NDArray[np.bool_]

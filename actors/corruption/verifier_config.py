@@ -16,7 +16,7 @@ class VerifierConfig(Config):
     least_inside: Share = Field(default=0.2, description="share of the mask that must have changed")
     most_outside: Share = Field(default=0.02, description="share of the pixels outside that may have changed")
     margin: int = Field(
-        default=2, ge=0, le=64, description="latent cells around the mask that are not judged"
+        default=2, ge=0, le=64, description="latent pixels around the mask that are not judged"
     )
     baseline: Literal["passage", "autoencoder"] = Field(
         default="passage",

@@ -64,7 +64,7 @@ def invert(
     given, and callers pad it to a fixed one where floats must not depend on the number of neighbours.
 
     Args:
-        unet: see `actors.diffusion.prediction.Denoiser`; epsilon or v-prediction, as the scheduler says.
+        unet: see `actors.diffusion.prediction.Denoiser`; epsilon or v-prediction, as the scheduler is configured.
         scheduler: gives timesteps and cumulated alphas.
         latents: scaled image latents [B, C, h, w], float32 or float64.
         conditioning: prompts and guidance, one row per sample.

@@ -1,6 +1,6 @@
 """Model folders of Stable Diffusion 1.x, 2.x and XL: what they must hold, and their networks.
 
-Everything that can be told from the small files of a folder is checked before any weights are read.
+Everything that the small files of a folder determine is checked before any weights are read.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from actors.scheduler_config import ddim_config
 from actors.weights import check_depth, check_forward, explained, load_network, usable
 
 TIME_IDS = 6
-"""Numbers about an image's size that SDXL's UNet is told."""
+"""Numbers about an image's size that SDXL's UNet is passed."""
 
 _FOREIGN = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "time_cond_proj_dim")
-"""Settings of UNets that want more than text and, in SDXL, pooled text and sizes."""
+"""Settings of UNets that require more than text and, in SDXL, pooled text and sizes."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def load(model: str, *, revision: str | None = None, dtype: torch.dtype = torch.
     """Checks a model's folder, then loads its networks. Reads `.safetensors` only.
 
     A part that has only half-precision files (`*.fp16.safetensors`) is loaded from those. SDXL's autoencoder is
-    loaded in float32 whatever `dtype` says if its configuration has `force_upcast`: it overflows in float16.
+    loaded in float32 whatever `dtype` is if its configuration has `force_upcast`: it overflows in float16.
 
     Args:
         model: `tinytown`, a folder, or a hub id that is in the local cache.
@@ -129,20 +129,20 @@ def _text_encoder(
 
 
 def _check_kind(model: str, unet: Mapping[str, Any], vae: Mapping[str, Any], xl: bool) -> None:
-    """Refuses networks that want, or give, something else than Stable Diffusion's."""
+    """Refuses networks whose inputs or outputs differ from Stable Diffusion's."""
     strange = [f"{name} {unet[name]!r}" for name in _FOREIGN if unet.get(name) is not None]
     if not xl and unet.get("addition_embed_type") is not None:
         strange.append(f"addition_embed_type {unet['addition_embed_type']!r}")
     if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
         strange.append(f"class {unet['_class_name']}")
     if strange:
-        raise ModelError(f"{model}: its UNet has {', '.join(strange)}, which is not served here. {SUPPORTED}")
+        raise ModelError(f"{model}: its UNet has {', '.join(strange)}, which is not supported. {SUPPORTED}")
     if vae.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
         raise ModelError(f"{model}: its vae is a {vae['_class_name']}, not an AutoencoderKL. {SUPPORTED}")
     moved = [name for name in ("latents_mean", "latents_std", "shift_factor") if vae.get(name) is not None]
     if moved:
         raise ModelError(
-            f"{model}: its vae has {moved[0]}; only latents that are scaled are served. {SUPPORTED}"
+            f"{model}: its vae has {moved[0]}; only latents that are scaled are supported. {SUPPORTED}"
         )
 
 
@@ -151,25 +151,25 @@ def _check_fit(
 ) -> None:
     """Refuses networks whose widths differ where they meet."""
     width = sum(text.hidden_size for text in texts)
-    asked = unet.get("cross_attention_dim", 1280)
-    wanted = max(asked) if isinstance(asked, list) else asked
-    if width != wanted:
+    dims = unet.get("cross_attention_dim", 1280)
+    expected = max(dims) if isinstance(dims, list) else dims
+    if width != expected:
         raise ModelError(
-            f"{model}: its text gives width {width}, its UNet expects {wanted}: take parts of one model"
+            f"{model}: its text gives width {width}, its UNet expects {expected}: take parts of one model"
         )
     latent, channels = vae.get("latent_channels", 4), unet.get("in_channels", 4)
     if latent != channels or channels != unet.get("out_channels", 4):
         raise ModelError(
             f"{model}: its autoencoder has {latent} latent channels, its UNet takes {channels} and gives "
-            f"{unet.get('out_channels', 4)}; all must be equal. Inpainting and upscaling models are not served"
+            f"{unet.get('out_channels', 4)}; all must be equal. Inpainting and upscaling models are not supported"
         )
     if len(texts) == 2:
-        told = TIME_IDS * unet.get("addition_time_embed_dim", 0) + texts[1].projection_dim
-        asked = unet.get("projection_class_embeddings_input_dim")
-        if told != asked:
+        passed = TIME_IDS * unet.get("addition_time_embed_dim", 0) + texts[1].projection_dim
+        expected = unet.get("projection_class_embeddings_input_dim")
+        if passed != expected:
             raise ModelError(
-                f"{model}: its UNet expects {asked} added values; pooled text and {TIME_IDS} sizes are {told}. An SDXL "
-                "refiner is not served; take the base model"
+                f"{model}: its UNet expects {expected} added values; pooled text and {TIME_IDS} sizes are {passed}. An "
+                "SDXL refiner is not supported; take the base model"
             )
 
 
@@ -197,13 +197,13 @@ def _check_shapes(
     )
     with explained(folder, "vae"), meta:
         autoencoder = AutoencoderKL.from_config(dict(vae))
-        cell = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        side = 2 ** (len(autoencoder.config.block_out_channels) - 1)
         factor = autoencoder.config.scaling_factor
         if isinstance(factor, bool) or not (math.isfinite(factor) and factor > 0):
             raise ValueError(f"scaling_factor is {factor!r}")
-        image = torch.zeros(1, 3, cell, cell)
-        cell_latents = torch.zeros(1, denoiser.config.in_channels, 1, 1)
+        image = torch.zeros(1, 3, side, side)
+        pixel_latents = torch.zeros(1, denoiser.config.in_channels, 1, 1)
     check_forward(
-        folder, "vae", lambda: autoencoder.encode(image).latent_dist.mode(), tuple(cell_latents.shape)
+        folder, "vae", lambda: autoencoder.encode(image).latent_dist.mode(), tuple(pixel_latents.shape)
     )
-    check_forward(folder, "vae", lambda: autoencoder.decode(cell_latents).sample, tuple(image.shape))
+    check_forward(folder, "vae", lambda: autoencoder.decode(pixel_latents).sample, tuple(image.shape))

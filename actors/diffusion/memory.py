@@ -30,10 +30,10 @@ def memory_errors_explained(
         device: where the batch did not fit, if it is known.
         setting: of the recipe, which bounds the rows of a batch of this part, if one does.
         rows: its value.
-        size: (height, width) of the images in pixels, if there are any.
+        size: (height, width) of the images in pixels, or None without images.
 
     Raises:
-        ModelError: instead of `torch.OutOfMemoryError`, and of what CUDA's libraries say when they get no memory.
+        ModelError: instead of `torch.OutOfMemoryError`, and of the errors that CUDA's libraries raise without memory.
     """
     try:
         yield

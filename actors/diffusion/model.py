@@ -91,20 +91,20 @@ class DiffusionModel:
         compiled: bool = False,
         vae_batch_size: int | None = None,
     ) -> DiffusionModel:
-        """A model of networks that are there already, in their own precision."""
+        """A model of networks that are already loaded, in their own precision."""
         model = cls.__new__(cls)
         model._take(name, networks, device_for(device), channels_last, compiled, vae_batch_size)
         return model
 
     @property
-    def cell(self) -> int:
-        """Pixels per latent cell, along one side."""
+    def vae_scale_factor(self) -> int:
+        """Image pixels per latent pixel, along one side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def smallest_step(self) -> int:
         """Image sides must be a multiple of this many pixels."""
-        return self.cell * int(2 ** (len(self.unet.config.block_out_channels) - 1))
+        return self.vae_scale_factor * int(2 ** (len(self.unet.config.block_out_channels) - 1))
 
     @property
     def latent_channels(self) -> int:
@@ -154,7 +154,7 @@ class DiffusionModel:
 
         Pixels are rounded on the device; they and the marks leave it in one copy.
         """
-        height, width = (side * self.cell for side in latents.shape[2:])
+        height, width = (side * self.vae_scale_factor for side in latents.shape[2:])
         pixels, finite = list[Tensor](), list[Tensor]()
         with self._memory("decoding latents", len(latents), height, width):
             for rows, count in self._micro_batches(latents):
@@ -193,7 +193,7 @@ class DiffusionModel:
         prompt_embeds: Tensor,
         added_cond_kwargs: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """The UNet's output for `latents` [B, C, h, w] at a timestep: noise, or v if the scheduler says so; float32.
+        """The UNet's output for `latents` [B, C, h, w] at a timestep: noise or v, by the scheduler's config; float32.
 
         Args:
             latents: noisy latents [B, C, h, w].

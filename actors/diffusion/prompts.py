@@ -102,7 +102,7 @@ def encode(
         encoders: one for SD 1.x and 2.x, two for SDXL.
         prompts: one per sample.
         device: where the encoders are.
-        size: (height, width) of the images in pixels, which SDXL is told, as an image that was not cropped.
+        size: (height, width) of the images in pixels, which SDXL is passed as those of an uncropped image.
 
     Raises:
         ValueError: no `size` for SDXL.

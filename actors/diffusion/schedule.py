@@ -18,7 +18,7 @@ class Schedule:
     Attributes:
         timesteps: k target timesteps, rising: 1, 21, 41, ... for 50 steps of Stable Diffusion.
         alpha_prod_prev, alpha_prod: float32 [k], cumulated alpha at the lower and at the upper end of each step.
-            The first step starts at `final_alpha_cumprod`, so z_0 is treated as if it were there.
+            The first step starts at `final_alpha_cumprod`, as if z_0 were at that noise level.
         still: of each step whether both ends are one, as with a schedule that visits timestep 0.
     """
 

@@ -1,4 +1,4 @@
-"""Rejects images on which a detector sees artifacts already: more would be wrong with them than their mask says."""
+"""Rejects images in which a detector already finds artifacts: their masks would not cover all artifacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.stage_names import StageName
 
 
 class ArtifactFilter:
-    """Looks at the clean images. Works on any number of samples; rejected ones pass through.
+    """Checks the clean images for artifacts. Works on any number of samples; rejected ones pass through.
 
     Args:
         config: the detector's threshold, and the share of the image that may already be artifacts.

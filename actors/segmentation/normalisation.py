@@ -1,4 +1,4 @@
-"""How a segmenter's checkpoint wants its pixels: what `preprocessor_config.json` says about rescaling and mean."""
+"""How a segmenter's checkpoint wants its pixels: rescaling and mean, from `preprocessor_config.json`."""
 
 from __future__ import annotations
 

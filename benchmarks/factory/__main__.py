@@ -26,8 +26,8 @@ def main(given: Sequence[str]) -> None:
             samples.drive(source, out, ledger)
         case ["draw", items, out]:
             plans.draw(int(items), out)
-        case ["resume", out, told]:
-            plans.resume(out, told)
+        case ["resume", out, report]:
+            plans.resume(out, report)
         case ["drive-scale", address, out, workers, per_shard, select]:
             scale_out.drive(address, out, int(workers), int(per_shard), float(select))
         case _:
@@ -35,7 +35,7 @@ def main(given: Sequence[str]) -> None:
 
 
 def measure(given: Sequence[str]) -> None:
-    """The figures that are asked for. The cases above are programs that it starts."""
+    """Measures the requested figures. It starts the cases above as programs."""
     parser = argparse.ArgumentParser(prog="benchmarks.factory", description=__doc__)
     parser.add_argument("what", nargs="*", help="samples, plan, scale; default: all")
     parser.add_argument("--sizes", default="1000,10000,100000", help="of the samples, multiples of 1,000")

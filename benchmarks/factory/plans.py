@@ -87,7 +87,7 @@ def mark_half(out: Path) -> int:
     return len(done)
 
 
-def resume(out: str, told: str) -> None:
+def resume(out: str, report: str) -> None:
     """A program of its own: goes on with the build, and ends it after `MORE` shards."""
     from benchmarks.factory.pretence import connect, images_of, sleeping
     from factory.build import build
@@ -98,11 +98,11 @@ def resume(out: str, told: str) -> None:
     def show(tally: object) -> None:
         published.append(time.monotonic() - began)
         if len(published) > MORE:
-            Path(told).write_text(json.dumps({"ready": published[0], "first": published[1]}))
+            Path(report).write_text(json.dumps({"ready": published[0], "first": published[1]}))
             time.sleep(1)
             raise KeyboardInterrupt
 
-    # Done pictures do not matter here, the numbers of them do.
+    # The content of images does not matter here, only their number.
     connect("local", images_of(1000), sleeping("SelectRegions", 0.0), sleeping("Corrupt", 0.0))
     try:
         build(parse_recipe(RECIPE, "plan.yaml"), out, show=show)
@@ -111,8 +111,8 @@ def resume(out: str, told: str) -> None:
 
 
 def measure(items: int, work: Path, console: Console) -> None:
-    out, told = work / "plan", work / "told"
-    for what, arguments in (("draw", [str(items), str(out)]), ("resume", [str(out), str(told)])):
+    out, report = work / "plan", work / "report"
+    for what, arguments in (("draw", [str(items), str(out)]), ("resume", [str(out), str(report)])):
         usage = Usage()
         usage.start()
         began = time.monotonic()
@@ -125,7 +125,7 @@ def measure(items: int, work: Path, console: Console) -> None:
             size = (out / "plan.parquet").stat().st_size
             console.print(f"plan of {items:,} items: {size / 2**20:.0f} MiB; {mark_half(out):,} shards done")
         else:
-            times = json.loads(told.read_text())
+            times = json.loads(report.read_text())
             console.print(
                 f"resume: plan and sidecars read after {times['ready']:.0f} s, "
                 f"the first shard after {times['first']:.0f} s"

@@ -47,7 +47,7 @@ def no_model() -> Hook:
             return samples
 
         stages.Corrupt.make = lambda self: work  # type: ignore[method-assign]
-        stages.Corrupt.roles = ()  # it computes nothing, so its hardware is not looked at
+        stages.Corrupt.roles = ()  # it computes nothing, so its hardware is not checked
 
     return hook
 
@@ -79,7 +79,7 @@ def sleeping(stage: str, seconds: float) -> Hook:
 
 
 def images_of(size: int) -> Hook:
-    """Reading an item gives so many bytes, which are no image, and costs nothing."""
+    """Reading an item gives `size` random bytes, which are not an image, and costs nothing."""
 
     def hook() -> None:
         import os
@@ -98,7 +98,7 @@ def images_of(size: int) -> Hook:
 
 
 def ledger(path: str) -> Hook:
-    """Every stage writes down how many bytes of pictures it hands on, and how many the table has that holds them."""
+    """Every stage records the bytes of the images that it passes on, and of the table that holds them."""
 
     def hook() -> None:
         from pathlib import Path
@@ -109,8 +109,8 @@ def ledger(path: str) -> Hook:
 
         def noted(shard: Any) -> Any:
             table = pack(shard)
-            pictures = ("image", "mask", "corrupted", "changed")
-            encoded = sum(len(getattr(one, name) or b"") for one in shard.samples for name in pictures)
+            images = ("image", "mask", "corrupted", "changed")
+            encoded = sum(len(getattr(one, name) or b"") for one in shard.samples for name in images)
             stage = list(shard.seconds)[-1]
             with Path(path).open("a") as file:
                 file.write(json.dumps([stage, encoded, table.nbytes]) + "\n")

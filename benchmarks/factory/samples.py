@@ -22,7 +22,7 @@ from benchmarks.factory.usage import Usage
 PER_TAR = 1000
 REPEATS = 3
 ONCE = 100_000
-"""From so many samples on, a build is made once."""
+"""Builds of at least this many samples are made once."""
 
 RECIPE = """
 name: samples
@@ -44,13 +44,13 @@ execution:
 
 @dataclass(frozen=True)
 class Run:
-    """A build of so many samples.
+    """A build of `samples` samples.
 
     Attributes:
         cpu: seconds by role.
         peak: bytes of private memory of the largest process, by role.
         seconds: wall time, from the start of the program to its end.
-        stored: by stage, bytes of the pictures that it handed on, of the tables, and of the objects in Ray's store.
+        stored: by stage, bytes of the images that it passed on, of the tables, and of the objects in Ray's store.
     """
 
     samples: int
@@ -83,7 +83,7 @@ def make_source(folder: Path, samples: int) -> None:
 
 
 def drive(source: str, out: str, ledger: str) -> None:
-    """A program of its own: builds, and writes down what Ray Data says of its operators."""
+    """A program of its own: builds, and writes down what Ray Data reports of its operators."""
     from benchmarks.factory.pretence import connect, no_model
     from benchmarks.factory.pretence import ledger as keep
     from factory.build import build
@@ -93,11 +93,11 @@ def drive(source: str, out: str, ledger: str) -> None:
     datasets = []
     build_pipeline = pipeline._pipeline
 
-    def kept(*arguments: object) -> object:
+    def recorded(*arguments: object) -> object:
         datasets.append(build_pipeline(*arguments))  # type: ignore[arg-type]
         return datasets[-1]
 
-    pipeline._pipeline = kept  # type: ignore[assignment]
+    pipeline._pipeline = recorded  # type: ignore[assignment]
     connect("local", no_model(), keep(ledger))
     total = build(parse_recipe(RECIPE.replace("SOURCE", source), "samples.yaml"), out)
     assert total.complete and total.accepted == total.planned, total
@@ -232,7 +232,7 @@ def report(runs: Sequence[Run], loop: Mapping[str, float], console: Console) -> 
     for stage, (encoded, packed, stored) in second.stored.items():
         console.print(
             f"{stage}: {packed / encoded:.3f} bytes in tables, {stored / encoded:.3f} in Ray's object store per byte "
-            "of pictures"
+            "of images"
         )
 
 

@@ -43,7 +43,7 @@ execution:
 
 @dataclass(frozen=True)
 class Run:
-    """A build on so many nodes.
+    """A build on `nodes` nodes.
 
     Attributes:
         nodes: one worker of the sleeping stage on each.
@@ -59,7 +59,7 @@ class Run:
 
 
 def drive(address: str, out: str, workers: int, per_shard: int, select: float) -> None:
-    """A program of its own: builds on a cluster that is there."""
+    """A program of its own: builds on an existing cluster."""
     from benchmarks.factory.pretence import connect, images_of, sleeping
     from factory.build import build
     from factory.output.identity import Identity

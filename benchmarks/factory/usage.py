@@ -77,7 +77,7 @@ class Usage(threading.Thread):
 
 
 def _parents() -> dict[int, int]:
-    """Every process of this machine, ended ones too that nobody has asked after, with its parent."""
+    """The parent of every process of this machine, including ended ones that no process has waited for."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):

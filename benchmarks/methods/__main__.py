@@ -1,7 +1,7 @@
 """Every corruption at every depth on the shipped weights: `python -m benchmarks.methods`.
 
-Writes the tables of docs/methods.md between its two markers, and the pictures of docs/methods.png. What is drawn is
-kept in the work folder batch by batch, so that a run that was stopped goes on where it was.
+Writes the tables of docs/methods.md between its two markers, and the images of docs/methods.png. Draws are
+saved in the work folder batch by batch, so that a stopped run continues where it was.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
     """
     work.mkdir(parents=True, exist_ok=True)
     model = DiffusionModel(recipe.corruption.model, device="cpu")
-    verifier = Verifier(recipe.verify, cell=model.cell)
+    verifier = Verifier(recipe.verify, vae_scale_factor=model.vae_scale_factor)
     run: dict[str, Any] = {
         "samples": samples,
         "methods": list(METHODS),
@@ -55,12 +55,12 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
         "source": recipe.source.model_dump(mode="json"),
         "regions": recipe.regions.model_dump(mode="json"),
     }
-    told = work / "run.json"
-    if told.exists() and json.loads(told.read_text()) != run:
+    settings = work / "run.json"
+    if settings.exists() and json.loads(settings.read_text()) != run:
         raise SystemExit(
-            f"{work} holds a run with other settings, see {told}; take another --work, or empty it"
+            f"{work} holds a run with other settings, see {settings}; take another --work, or empty it"
         )
-    told.write_text(json.dumps(run, indent=2) + "\n")
+    settings.write_text(json.dumps(run, indent=2) + "\n")
     if not (work / "scenes.parquet").exists():
         save_cases(cases(recipe, samples), work / "scenes.parquet")
     # The region selector has set the recipe's number of threads.
@@ -80,13 +80,13 @@ def draw(work: Path, recipe: Recipe, samples: int, *, steps: Sequence[int], batc
         _progress(f"{path.name}: {left} scenes left, about {seconds / 60:.1f} minutes")
 
 
-def tell(work: Path, out: Path, annotated: int) -> None:
-    """Writes the tables and the pictures of what is in the work folder, and marks what is not marked yet.
+def write_report(work: Path, out: Path, annotated: int) -> None:
+    """Writes the tables and images of the draws in the work folder, and annotates what is not annotated yet.
 
     Args:
         work: that `draw` has filled, at least by one batch.
-        out: folder of `methods.md`, which keeps all that is not between the markers, and of `methods.png`.
-        annotated: pictures at most that the annotator looks at, for every row.
+        out: folder of `methods.md`, of which only the text between the markers is replaced, and of `methods.png`.
+        annotated: images per row, at most, that the annotator processes.
 
     Raises:
         SystemExit: nothing was drawn.
@@ -101,7 +101,7 @@ def tell(work: Path, out: Path, annotated: int) -> None:
 
     def progress(done: int, count: int) -> None:
         seconds = (time.monotonic() - began) / done * (count - done)
-        _progress(f"{done} of {count} pictures annotated, about {seconds / 60:.1f} minutes left")
+        _progress(f"{done} of {count} images annotated, about {seconds / 60:.1f} minutes left")
 
     marks = mark_all(groups, found, work / "annotations.parquet", progress)
     limits = json.loads((work / "run.json").read_text())["limits"]
@@ -130,12 +130,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 15, 20], help="every k, rising")
-    parser.add_argument("--batch", type=int, default=64, help="scenes that are drawn, and kept, together")
-    parser.add_argument("--annotated", type=int, default=16, help="pictures of every row")
+    parser.add_argument("--batch", type=int, default=64, help="scenes that are drawn and saved together")
+    parser.add_argument("--annotated", type=int, default=16, help="annotated images per row, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--work", type=Path, default=Path("out/methods"))
-    parser.add_argument("--only-report", action="store_true", help="draw nothing; tell what there is")
+    parser.add_argument("--only-report", action="store_true", help="draw nothing; report the existing draws")
     given = parser.parse_args(arguments)
     if not given.only_report:
         recipe = load_recipe(
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             batch=given.batch,
             threads=given.threads,
         )
-    tell(given.work, given.out, given.annotated)
+    write_report(given.work, given.out, given.annotated)
 
 
 def _progress(line: str) -> None:

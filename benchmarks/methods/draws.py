@@ -1,4 +1,4 @@
-"""Every corruption of tinytown scenes at every depth, all from one inversion per scene, and what the verifier says."""
+"""Every corruption of tinytown scenes at every depth, all from one inversion per scene, and the verifier's verdicts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DRAWS = 3
 """Draws of a method of `CHANCE` at most, while the verifier refuses."""
 
 LEVELS = (10, 20)
-"""k at whose noise level `noise` corrupts the image latent itself; the other methods have no level there."""
+"""k at whose noise level `noise` corrupts the image latent itself; the other methods have no level for it."""
 
 Images = NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ class Outcome:
 
     @property
     def name(self) -> tuple[str, Setting, int]:
-        """What tells it from all others."""
+        """Identifies the draw among all others."""
         return self.key, self.setting, self.attempt
 
 
@@ -98,7 +98,7 @@ def settings(steps: Sequence[int]) -> list[Setting]:
 
 
 def cases(recipe: Recipe, count: int) -> list[Case]:
-    """The first scenes of a recipe's source on which its region selector finds a region that it takes."""
+    """The first scenes of a recipe's source on which its region selector accepts a region."""
     source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
     regions = region_selector(recipe)
     references = iter(source.list())
@@ -117,7 +117,7 @@ def measure(
 ) -> list[Outcome]:
     """All draws of a batch of scenes: the first of every setting, and more of those by chance that are refused.
 
-    The picture of the method `none` is the round trip without corruption, against which all others are judged.
+    The image of the method `none` is the round trip without corruption, against which all others are judged.
 
     Args:
         round_trip: the model.
@@ -128,23 +128,23 @@ def measure(
     """
     images = np.stack([case.image for case in group])
     masks = torch.from_numpy(np.stack([case.mask for case in group]))
-    height, width = (side // round_trip.model.cell for side in masks.shape[1:])
+    height, width = (side // round_trip.model.vae_scale_factor for side in masks.shape[1:])
     inverted = round_trip.invert(images, to_latent_mask(masks, height, width), steps)
     at = {k: round_trip.resampled(inverted.at[k], inverted.prompts, k) for k in (0, *steps)}
     outcomes = []
     for setting in settings(steps):
         rows = list(range(len(group)))
-        for attempt in range(setting.draws):
+        for number in range(setting.draws):
             if not rows:
                 break
             if setting.method == "none":
-                pictures = at[setting.steps][rows]
+                corrupted = at[setting.steps][rows]
             else:
-                seeds = [seed_for(run_seed, group[row].key, "corrupt", attempt) for row in rows]
-                pictures = _drawn(round_trip, inverted[rows], setting, seeds)
+                seeds = [seed_for(run_seed, group[row].key, "corrupt", number) for row in rows]
+                corrupted = _drawn(round_trip, inverted[rows], setting, seeds)
             made = [
-                _judged(group[row], setting, attempt, (at[setting.steps][row], at[0][row]), picture, verifier)
-                for row, picture in zip(rows, pictures, strict=True)
+                _judged(group[row], setting, number, (at[setting.steps][row], at[0][row]), image, verifier)
+                for row, image in zip(rows, corrupted, strict=True)
             ]
             outcomes += made
             rows = [row for row, one in zip(rows, made, strict=True) if one.reason]
@@ -209,13 +209,13 @@ def _drawn(round_trip: RoundTrip, inverted: Inverted, setting: Setting, seeds: l
 def _judged(
     case: Case,
     setting: Setting,
-    attempt: int,
+    number: int,
     baselines: tuple[Images, Images],
-    picture: Images,
+    image: Images,
     verifier: Verifier,
 ) -> Outcome:
-    """Judges a picture against its round trip without corruption, and against the autoencoder alone."""
-    both = [verifier.measure(difference(baseline, picture), case.mask)[1] for baseline in baselines]
+    """Judges an image against its round trip without corruption, and against the autoencoder alone."""
+    both = [verifier.measure(difference(baseline, image), case.mask)[1] for baseline in baselines]
     reasons = [why.reason if (why := verifier.judge(metrics)) else "" for metrics in both]
     figures = {
         name: both[0][name]
@@ -224,9 +224,9 @@ def _judged(
     return Outcome(
         case.key,
         setting,
-        attempt,
+        number,
         reason=reasons[0],
         reason_alone=reasons[1],
-        picture=encode_image(picture),
+        picture=encode_image(image),
         **figures,
     )

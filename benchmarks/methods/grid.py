@@ -1,4 +1,4 @@
-"""The picture of docs/methods.md: rows are images, columns are methods, like the paper's Figure 5."""
+"""The image of docs/methods.md: rows are images, columns are methods, like the paper's Figure 5."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinytown.scene import KINDS, parse
 
 ROWS, SCALE, GAP, HEAD, BAR = 8, 3, 6, 16, 3
 SMALLEST, LARGEST = 0.04, 0.25
-"""Share of the picture that a region in the grid has."""
+"""Share of the image that a region in the grid has."""
 
 ACCEPTED, REFUSED, OUTLINE = (0, 150, 0), (205, 205, 205), (0, 255, 0)
 
@@ -56,16 +56,16 @@ def grid(cases: Sequence[Case], results: Results) -> Image.Image:
     columns["gaussian, image latent"] = _by_key(results.first(plain))
     side = len(cases[0].image) * SCALE
     width, height = side + GAP, side + BAR + 2 * GAP
-    picture = Image.new("RGB", ((len(columns) + 1) * width - GAP, HEAD + len(cases) * height - GAP), "white")
-    pen = ImageDraw.Draw(picture)
+    board = Image.new("RGB", ((len(columns) + 1) * width - GAP, HEAD + len(cases) * height - GAP), "white")
+    pen = ImageDraw.Draw(board)
     for column, title in enumerate(["original, region", *columns]):
         pen.text((column * width + 2, 2), title, fill="black")
     for row, case in enumerate(cases):
         top = HEAD + row * height
-        picture.paste(Image.fromarray(_outlined(case)), (0, top))
+        board.paste(Image.fromarray(_outlined(case)), (0, top))
         for column, (title, made) in enumerate(columns.items(), start=1):
             one, left = made[case.key], column * width
-            picture.paste(Image.fromarray(_enlarged(read_image(one.picture))), (left, top))
+            board.paste(Image.fromarray(_enlarged(read_image(one.picture))), (left, top))
             if one.setting.method != "none":
                 bar = (left, top + side + 2, left + side - 1, top + side + 1 + BAR)
                 pen.rectangle(bar, fill=REFUSED if one.reason else ACCEPTED)
@@ -77,7 +77,7 @@ def grid(cases: Sequence[Case], results: Results) -> Image.Image:
                     stroke_width=1,
                     stroke_fill="black",
                 )
-    return picture
+    return board
 
 
 def _by_key(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
@@ -90,5 +90,5 @@ def _outlined(case: Case) -> Images:
     return np.where(edge[..., None], np.array(OUTLINE, np.uint8), _enlarged(case.image))
 
 
-def _enlarged(picture: Images) -> Images:
-    return picture.repeat(SCALE, 0).repeat(SCALE, 1)
+def _enlarged(image: Images) -> Images:
+    return image.repeat(SCALE, 0).repeat(SCALE, 1)

@@ -1,6 +1,6 @@
-"""Whether the accepted pictures are visibly broken: what tinytown's annotator marks in some of them.
+"""Whether the accepted images are visibly broken: what tinytown's annotator marks in some of them.
 
-The verifier sees change only. The annotator knows every legal picture of a caption, so that an object that has become
+The verifier measures change only. The annotator knows every legal image of a caption, so that an object that has become
 another legal one is not marked, and shares no code with the corruption.
 """
 
@@ -22,7 +22,7 @@ from tinytown.annotator import Annotation, annotate
 from tinytown.scene import parse
 
 BROKEN = 12
-"""Marked pixels in and around the region from which it counts as broken: three quarters of a latent cell."""
+"""Marked pixels in and around the region from which it counts as broken: three quarters of a latent pixel."""
 
 NEAR, FAR = 2, 4
 """Pixels around the region that belong to it for `BROKEN`, and beyond which a mark lies outside."""
@@ -37,7 +37,7 @@ Name = tuple[str, Setting, int]
 
 @dataclass(frozen=True)
 class Marks:
-    """What the annotator says of a picture.
+    """What the annotator marked in an image.
 
     Attributes:
         marked, inside, outside: marked pixels: all, those in the region and near it, and those far from it.
@@ -79,7 +79,7 @@ def chosen(results: Results, count: int) -> dict[tuple[str, ...], list[Outcome]]
     groups["control", "autoencoder"] = [
         one for setting in results.direct if setting.method == "none" for one in results.first(setting)
     ]
-    groups["control", "passage"] = results.first(at("none", deepest))
+    groups["control", "round trip"] = results.first(at("none", deepest))
     return {name: outcomes[:count] for name, outcomes in groups.items()}
 
 
@@ -89,13 +89,13 @@ def mark_all(
     path: Path,
     progress: Callable[[int, int], None],
 ) -> dict[Name, Marks]:
-    """Annotates what is not in the file yet, and keeps it there.
+    """Annotates what the file does not have yet, and adds it to the file.
 
     Args:
         groups: draws by row; one that is in several is annotated once.
         cases: scenes by key.
-        path: Parquet, that may not exist.
-        progress: told how many are done, and of how many.
+        path: a Parquet file, created where it does not exist.
+        progress: called with the numbers of annotated and of all images.
     """
     found = read_marks(path) if path.exists() else {}
     wanted = {one.name: one for outcomes in groups.values() for one in outcomes}
@@ -110,14 +110,14 @@ def mark_all(
 
 
 def marks_of(annotation: Annotation, region: NDArray[np.bool_]) -> Marks:
-    """The annotation of a picture, and its region, bool [64, 64]."""
+    """Counts the marks of an image's annotation by its region, bool [64, 64]."""
     marked = annotation.mask
     inside, outside = marked & widen(region, NEAR), marked & ~widen(region, FAR)
     return Marks(int(marked.sum()), int(inside.sum()), int(outside.sum()), len(annotation.missing))
 
 
 def read_marks(path: Path) -> dict[Name, Marks]:
-    """What `mark_all` keeps."""
+    """What `mark_all` wrote."""
     return {
         (row["key"], Setting(row["method"], row["steps"], row["level"]), row["attempt"]): Marks(
             row["marked"], row["inside"], row["outside"], row["missing"]
@@ -128,7 +128,7 @@ def read_marks(path: Path) -> dict[Name, Marks]:
 
 def _save_marks(found: Mapping[Name, Marks], path: Path) -> None:
     rows = [
-        {"key": key, **asdict(setting), "attempt": attempt, **asdict(marks)}
-        for (key, setting, attempt), marks in found.items()
+        {"key": key, **asdict(setting), "attempt": number, **asdict(marks)}
+        for (key, setting, number), marks in found.items()
     ]
     save(rows, path)

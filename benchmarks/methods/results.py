@@ -100,15 +100,15 @@ class Results:
         return found
 
     def bill(self, setting: Setting, *, draws: int = 1, alone: bool = False) -> Bill:
-        """One k and up to `draws` draws. `alone` judges first draws against the autoencoder, and has no passage."""
+        """One k and up to `draws` draws. `alone` judges first draws against the autoencoder, without a round trip."""
         made = [self.draws(key, setting)[:draws] for key in self.keys]
         accepted = sum(not (each[-1].reason_alone if alone else each[-1].reason) for each in made)
         k = setting.steps
-        passages = len(made) * (not alone) + sum(map(len, made))
-        return Bill(len(made), accepted, len(made) * sum(fast_evaluations(k)) + passages * k)
+        round_trips = len(made) * (not alone) + sum(map(len, made))
+        return Bill(len(made), accepted, len(made) * sum(fast_evaluations(k)) + round_trips * k)
 
     def ladder_bill(self, method: str, *, alone: bool = False) -> Bill:
-        """The ladder of all k: one deep inversion, then at every k that is tried a passage (not `alone`) and a draw."""
+        """The ladder of all k: one deep inversion, then a draw and (not `alone`) a round trip at every k tried."""
         found = self.climbs(method, alone=alone)
         tried = sum(sum(climb.steps) for climb in found)
         rows = len(found) * sum(fast_evaluations(self.steps[-1])) + tried * (1 if alone else 2)

@@ -21,17 +21,17 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Broken:
-    """What the annotator says of some pictures.
+    """What the annotator marked in some images.
 
     Attributes:
-        pictures: how many it looked at.
+        images: how many it processed.
         broken: in how many the region is visibly broken.
         gone: in how many an object is nowhere.
-        inside: marked pixels in the region and near it, the median; or None of no pictures.
-        outside: mean share of a picture's marked pixels that lie far from the region, over those with any; or None.
+        inside: marked pixels in the region and near it, the median; or None without images.
+        outside: mean share of an image's marked pixels that lie far from the region, over those with any; or None.
     """
 
-    pictures: int
+    images: int
     broken: int
     gone: int
     inside: float | None
@@ -128,7 +128,7 @@ def costs(results: Results) -> str:
 
 
 def ladders(results: Results) -> str:
-    """The adaptive ladder of every method, judged against the passage and against the autoencoder alone."""
+    """The adaptive ladder of every method, judged against the round trip and against the autoencoder alone."""
     head = [
         "method", "accepted", *(f"at k = {k}" for k in results.steps), "median k", "UNet rows per accepted",
         "autoencoder: accepted", "autoencoder: rows",
@@ -157,25 +157,25 @@ def by_method(
 ) -> str:
     """A row for every method, a column for every k, the ladder and the image latent; controls below."""
 
-    def told(*name: str) -> str:
+    def broken(*name: str) -> str:
         return cell(Broken.of(marks[one.name] for one in groups[name]))
 
     head = ["method", *(f"k = {k}" for k in results.steps), "ladder", "image latent"]
     rows = []
     for method in corrupting():
         levels = [str(setting.level) for setting in results.direct if setting.method == method]
-        latent = [told("direct", method, level) for level in levels]
+        latent = [broken("direct", method, level) for level in levels]
         if len(levels) > 1:
             latent = [f"{what} (level {level})" for what, level in zip(latent, levels, strict=True)]
-        depths = [told("fixed", method, str(k)) for k in results.steps]
-        rows.append([method, *depths, told("ladder", method), ", ".join(latent)])
-    controls = [NOTHING] * (len(results.steps) - 1) + [told("control", "passage"), NOTHING]
-    rows.append(["none (control)", *controls, told("control", "autoencoder")])
+        depths = [broken("fixed", method, str(k)) for k in results.steps]
+        rows.append([method, *depths, broken("ladder", method), ", ".join(latent)])
+    controls = [NOTHING] * (len(results.steps) - 1) + [broken("control", "round trip"), NOTHING]
+    rows.append(["none (control)", *controls, broken("control", "autoencoder")])
     return markdown(head, rows)
 
 
 def by_depth(results: Results, marks: Mapping[Name, Marks]) -> str:
-    """Of the annotated pictures that the ladder of `noise` accepted, the share that is broken, for every k."""
+    """Of the annotated images that the ladder of `noise` accepted, the share that is broken, for every k."""
     accepted = [climb.last for climb in results.climbs("noise") if climb.accepted]
     rows = []
     for k in results.steps:
@@ -231,20 +231,20 @@ def _acceptance(results: Results, setting: Setting) -> list[str]:
     ]
 
 
-_JUDGED = ("pictures", "broken", "marked pixels in the region, median", "an object is gone", "marks outside")
+_JUDGED = ("images", "broken", "marked pixels in the region, median", "an object is gone", "marks outside")
 
 
 def _judged(found: Broken) -> list[str]:
-    share = _interval(found.broken, found.pictures) if found.pictures else NOTHING
-    return [str(found.pictures), share, _inside(found), _share_gone(found), _or_nothing(found.outside)]
+    share = _interval(found.broken, found.images) if found.images else NOTHING
+    return [str(found.images), share, _inside(found), _share_gone(found), _or_nothing(found.outside)]
 
 
 def _share_broken(found: Broken) -> str:
-    return f"{percent(found.broken / found.pictures)} of {found.pictures}" if found.pictures else NOTHING
+    return f"{percent(found.broken / found.images)} of {found.images}" if found.images else NOTHING
 
 
 def _share_gone(found: Broken) -> str:
-    return percent(found.gone / found.pictures) if found.pictures else NOTHING
+    return percent(found.gone / found.images) if found.images else NOTHING
 
 
 def _inside(found: Broken) -> str:

@@ -138,12 +138,12 @@ def test_the_others_do_not_notice_whatever_is_done(model, changes):
 def test_rows_of_an_inversion_do_not_touch_each_other(model, inversion, value):
     images = np.stack([read_image(one.image) for one in samples(1, 2, 3, 4) if one.image])
     images[2, 0, 0] = MARK
-    cells = to_latent_mask(torch.ones(4, 64, 64, dtype=torch.bool), 8, 8)
+    latent_mask = to_latent_mask(torch.ones(4, 64, 64, dtype=torch.bool), 8, 8)
     round_trip = RoundTrip(model, CorruptionConfig(inversion=inversion))
     seeds = [1, 2, 3, 4] if inversion.regularised else None
-    sound = round_trip.invert(images, cells, [2], seeds=seeds)
+    sound = round_trip.invert(images, latent_mask, [2], seeds=seeds)
     model.where, model.value = "encode", value
-    found = round_trip.invert(images, cells, [2], seeds=seeds)
+    found = round_trip.invert(images, latent_mask, [2], seeds=seeds)
     rows = [0, 1, 3]
     assert torch.equal(found.at[2][rows], sound.at[2][rows])
     assert not torch.isfinite(found.at[2][2]).all()

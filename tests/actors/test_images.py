@@ -165,7 +165,7 @@ def exif_block(*entries: bytes) -> bytes:
         exif_block(struct.pack(">HHII", 0x010E, 2, 2**31, 8)),
     ],
 )
-def test_damaged_exif_leaves_the_picture_as_it_is(exif: bytes) -> None:
+def test_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
     data = saved(Image.fromarray(blocks()), "JPEG", quality=95, subsampling=0, exif=exif)
     assert np.abs(decoded(data).astype(int) - blocks()).max() <= 4
 
@@ -307,14 +307,14 @@ def test_mutated_files_end_in_an_image_or_a_reject(kind: str) -> None:
     rng = np.random.default_rng(sum(kind.encode()))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = Image.fromarray(blocks())
+    image = Image.fromarray(blocks())
     whole = {
-        "PNG": lambda: saved(picture.convert("RGBA"), "PNG", exif=exif),
-        "PALETTE": lambda: saved(picture.quantize(16), "PNG", transparency=bytes([0, 90])),
-        "JPEG": lambda: saved(picture, "JPEG", exif=exif),
-        "CMYK": lambda: saved(picture.convert("CMYK"), "JPEG"),
-        "WEBP": lambda: saved(picture, "WEBP", exif=exif),
-        "MPO": lambda: saved(picture, "MPO", save_all=True, append_images=[picture]),
+        "PNG": lambda: saved(image.convert("RGBA"), "PNG", exif=exif),
+        "PALETTE": lambda: saved(image.quantize(16), "PNG", transparency=bytes([0, 90])),
+        "JPEG": lambda: saved(image, "JPEG", exif=exif),
+        "CMYK": lambda: saved(image.convert("CMYK"), "JPEG"),
+        "WEBP": lambda: saved(image, "WEBP", exif=exif),
+        "MPO": lambda: saved(image, "MPO", save_all=True, append_images=[image]),
     }[kind]()
     ends = {"image": 0, "reject": 0}
     for _ in range(120):
@@ -350,7 +350,7 @@ def test_a_jpeg_of_very_many_scans_is_never_decoded(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_scans_are_counted() -> None:
-    """Not what looks like one in a thumbnail, a profile, or a film after the picture's end."""
+    """Not what looks like one in a thumbnail, a profile, or a film after the image's end."""
     there = Image.fromarray(blocks())
     looks = b"\xff\xda" * 5000
     data = saved(there, "JPEG", exif=b"Exif\0\0" + looks, icc_profile=looks * 3, comment=looks) + looks * 100

@@ -160,9 +160,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("form", REFUSED)
 def test_unclear_masks_are_refused_with_mode_and_levels(form: str):
-    data, told = REFUSED[form]
+    data, message = REFUSED[form]
     reason, detail = refused(data)
-    assert reason == "bad_mask" and told in detail, detail
+    assert reason == "bad_mask" and message in detail, detail
     assert len(detail) < 400
 
 

@@ -1,4 +1,4 @@
-"""The gallery of an output with large pictures, and of outputs that do not hold what they should."""
+"""The gallery of an output with large images, and of outputs that do not hold what they should."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def output(tmp_path: Path) -> Storage:
     return by_hand(tmp_path / "out", [[sample(key, "memory://x") for key in "abc"]])
 
 
-def test_rejects_with_large_pictures_are_shown(tmp_path: Path):
-    """The index keeps their pictures as JPEG."""
+def test_rejects_with_large_images_are_shown(tmp_path: Path):
+    """The index keeps their images as JPEG."""
     items = [
         sample(f"item-{n}", f"memory://{n}.png", side=400, rejected="unchanged" if n else "")
         for n in range(2)
@@ -38,12 +38,12 @@ def test_rejects_with_large_pictures_are_shown(tmp_path: Path):
     )
     assert {kind for kind, _ in shown} == {"png", "jpeg"}
     for kind, data in shown:
-        picture = Image.open(io.BytesIO(base64.b64decode(data)))
-        assert picture.format == kind.upper() and max(picture.size) <= LARGEST_SIDE
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert image.format == kind.upper() and max(image.size) <= LARGEST_SIDE
 
 
 @pytest.mark.parametrize("data", [b"no picture", b"\xff\xd8\xff no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
-def test_a_picture_of_a_reject_that_is_none_is_refused_by_name(tmp_path: Path, data: bytes):
+def test_bytes_of_a_reject_that_are_not_an_image_are_refused_by_name(tmp_path: Path, data: bytes):
     storage = sound_output(tmp_path / "out")
     change_index(storage, lambda rows: rows[2].update(preview_mask=data))
     with pytest.raises(OutputError, match=r"index/000000\.parquet item-2: mask.*; run flawforge verify"):
@@ -57,7 +57,7 @@ def test_a_shard_that_is_not_a_tar_is_refused_by_name(tmp_path: Path):
         write_gallery(storage, "forged")
 
 
-def test_a_picture_with_a_damaged_body_is_refused_by_name(tmp_path: Path):
+def test_an_image_with_a_damaged_body_is_refused_by_name(tmp_path: Path):
     storage = sound_output(tmp_path / "out")
     damaged = encode_mask(np.random.default_rng(0).random((64, 64)) < 0.5)[:300]
     change_index(storage, lambda rows: rows[2].update(preview_mask=damaged))

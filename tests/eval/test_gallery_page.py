@@ -30,7 +30,7 @@ HOSTILE = (
 
 
 def a_tile(seed: int, reason: str = "", *, side: int = 64) -> Tile:
-    """A tinytown picture with noise in a disc; with a reason, one rejected by the verifier."""
+    """A tinytown image with noise in a disc; with a reason, one rejected by the verifier."""
     rng = np.random.default_rng(seed)
     scene = sample_scene(seed)
     before = np.asarray(Image.fromarray(render(scene).image).resize((side, side)))
@@ -66,7 +66,7 @@ def a_lost_tile(seed: int) -> Tile:
 
 
 def a_run() -> list[Tile]:
-    """12 accepted, 3 without change, 2 leaked, 1 that was no picture, in mixed order."""
+    """12 accepted, 3 without change, 2 leaked, 1 that was not an image, in mixed order."""
     reasons = {2: "no_change", 5: "leaked", 9: "no_change", 10: "leaked", 16: "no_change"}
     tiles = [a_tile(seed, reasons.get(seed, "")) for seed in range(18)]
     tiles[13] = a_lost_tile(13)
@@ -84,7 +84,7 @@ class Reader(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.said: list[str] = []
+        self.spoken: list[str] = []
         self._inside = ""
         self.feed(page)
 
@@ -94,11 +94,11 @@ class Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._inside not in ("style", "script"):
-            self.said.append(data)
+            self.spoken.append(data)
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.said).split())
+        return " ".join(" ".join(self.spoken).split())
 
     def groups(self) -> Counter[str | None]:
         return Counter(
@@ -193,7 +193,7 @@ def test_an_empty_run_gives_a_sentence() -> None:
     assert [tag for tag, _ in reader.elements if tag in ("img", "li")] == []
 
 
-def test_a_tile_without_pictures_shows_its_reason_in_their_place() -> None:
+def test_a_tile_without_images_shows_its_reason_in_their_place() -> None:
     reader = Reader(a_page([a_lost_tile(4)]))
     assert "No picture: not an image" in reader.text
     assert "rejected because of not_an_image" in reader.text
@@ -214,7 +214,7 @@ def test_a_jpeg_keeps_its_kind() -> None:
 
 @pytest.mark.parametrize("name", ["before", "after", "mask", "changed"])
 @pytest.mark.parametrize("data", [b"", b"<html>"])
-def test_bytes_that_are_no_picture_are_refused_with_the_key(name: str, data: bytes) -> None:
+def test_bytes_that_are_not_an_image_are_refused_with_the_key(name: str, data: bytes) -> None:
     fields: dict[str, bytes] = {name: data}
     tile = replace(a_tile(1), **fields)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"{tile.key}.*{name}"):
@@ -243,7 +243,7 @@ def page(browser: Browser, run_file: Path) -> Iterator[Page]:
 
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-PICTURES = "[...document.images].map(image => [image.complete, image.naturalWidth])"
+IMAGES = "[...document.images].map(image => [image.complete, image.naturalWidth])"
 
 
 def keys_shown(page: Page) -> list[str]:
@@ -269,9 +269,9 @@ def test_it_loads_whole_and_fits_the_window(
 ) -> None:
     with visit(browser, run_file, width=width, height=780, dark=dark, scale=scale) as seen:
         page = seen.page
-        pictures = page.evaluate(PICTURES)
-        assert len(pictures) == 17 * 4  # before, after, changed, and the pale copy under the map
-        assert all(complete and natural == 64 for complete, natural in pictures)
+        images = page.evaluate(IMAGES)
+        assert len(images) == 17 * 4  # before, after, changed, and the pale copy under the map
+        assert all(complete and natural == 64 for complete, natural in images)
         assert page.evaluate(OVERFLOW) == 0
         widths = page.eval_on_selector_all(
             ".tile .pixelated", "found => found.map(one => one.getBoundingClientRect().width)"
@@ -296,15 +296,15 @@ def test_it_loads_whole_and_fits_the_window(
 
 def test_every_filter_shows_as_many_as_it_says(page: Page) -> None:
     chips = page.locator(".chips button")
-    said = [text.split() for text in chips.all_text_contents()]
-    assert [(" ".join(words), int(count)) for *words, count in said] == [
+    spoken = [text.split() for text in chips.all_text_contents()]
+    assert [(" ".join(words), int(count)) for *words, count in spoken] == [
         ("all", 18),
         ("accepted", 12),
         ("no change", 3),
         ("leaked", 2),
         ("not an image", 1),
     ]
-    for place, (*words, count) in enumerate(said):
+    for place, (*words, count) in enumerate(spoken):
         chips.nth(place).click()
         shown = page.locator(".tile:visible")
         assert shown.count() == int(count)
@@ -415,7 +415,7 @@ def test_the_view_tells_all_of_a_rejected_sample(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == tile.key
 
 
-def test_a_sample_without_pictures_opens_too(page: Page) -> None:
+def test_a_sample_without_images_opens_too(page: Page) -> None:
     page.locator(".open").nth(13).click()
     assert page.inner_text("dialog.view .stage") == "No picture: not an image"
     assert page.locator(".thumbs button").count() == 0
@@ -425,8 +425,8 @@ def test_a_sample_without_pictures_opens_too(page: Page) -> None:
 
 def test_the_outline_can_be_switched_off(page: Page) -> None:
     outline = page.locator(".tile .after .outline").first
-    box, picture = outline.bounding_box(), page.locator(".tile .after img").first.bounding_box()
-    assert box == picture
+    box, image = outline.bounding_box(), page.locator(".tile .after img").first.bounding_box()
+    assert box == image
     assert page.locator("[id=mask-0]").get_attribute("d")
     page.keyboard.press("m")
     assert not outline.is_visible()

@@ -1,4 +1,4 @@
-"""Labelled tars: what is read is what was written; what is wrong is told with tar and key."""
+"""Labelled tars: what is read is what was written; what is wrong is reported with tar and key."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_unlabelled_sets_have_empty_masks(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "told"),
+    ("name", "data", "message"),
     [
         ("b.mask.png", encode_mask(MASKS[1][:7]), "the mask is 10 x 7 pixels, the image 10 x 8"),
         ("b.image.png", encode_image(IMAGES[1][:, :9]), "the image is 9 x 8 pixels, those before it 10 x 8"),
@@ -136,14 +136,14 @@ def test_unlabelled_sets_have_empty_masks(tmp_path: Path):
         ("b.json", b"{", "json is not JSON"),
     ],
 )
-def test_what_is_wrong_with_a_sample_is_told(tmp_path: Path, name: str, data: bytes, told: str):
+def test_what_is_wrong_with_a_sample_is_reported(tmp_path: Path, name: str, data: bytes, message: str):
     members = {**dict(sample(1, "b")), name: data}
     if name == "b.image.png" and b"PNG" in data:
         members["b.mask.png"] = encode_mask(MASKS[1][:, :9])
     url = write(tmp_path / "set.tar", *sample(0, "a"), *members.items())
     with pytest.raises(EvaluationError) as error:
         read_labelled([url])
-    assert "set.tar, b" in str(error.value) and told in str(error.value)
+    assert "set.tar, b" in str(error.value) and message in str(error.value)
 
 
 def test_a_mask_without_an_image_and_a_file_twice(tmp_path: Path):

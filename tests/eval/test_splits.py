@@ -18,13 +18,13 @@ from tinytown import ASSETS_VERSION
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four splits of one white picture each, all of it an artifact where it has a mask."""
+    """Four splits of one white image each, all of it an artifact where it has a mask."""
     for name in NAMES:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "VERSION.txt").write_text(f"{ASSETS_VERSION}\n")
-        picture = encode_image(np.full((64, 64, 3), 255, np.uint8))
-        members = {f"{name}-00000.image.png": picture, f"{name}-00000.json": b'{"caption": "a face"}'}
+        image = encode_image(np.full((64, 64, 3), 255, np.uint8))
+        members = {f"{name}-00000.image.png": image, f"{name}-00000.json": b'{"caption": "a face"}'}
         if name != "wild":
             members[f"{name}-00000.mask.png"] = encode_mask(np.ones((64, 64), np.bool_))
         with tarfile.open(folder / "000000.tar", "w") as tar:
@@ -58,7 +58,7 @@ def test_no_such_split(root: Path):
 
 def test_splits_that_are_not_there(tmp_path: Path):
     for attempt in (lambda: open_split("validation", root=tmp_path), lambda: splits_version(tmp_path)):
-        with pytest.raises(EvaluationError, match="of tinytown is not there"):
+        with pytest.raises(EvaluationError, match="of tinytown is missing"):
             attempt()
 
 

@@ -1,4 +1,4 @@
-"""The way of pictures through the shipped VAE, as those of the generators come, and what of a plant survives it."""
+"""The round trip of images through the shipped VAE, like those of the generators, and what of a plant survives it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tinytown.scene import CHOICES, LETTERS, Scene
 
 BATCH = 32
 LEAST_SEEN = 6
-"""Pixels that must differ by more than 40 of 255 from the clean picture for a person to see the damage."""
+"""Pixels that must differ by more than 40 of 255 from the clean image for a person to see the damage."""
 
 LEAST_ILLEGAL = 12
-"""The same from a picture with another letter or time; with fewer, a person reads that letter (found by looking)."""
+"""The same from an image with another letter or time; with fewer, a person reads that letter (found by looking)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Passed:
         planted: before the VAE.
         clean, damaged: uint8 [64, 64, 3], after it.
         touched: bool [64, 64], the planted pixels, and those that the VAE changed because of them: where it makes
-            of the damaged picture something else than of the clean one, by more than 16 of 255 in a channel. The
+            of the damaged image something else than of the clean one, by more than 16 of 255 in a channel. The
             VAE is not local; a mark on what it spread around the damage is no false alarm.
     """
 
@@ -44,7 +44,7 @@ class Passed:
 
 
 def through(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Encodes (the mode, no sampling) and decodes pictures, uint8 [N, 64, 64, 3] to the same."""
+    """Encodes (the mode, no sampling) and decodes images, uint8 [N, 64, 64, 3] to the same."""
     parts = [_through(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate(parts)
 
@@ -55,20 +55,20 @@ def visible_plants(kind: str, count: int) -> tuple[list[Passed], int]:
     Returns:
         `count` plants, and how many seeds were tried for them.
     """
-    seen: list[Passed] = []
+    found: list[Passed] = []
     for seed, passed in enumerate(_passed(kind), start=1):
         if is_visible(passed):
-            seen.append(passed)
-        if len(seen) == count:
-            return seen, seed
+            found.append(passed)
+        if len(found) == count:
+            return found, seed
     raise AssertionError("seeds do not end")
 
 
 def is_visible(passed: Passed) -> bool:
-    """Whether the damaged picture, after the VAE, is another than every legal one.
+    """Whether the damaged image, after the VAE, is another than every legal one.
 
     The VAE knows renders only, and makes a legal letter of some smears, and a legal hour of some bent hands: no one
-    could call those damaged. So the picture must differ not only from the clean one, but also from those in which
+    could call those damaged. So the image must differ not only from the clean one, but also from those in which
     the same sign has another letter, or the same clock shows another time.
     """
     if _seen(passed.clean, passed.damaged) < LEAST_SEEN:

@@ -31,7 +31,7 @@ class Planted:
     """A scene with one thing drawn wrong.
 
     Attributes:
-        scene: what the picture should show.
+        scene: what the image should show.
         place: which of the scene's things is damaged.
         clean: uint8 [64, 64, 3], the render.
         damaged: uint8 [64, 64, 3], the render with the damage.
@@ -50,7 +50,7 @@ def plant(kind: str, seed: int) -> Planted:
 
     Args:
         kind: one of `KINDS`.
-        seed: equal seeds give equal pictures.
+        seed: equal seeds give equal images.
     """
     rng = np.random.default_rng((KINDS.index(kind), seed))
     wanted, change = DAMAGES[kind]
@@ -77,5 +77,5 @@ def plant(kind: str, seed: int) -> Planted:
 
 
 def differs(one: NDArray[np.uint8], other: NDArray[np.uint8], least: int) -> NDArray[np.bool_]:
-    """Where a channel of two pictures, uint8 [..., 3], differs by more than `least` of 255: bool [...]."""
+    """Where a channel of two images, uint8 [..., 3], differs by more than `least` of 255: bool [...]."""
     return np.abs(one.astype(np.int16) - other).max(axis=-1) > least

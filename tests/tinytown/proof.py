@@ -28,7 +28,7 @@ CLEAN_SEEDS = 9_000_000
 """First seed of the clean renders; plants draw theirs below 2**40, so a seed in common is of no account."""
 
 Marks = Callable[[NDArray[np.uint8], Scene], NDArray[np.bool_]]
-"""An annotator: picture and scene to the marked pixels, bool [64, 64]."""
+"""An annotator: image and scene to the marked pixels, bool [64, 64]."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Finding:
         kind: one of `planted.KINDS`.
         plants: how many were looked at.
         found: how many of them were marked.
-        marked: marked pixels in all of their pictures together.
+        marked: marked pixels in all of their images together.
         outside: those of them that lie more than `REACH` pixels from what the plant touched.
         tried: seeds that it took, with those whose damage could not be seen after the VAE.
     """
@@ -67,8 +67,8 @@ def marks(image: NDArray[np.uint8], scene: Scene) -> NDArray[np.bool_]:
 def measure(kind: str, count: int, annotator: Marks = marks, processes: int = 1) -> Finding:
     """Lets an annotator look at `count` plants of a kind that went through the VAE."""
     plants, tried = visible_plants(kind, count)
-    pictures = [(passed.damaged, passed.planted.scene) for passed in plants]
-    masks = _look(annotator, pictures, processes)
+    cases = [(passed.damaged, passed.planted.scene) for passed in plants]
+    masks = _look(annotator, cases, processes)
     found = sum(is_found(mask, passed) for mask, passed in zip(masks, plants, strict=True))
     outside = sum(count_outside(mask, passed) for mask, passed in zip(masks, plants, strict=True))
     return Finding(kind, count, found, sum(int(mask.sum()) for mask in masks), outside, tried)
@@ -99,16 +99,16 @@ def within_reach(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _look(
-    annotator: Marks, pictures: Sequence[tuple[NDArray[np.uint8], Scene]], processes: int
+    annotator: Marks, cases: Sequence[tuple[NDArray[np.uint8], Scene]], processes: int
 ) -> list[NDArray[np.bool_]]:
     if processes == 1:
-        return [annotator(image, scene) for image, scene in pictures]
+        return [annotator(image, scene) for image, scene in cases]
     with ProcessPoolExecutor(processes) as pool:
-        return list(pool.map(partial(_apply, annotator), pictures, chunksize=4))
+        return list(pool.map(partial(_apply, annotator), cases, chunksize=4))
 
 
-def _apply(annotator: Marks, picture: tuple[NDArray[np.uint8], Scene]) -> NDArray[np.bool_]:
-    return annotator(*picture)
+def _apply(annotator: Marks, case: tuple[NDArray[np.uint8], Scene]) -> NDArray[np.bool_]:
+    return annotator(*case)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The annotator on pictures whose truth is known by construction; test_annotator_proof has hundreds."""
+"""The annotator on images whose truth is known by construction; test_annotator_proof has hundreds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def grey(level: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_picture_of_the_caption_has_no_marks(seed: int):
+def test_an_image_of_the_caption_has_no_marks(seed: int):
     scene = sample_scene(90_000 + seed)
     annotation = annotate(render(scene).image, scene)
     assert not annotation.mask.any() and annotation.missing == ()
@@ -31,8 +31,8 @@ def test_a_picture_of_the_caption_has_no_marks(seed: int):
 
 
 @pytest.mark.parametrize("kind", CHOICES)
-def test_another_legal_picture_has_no_marks(kind: str):
-    """All words, the place and the size are others than the caption's; nothing in the picture is broken."""
+def test_another_legal_image_has_no_marks(kind: str):
+    """All words, the place and the size are others than the caption's; nothing in the image is broken."""
     last = tuple((name, "TAX" if name == "letters" else words[-1]) for name, words in CHOICES[kind].items())
     first = tuple((name, "HEN" if name == "letters" else words[0]) for name, words in CHOICES[kind].items())
     asked = Scene("day", (Thing(kind, "medium", 5, 11, first),))
@@ -53,9 +53,9 @@ def test_an_object_that_is_not_there_is_missing_and_not_marked():
 def test_an_object_that_nobody_asked_for_is_marked():
     both = Scene("day", (Thing("tree", "small", 4, 4, (("crown", "round"), ("leaf", "pink"))),))
     asked = Scene("day", ())
-    picture = render(both)
-    mask = annotate(picture.image, asked).mask
-    inside = picture.things > 0
+    rendering = render(both)
+    mask = annotate(rendering.image, asked).mask
+    inside = rendering.things > 0
     assert (mask & inside).sum() > 0.8 * inside.sum()
     assert not mask[30:].any()
 
@@ -86,7 +86,7 @@ def test_another_background_is_legal_too():
 def test_difference_by_hand():
     one, other = grey(100), grey(100)
     other[4, 4] = (100, 151, 100)
-    # The point lies 51 above everything around it in the other picture, and the other way too: it is found once.
+    # The point lies 51 above everything around it in the other image, and the other way too: it is found once.
     expected = np.zeros((9, 9))
     expected[4, 4] = 51 / 255
     assert np.allclose(difference(one, other), expected) and np.allclose(difference(other, one), expected)

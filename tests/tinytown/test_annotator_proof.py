@@ -1,4 +1,4 @@
-"""The annotator's figures on pictures that went through the VAE: clean ones, and ones with known damage."""
+"""The annotator's figures on images that went through the VAE: clean ones, and ones with known damage."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ def test_nothing_wrong_is_nothing_marked():
 
 
 def test_equal_seeds_give_equal_clicks_and_others_differ():
-    picture = annotation(blob(20, 20, 7, 3.0) + blob(45, 40, 5, 2.2))
-    assert np.array_equal(clicks(picture, 7), clicks(picture, 7))
-    assert not np.array_equal(clicks(picture, 7), clicks(picture, 8))
+    found = annotation(blob(20, 20, 7, 3.0) + blob(45, 40, 5, 2.2))
+    assert np.array_equal(clicks(found, 7), clicks(found, 7))
+    assert not np.array_equal(clicks(found, 7), clicks(found, 8))
     one, two = clicks(annotation(blob(20, 20, 7, 3.0)), 7)[:2]
     assert not np.array_equal(one, two)
 

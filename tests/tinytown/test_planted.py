@@ -1,4 +1,4 @@
-"""The planted damage is where it is said to be, and is what its name says."""
+"""The planted damage lies where it is stated, and is what its name states."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_damage_lies_on_the_object_and_the_rest_is_the_render(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_seeds_give_equal_pictures_and_others_do_not(kind: str):
+def test_equal_seeds_give_equal_images_and_others_do_not(kind: str):
     one, again, other = plant(kind, 3), plant(kind, 3), plant(kind, 4)
     assert one.damaged.tobytes() == again.damaged.tobytes() and one.scene == again.scene
     assert one.damaged.tobytes() != other.damaged.tobytes()
@@ -123,7 +123,7 @@ def test_a_mirrored_letter_is_the_mirror_image():
     assert at(clean, 0.2, -0.15) == at(canvas, -0.2, -0.15) == [248, 248, 248]
 
 
-def test_other_legal_pictures_of_signs_and_clocks_only():
+def test_other_legal_images_of_signs_and_clocks_only():
     def scenes(kind: str) -> list[Scene]:
         return legal_scenes(plant(kind, 0))
 

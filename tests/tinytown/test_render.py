@@ -1,4 +1,4 @@
-"""Pictures agree with their part masks, and with what is drawn by hand from the scene."""
+"""Images agree with their part masks, and with what is drawn by hand from the scene."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def test_equal_scenes_give_equal_bytes():
 
 
 def test_shapes_and_values():
-    picture = render(sample_scene(4))
-    assert picture.image.shape == (64, 64, 3) and picture.image.dtype == np.uint8
-    assert picture.parts.shape == picture.things.shape == (64, 64)
-    assert picture.parts.max() < len(PARTS)
-    assert np.array_equal(picture.parts > 0, picture.things > 0)
+    rendering = render(sample_scene(4))
+    assert rendering.image.shape == (64, 64, 3) and rendering.image.dtype == np.uint8
+    assert rendering.parts.shape == rendering.things.shape == (64, 64)
+    assert rendering.parts.max() < len(PARTS)
+    assert np.array_equal(rendering.parts > 0, rendering.things > 0)
 
 
 def test_parts_lie_inside_the_object_s_circle():
     for seed in range(60):
         scene = sample_scene(seed)
-        picture = render(scene)
+        rendering = render(scene)
         for number, thing in enumerate(scene.things, start=1):
-            rows, columns = np.nonzero(picture.things == number)
+            rows, columns = np.nonzero(rendering.things == number)
             x, y = thing.centre
             assert len(rows), thing
             assert np.hypot(columns + 0.5 - x, rows + 0.5 - y).max() <= thing.radius * 1.16 + 1, thing
@@ -38,12 +38,12 @@ def test_parts_lie_inside_the_object_s_circle():
 
 def test_eyes_are_dark_in_the_middle_of_white():
     face = Thing("face", "huge", 8, 8, (("skin", "pale"), ("hair", "black"), ("mouth", "smile")))
-    picture = render(Scene("day", (face,)))
+    rendering = render(Scene("day", (face,)))
     for side in (-1, 1):
         x, y = 32 + side * 0.32 * 20, 33  # the pupil reaches 2 pixels from here, the white 3.8
-        assert picture.image[y, int(x)].max() < 90
-        assert picture.parts[y, int(x)] == part("face.eye")
-        assert picture.image[y, int(x - 2.9)].min() > 200
+        assert rendering.image[y, int(x)].max() < 90
+        assert rendering.parts[y, int(x)] == part("face.eye")
+        assert rendering.image[y, int(x - 2.9)].min() > 200
 
 
 def test_a_sign_shows_its_letters():

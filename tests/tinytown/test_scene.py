@@ -58,6 +58,6 @@ def test_a_caption_in_words():
         ),
     ],
 )
-def test_what_is_no_caption_is_told(text: str, message: str):
+def test_what_is_no_caption_is_reported(text: str, message: str):
     with pytest.raises(ValueError, match=message):
         parse(text)

@@ -184,7 +184,7 @@ def test_inputs_are_the_same_wherever_they_are_written(tmp_path):
 
 
 def test_a_case_that_fails_stops_only_those_that_need_it_and_is_made_by_the_next_call(tmp_path):
-    told: list[str] = []
+    reported: list[str] = []
     later = tmp_path / "later.yaml"
     cases = [
         Case("fails", (("plan", str(later)),)),
@@ -192,16 +192,16 @@ def test_a_case_that_fails_stops_only_those_that_need_it_and_is_made_by_the_next
         Case("works", (("plan", "{recipes}/scenes.yaml"),)),
     ]
     with pytest.raises(CommandError, match=r"fails: flawforge plan ended with exit code 2(?s:.*)later\.yaml"):
-        build(tmp_path / "out", tmp_path / "inputs", cases, told.append)
+        build(tmp_path / "out", tmp_path / "inputs", cases, reported.append)
     assert list(read_record(tmp_path / "out")["finished"]) == ["works"]
     later.write_text((RECIPES / "scenes.yaml").read_text())
-    told.clear()
-    build(tmp_path / "out", tmp_path / "inputs", cases, told.append)
-    assert [line.partition(":")[0] for line in told] == ["fails", "waits"]
+    reported.clear()
+    build(tmp_path / "out", tmp_path / "inputs", cases, reported.append)
+    assert [line.partition(":")[0] for line in reported] == ["fails", "waits"]
     with pytest.raises(BuiltOtherwiseError, match="choose a new folder"):
-        build(tmp_path / "out", tmp_path / "others", cases, told.append)
+        build(tmp_path / "out", tmp_path / "others", cases, reported.append)
     with pytest.raises(BuiltOtherwiseError, match="holds other files"):
-        build(tmp_path / "inputs", tmp_path / "more", cases, told.append)
+        build(tmp_path / "inputs", tmp_path / "more", cases, reported.append)
 
 
 def recipes():

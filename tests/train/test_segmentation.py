@@ -34,7 +34,7 @@ def net(tmp_path: Path) -> UperNetForSemanticSegmentation:
 
 
 def toys() -> tuple[np.ndarray, np.ndarray]:
-    """Four grey pictures with a bright square each, which is the artifact."""
+    """Four grey images with a bright square each, which is the artifact."""
     masks = np.zeros((4, 64, 64), bool)
     for number, mask in enumerate(masks):
         mask[8 * number : 8 * number + 24, 16:40] = True
@@ -70,10 +70,10 @@ def test_only_matrices_and_kernels_decay(kind: str):
 
 def test_two_steps_lower_the_loss(net):
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    seen = []
-    losses = fine_tune(net, *toys(), STILL, report=lambda step, loss: seen.append((step, loss)))
+    reported = []
+    losses = fine_tune(net, *toys(), STILL, report=lambda step, loss: reported.append((step, loss)))
     assert len(losses) == 2 and losses[1] < losses[0]
-    assert seen == [(1, losses[0]), (2, losses[1])]
+    assert reported == [(1, losses[0]), (2, losses[1])]
     assert not net.training
     assert all(not torch.equal(before[name], value) for name, value in net.named_parameters())
 

@@ -37,7 +37,7 @@ class BuiltOtherwiseError(Exception):
 
 
 def build(
-    folder: Path, inputs: Path, cases: Sequence[Case], tell: Callable[[str], None], *, jobs: int = 1
+    folder: Path, inputs: Path, cases: Sequence[Case], report: Callable[[str], None], *, jobs: int = 1
 ) -> None:
     """Build the cases that are not finished yet.
 
@@ -45,7 +45,7 @@ def build(
         folder: gets a folder for each case, and one of logs.
         inputs: gets the source images. Both builds of a comparison must use the same path.
         cases: with all that they need.
-        tell: called with a line after every case.
+        report: called with a line after every case.
         jobs: cases that are built at the same time.
 
     Raises:
@@ -74,10 +74,10 @@ def build(
                     finished[name] = one.result()
                 except CommandError as error:
                     failures.append(str(error))
-                    tell(f"{name}: failed")
+                    report(f"{name}: failed")
                     continue
                 _write_record(folder, inputs, finished)
-                tell(f"{name}: {finished[name]:.0f} seconds")
+                report(f"{name}: {finished[name]:.0f} seconds")
     if failures:
         raise CommandError("\n".join(failures))
 

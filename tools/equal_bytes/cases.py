@@ -58,7 +58,7 @@ CASES = (
     Case("images", (_build("images"),)),
     Case("webdataset", (_build("webdataset"),)),
     Case("parquet", (_build("parquet"),)),
-    # Without corruption nothing changes, so what fails is kept: otherwise there would be no images to compare.
+    # Without corruption nothing changes, so refused draws are kept: otherwise there would be no images to compare.
     *(
         _scenes(f"method-{method}", f"corruption.method={method}", "verify.on_failure=keep")
         for method in METHODS

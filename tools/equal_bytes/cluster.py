@@ -17,7 +17,7 @@ ENVIRONMENT = {
 """Of the commands and of Ray's workers."""
 
 STARTS = 5
-"""Attempts: on a busy machine Ray gives up after 30 seconds."""
+"""Starts at most: on a busy machine Ray gives up after 30 seconds."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def ray_cluster(cpus: int) -> Iterator[str]:
     import ray
 
     os.environ.update(ENVIRONMENT)
-    for attempt in range(1, STARTS + 1):
+    for start in range(1, STARTS + 1):
         try:
             ray.init(
                 "local", num_cpus=cpus, include_dashboard=False, logging_level="error", log_to_driver=False
@@ -38,7 +38,7 @@ def ray_cluster(cpus: int) -> Iterator[str]:
             break
         except Exception:
             ray.shutdown()
-            if attempt == STARTS:
+            if start == STARTS:
                 raise
     try:
         yield ray.get_runtime_context().gcs_address

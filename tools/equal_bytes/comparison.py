@@ -1,6 +1,6 @@
 """Two builds, case by case and file by file.
 
-Every file must be there in both and equal byte for byte, once what `tools.equal_bytes.masks` names is masked. What is
+Every file must exist in both and be equal byte for byte, once what `tools.equal_bytes.masks` names is masked. What is
 about a run and not about the data (`runs/`, `lock.json`) is compared in structure only: number of files, keys of the
 states, events of the logs with their keys. Seconds in sidecars may differ, and their keys may not.
 """
@@ -21,7 +21,7 @@ from tools.equal_bytes.texts import json_differences, text_differences
 
 RUNS, LOCK = "runs", "lock.json"
 ACCIDENTAL = ("pass ended",)
-"""Events of a log that tell of a lost worker or the like."""
+"""Events of a log that report a lost worker or the like."""
 
 
 @dataclass(frozen=True)

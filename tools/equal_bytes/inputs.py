@@ -55,20 +55,20 @@ def _images() -> dict[str, bytes]:
     sizes = {"a": (64, 64), "b": (96, 80), "c": (80, 96), "d": (64, 100), "e": (128, 128), "f": (64, 64)}
     sizes |= {"small": (40, 40), "wide": (256, 64)}
     for seed, (name, size) in enumerate(sizes.items()):
-        files[f"{name}.png"] = _png(_picture(seed, size))
+        files[f"{name}.png"] = _png(_image(seed, size))
         files[f"{name}.mask.png"] = _png(_mask(seed, size))
         files[f"{name}.txt"] = f"a red car and a tree, number {seed}".encode()
-    files["rotated.jpg"] = _jpeg(_picture(20, (96, 64)), orientation=_ROTATED)
+    files["rotated.jpg"] = _jpeg(_image(20, (96, 64)), orientation=_ROTATED)
     files["rotated.mask.png"] = _png(_mask(20, (64, 96)))
     files["rotated.txt"] = b"a green house"
-    whole = _png(_picture(21, (64, 64)))
+    whole = _png(_image(21, (64, 64)))
     files["broken.png"] = whole[: len(whole) // 2]
     files["broken.mask.png"] = _png(_mask(21, (64, 64)))
     files["broken.txt"] = b"a broken file"
-    files["black.png"] = _png(_picture(22, (64, 64)))
+    files["black.png"] = _png(_image(22, (64, 64)))
     files["black.mask.png"] = _png(Image.new("1", (64, 64)))
     files["black.txt"] = b"a mask without a region"
-    files["bare.png"] = _png(_picture(23, (64, 64)))
+    files["bare.png"] = _png(_image(23, (64, 64)))
     return {f"{IMAGES}/{name}": data for name, data in files.items()}
 
 
@@ -78,7 +78,7 @@ def _webdataset() -> dict[str, bytes]:
     for number, seeds in enumerate(((30, 31, 32, 33), (34, 35, 36))):
         members: dict[str, bytes] = {}
         for seed in seeds:
-            image = _png(_picture(seed, (72, 64)))
+            image = _png(_image(seed, (72, 64)))
             members[f"s{seed}.png"] = image[:200] if seed == 32 else image
             members[f"s{seed}.mask.png"] = _png(_mask(seed, (72, 64)))
             about = {"prompt": f"a face and a clock, number {seed}", "score": 0.1 if seed == 34 else 0.5}
@@ -88,10 +88,10 @@ def _webdataset() -> dict[str, bytes]:
 
 
 def _parquet() -> dict[str, bytes]:
-    """Rows with images in cells, with the name of a file beside it, and with one outside, which is refused."""
+    """Rows with images in cells, with the name of a file beside the table, and with one outside, which is refused."""
     rows = []
     for seed in range(40, 47):
-        cell: dict[str, bytes | str | None] = {"bytes": _png(_picture(seed, (64, 72))), "path": f"{seed}.png"}
+        cell: dict[str, bytes | str | None] = {"bytes": _png(_image(seed, (64, 72))), "path": f"{seed}.png"}
         if seed == 42:
             cell = {"bytes": None, "path": "beside/42.png"}
         if seed == 43:
@@ -103,11 +103,11 @@ def _parquet() -> dict[str, bytes]:
     schema = pa.schema([("image", file), ("mask", file), ("text", pa.string()), ("score", pa.float64())])
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, row_group_size=4)
-    beside = _png(_picture(42, (64, 72)))
+    beside = _png(_image(42, (64, 72)))
     return {f"{PARQUET}/rows.parquet": buffer.getvalue(), f"{PARQUET}/beside/42.png": beside}
 
 
-def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
+def _image(seed: int, size: tuple[int, int]) -> Image.Image:
     """A gradient with a few coloured shapes; `size` is (width, height)."""
     random = np.random.default_rng(seed)
     width, height = size

@@ -136,7 +136,7 @@ def _at(document: Any, *keys: str) -> Any:
 
 
 def _read(path: Path) -> Any:
-    """The content of a JSON file; None where there is none. That it is damaged is found by comparing its bytes."""
+    """The content of a JSON file; None where it is missing or damaged. Damage is found by comparing bytes."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tools.equal_bytes.texts import json_differences, was_and_is
 
 _PLACES = ("file_offset", "dictionary_page_offset", "data_page_offset")
-"""What says where the bytes of a column lie: later columns move where a masked one takes fewer or more bytes."""
+"""The places of a column's bytes: later columns move where a masked one takes fewer or more bytes."""
 
 _SIZES = ("total_compressed_size", "total_uncompressed_size", "statistics")
 
@@ -20,7 +20,7 @@ _SIZES = ("total_compressed_size", "total_uncompressed_size", "statistics")
 def table_differences(
     before: bytes, after: bytes, masks_before: Mapping[str, str], masks_after: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Row and column, and what differs there: values, schema, metadata, or the encoding of columns.
+    """Row and column, and what differs in it: values, schema, metadata, or the encoding of columns.
 
     Args:
         before, after: content of the files.
@@ -84,7 +84,7 @@ def _bytes_of(chunk: Any, data: bytes) -> bytes:
 
 
 def _footer(metadata: Any, masked: set[str]) -> dict[str, Any]:
-    """What the footer says, without places, and for masked columns without sizes and statistics."""
+    """The footer's content without places, and for masked columns without sizes and statistics."""
     groups = []
     for group in range(metadata.num_row_groups):
         columns = {}

@@ -50,7 +50,7 @@ def tar_differences(
     mask_before: Callable[[bytes], bytes],
     mask_after: Callable[[bytes], bytes],
 ) -> Iterator[tuple[str, str]]:
-    """Member, with the field of its JSON, and what differs there.
+    """Member, with the field of its JSON, and what differs in it.
 
     Args:
         before, after: content of the tars.

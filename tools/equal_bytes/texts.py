@@ -14,7 +14,7 @@ _MISSING = object()
 
 
 def text_differences(before: bytes, after: bytes) -> Iterator[tuple[str, str]]:
-    """Field or line, and what differs there."""
+    """Field or line, and what differs in it."""
     if before == after:
         return
     try:

@@ -38,7 +38,7 @@ class Renders:
 
 
 def renders(first_seed: int, count: int, cache: Path | None = None, processes: int = 2) -> Renders:
-    """Scenes of seeds `first_seed` .. `first_seed + count - 1`; kept in `cache` as npz where given."""
+    """Scenes of seeds `first_seed` .. `first_seed + count - 1`; cached in `cache` as npz where given."""
     path = cache / f"renders-{first_seed}-{count}.npz" if cache else None
     if path and path.exists():
         with np.load(path) as stored:
@@ -95,6 +95,6 @@ def quickstart_captions() -> set[str]:
 
 def _one(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
     scene = sample_scene(seed)
-    picture = render(scene)
-    detail = (picture.parts > 0).astype(np.uint8) + _HARD[picture.parts].astype(np.uint8)
-    return picture.image, detail, caption(scene)
+    rendering = render(scene)
+    detail = (rendering.parts > 0).astype(np.uint8) + _HARD[rendering.parts].astype(np.uint8)
+    return rendering.image, detail, caption(scene)

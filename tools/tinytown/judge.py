@@ -1,7 +1,7 @@
-"""Trains a small classifier of tinytown's objects, to count what a generator draws of what its captions ask for.
+"""Trains a small classifier of tinytown's objects, to count how many objects of its captions a generator draws.
 
 `python -m tools.tinytown.judge --out DIR` resumes where it was stopped and writes `DIR/judge`. It learns from clean
-renders, half of them after a passage through the autoencoder.
+renders, half of them after a round trip through the autoencoder.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def evaluate(judge: Judge, vae: AutoencoderKL, count: int = 500) -> dict[str, fl
     """Shares on held-out renders, as drawn and after the autoencoder.
 
     Returns:
-        `there*`: of the objects that are in the pictures; `false*`: of the detections that match no object.
+        `there*`: of the objects that are in the images; `false*`: of the detections that match no object.
     """
     data = renders(HELD_OUT, count, processes=1)
     scenes = [parse(text) for text in data.captions]
     shares = {}
-    for name, images in (("", data.images), ("_vae", pass_through(vae, data.images))):
+    for name, images in (("", data.images), ("_vae", round_trip(vae, data.images))):
         found = judge(images)
         pairs = list(zip(found, scenes, strict=True))
         there = [present(one, thing) for one, scene in pairs for thing in scene.things]
@@ -72,7 +72,7 @@ def evaluate(judge: Judge, vae: AutoencoderKL, count: int = 500) -> dict[str, fl
 
 
 @torch.no_grad()
-def pass_through(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def round_trip(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 [N, 64, 64, 3] after encoding and decoding."""
     rows = []
     for first in range(0, len(images), 64):
@@ -89,7 +89,7 @@ def _fit(
     data = renders(0, TRAIN_SCENES, cache=out / "data", processes=1)
     images = data.images[:SCENES].copy()
     things = [parse(text).things for text in data.captions[:SCENES]]
-    passed = pass_through(vae, images[:PASSED])
+    passed = round_trip(vae, images[:PASSED])
     log.info("%d renders, %d of them after the autoencoder too", len(images), len(passed))
     began, losses = time.monotonic(), []
     for step in steps:

@@ -35,13 +35,13 @@ LEAST_SCORE = 0.3
 
 @dataclass(frozen=True)
 class Detection:
-    """An object that the classifier sees.
+    """An object that the classifier finds.
 
     Attributes:
         kind: one of `scene.KINDS`.
         x, y: its centre in pixels.
         colour: the word of its main colour.
-        score: 0..1, how sure it is that an object stands there.
+        score: 0..1, confidence that an object stands in that place.
     """
 
     kind: str
@@ -88,7 +88,7 @@ class Judge:
         """Reads what the training program wrote.
 
         Raises:
-            ModelError: there is none, or it was trained on other kinds or colours.
+            ModelError: it is missing, or was trained on other kinds or colours.
         """
         if not (folder / "config.json").exists():
             raise ModelError(
@@ -141,7 +141,7 @@ def present(detections: Sequence[Detection], thing: Thing) -> bool:
 
 
 def targets(things: Sequence[Thing], shift: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What the network should say of a picture whose objects moved by `shift` pixels (x, y).
+    """The network's target for an image whose objects moved by `shift` pixels (x, y).
 
     Returns:
         Heat, float32 [16, 16]: 1 at a centre, falling off with a standard deviation of 3 pixels; and int64
@@ -154,7 +154,7 @@ def targets(things: Sequence[Thing], shift: tuple[int, int]) -> tuple[NDArray[np
         x, y = thing.centre[0] + shift[0], thing.centre[1] + shift[1]
         squares = (middles[None, :] - x) ** 2 + (middles[:, None] - y) ** 2
         bump = np.exp(-squares / (2 * 3.0**2)).astype(np.float32)
-        # A centre between cells would else have no cell that says so.
+        # Otherwise a centre between cells would have no cell of heat 1.
         bump /= bump.max()
         labels[0][bump >= 0.5] = KINDS.index(thing.kind)
         labels[1][bump >= 0.5] = COLOURS.index((thing.kind, thing[MAIN_COLOUR[thing.kind]]))

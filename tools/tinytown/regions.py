@@ -21,7 +21,7 @@ from eval.labelled import Labelled
 from eval.metrics import average_precision, counts, iou_fg
 from eval.splits import open_split
 from tools.tinytown.data import HELD_OUT
-from tools.tinytown.segmenter import KINDS, pictures
+from tools.tinytown.segmenter import KINDS, drawn_scenes
 from train.segmentation import FineTuning, fine_tune, load, save, two_classes
 
 log = logging.getLogger(__name__)
@@ -96,4 +96,4 @@ if __name__ == "__main__":
         FineTuning(learning_rate=3e-4, iterations=arguments.steps, seed=arguments.seed),
         selector,
     )
-    show(selector, open_split("validation", root=arguments.splits), pictures(HELD_OUT, CLEAN)[0])
+    show(selector, open_split("validation", root=arguments.splits), drawn_scenes(HELD_OUT, CLEAN)[0])

@@ -1,7 +1,7 @@
 """Pre-trains tinytown's part segmenters, the stand-ins for UperNets trained on ADE20K.
 
 `python -m tools.tinytown.segmenter --out DIR --kind convnext` resumes where it was stopped and writes
-`DIR/segmenter-convnext`. Half of the pictures have gone through the autoencoder, as all that a region selector sees.
+`DIR/segmenter-convnext`. Half of the images have gone through the autoencoder, like those that region selectors get.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
 def build(kind: str) -> UperNetForSemanticSegmentation:
-    """An untrained UperNet for 64x64 pictures, below 2 million weights; stages at strides 2, 4, 8 and 16."""
+    """An untrained UperNet for 64x64 images, below 2 million weights; stages at strides 2, 4, 8 and 16."""
     backbones = {
         "convnext": lambda: ConvNextConfig(
             patch_size=2,
@@ -67,7 +67,7 @@ def build(kind: str) -> UperNetForSemanticSegmentation:
     )
 
 
-def pictures(
+def drawn_scenes(
     first_seed: int, count: int, vae: AutoencoderKL | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Renders of consecutive seeds; with an autoencoder, those of odd seeds have gone through it.
@@ -129,7 +129,7 @@ def train(out: Path, kind: str, settings: FineTuning) -> None:
 
     fine_tune(net, images, parts, settings, report=report, state=out / f"segmenter-state-{kind}")
     save(net, out / f"segmenter-{kind}")
-    images, parts = pictures(HELD_OUT, TESTED)
+    images, parts = drawn_scenes(HELD_OUT, TESTED)
     log.info(
         "held out: mean IoU over parts %.3f of renders, %.3f of renders through the autoencoder",
         mean_iou(net, images, parts),
@@ -142,7 +142,7 @@ def _cached(out: Path, vae: AutoencoderKL) -> tuple[NDArray[np.uint8], NDArray[n
     path = out / "data" / f"parts-0-{SCENES}-{digest}.npz"
     if not path.exists():
         log.info("drawing %d scenes", SCENES)
-        images, parts = pictures(0, SCENES, vae)
+        images, parts = drawn_scenes(0, SCENES, vae)
         path.parent.mkdir(parents=True, exist_ok=True)
         # A kill while writing must not leave half a file under the final name.
         aside = path.with_suffix(".tmp.npz")

@@ -1,6 +1,6 @@
 """Copies finished assets of tinytown into the package: `python -m tools.tinytown.ship --out DIR`.
 
-A folder is copied aside and then takes the old one's place, so that half a folder is never there.
+A folder is copied aside and then takes the old one's place, so that half a folder never exists.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def ship(out: Path, package: Path, only: Sequence[str] = tuple(GROUPS), *, large
         out: the work folder.
         package: the folder that holds `weights` and `splits`.
         only: names in `GROUPS`.
-        largest: bytes that weights and splits may have together, those that are there already included.
+        largest: bytes that weights and splits may have together, including existing ones.
 
     Returns:
         Bytes of weights and splits afterwards.
@@ -54,13 +54,13 @@ def ship(out: Path, package: Path, only: Sequence[str] = tuple(GROUPS), *, large
     folders = {out / source: package / place for name in only for source, place in GROUPS[name].items()}
     for source in folders:
         if not _files(source):
-            raise OutputError(f"{source} is not there or empty: run the program that makes it first")
+            raise OutputError(f"{source} is missing or empty: run the program that makes it first")
         for path in source.rglob(_VERSION):
             if path.read_text(encoding="utf-8").strip() != str(ASSETS_VERSION):
                 raise OutputError(f"{path} is not of version {ASSETS_VERSION}: make the folder anew")
     places = {package / place for group in GROUPS.values() for place in group.values()}
-    kept = sum(_bytes(place) for place in places - set(folders.values()))
-    total = kept + sum(_bytes(source) for source in folders)
+    unchanged = sum(_bytes(place) for place in places - set(folders.values()))
+    total = unchanged + sum(_bytes(source) for source in folders)
     if total > largest:
         raise OutputError(f"weights and splits would have {total:,} bytes; at most {largest:,} are shipped")
     for source, place in folders.items():

@@ -88,11 +88,11 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextMo
 
 
 class Painter(torch.nn.Module):
-    """Paints cells of the latent that a caption asks for, from the text states alone: a teacher, then thrown away."""
+    """Paints pixels of the latent of a caption, from the text states alone: a teacher, discarded after training."""
 
-    def __init__(self, width: int = 128, cells: int = 256, channels: int = 4) -> None:
+    def __init__(self, width: int = 128, latent_pixels: int = 256, channels: int = 4) -> None:
         super().__init__()
-        self.cells = torch.nn.Parameter(torch.randn(cells, width) * 0.5)
+        self.latent_pixels = torch.nn.Parameter(torch.randn(latent_pixels, width) * 0.5)
         self.looks = torch.nn.ModuleList(
             torch.nn.MultiheadAttention(width, 4, batch_first=True) for _ in range(2)
         )
@@ -108,9 +108,9 @@ class Painter(torch.nn.Module):
         )
         self.head = torch.nn.Sequential(torch.nn.LayerNorm(width), torch.nn.Linear(width, channels))
 
-    def forward(self, states: Tensor, cells: Tensor) -> Tensor:
-        """Text states [B, tokens, width] and cell numbers [K] to latents [B, K, 4]."""
-        rows = self.cells[cells].expand(len(states), -1, -1)
+    def forward(self, states: Tensor, latent_pixels: Tensor) -> Tensor:
+        """Text states [B, tokens, width] and pixel numbers [K] to latents [B, K, 4]."""
+        rows = self.latent_pixels[latent_pixels].expand(len(states), -1, -1)
         for look, norm, think in zip(self.looks, self.norms, self.thoughts, strict=True):
             rows = rows + look(norm(rows), states, states, need_weights=False)[0]
             rows = rows + think(rows)
@@ -119,20 +119,20 @@ class Painter(torch.nn.Module):
 
 
 def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, seed: int) -> list[float]:
-    """Teaches a text encoder what stands where, before a UNet asks it.
+    """Teaches a text encoder what stands where, before a UNet is trained with it.
 
     A UNet alone learns kinds and colours from the text soon, and places late: the gradient through noise is weak.
     A painter that regresses the clean latent from the states makes the encoder bind words to places in minutes.
 
     Args:
         text: trained in place.
-        latents: scaled latents [N, 4, 16, 16] of pictures.
+        latents: scaled latents [N, 4, 16, 16] of images.
         tokens: int64 [N, MAX_TOKENS], their captions.
-        steps: of 64 captions and 64 cells each; 0 leaves the encoder as it is.
+        steps: of 64 captions and 64 latent pixels each; 0 leaves the encoder as it is.
         seed: of painter and batches.
 
     Returns:
-        The loss of every step: the mean squared error of the painted cells.
+        The loss of every step: the mean squared error of the painted latent pixels.
     """
     torch.manual_seed(seed)
     painter = Painter()
@@ -145,10 +145,10 @@ def pretrain(text: CLIPTextModel, latents: Tensor, tokens: Tensor, steps: int, s
     for step in range(steps):
         generator = torch.Generator().manual_seed(seed * 10_000_000 + step)
         rows = torch.randint(len(latents), (64,), generator=generator)
-        cells = torch.randperm(256, generator=generator)[:64]
+        latent_pixels = torch.randperm(256, generator=generator)[:64]
         with torch.autocast("cpu", torch.bfloat16):
-            painted = painter(text(tokens[rows]).last_hidden_state, cells)
-        loss = torch.nn.functional.mse_loss(painted.float(), targets[rows][:, cells].float())
+            painted = painter(text(tokens[rows]).last_hidden_state, latent_pixels)
+        loss = torch.nn.functional.mse_loss(painted.float(), targets[rows][:, latent_pixels].float())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*text.parameters(), *painter.parameters()], 1.0)

@@ -84,7 +84,7 @@ def train(out: Path, steps: int, seed: int, text_steps: int) -> None:
     models = torch.nn.ModuleDict({"live": live, "ema": copy.deepcopy(live).requires_grad_(False)})
     optimizer = torch.optim.AdamW(live.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
     start = load_state(state, models, optimizer)
-    noising = build_scheduler().alphas_cumprod
+    alphas_cumprod = build_scheduler().alphas_cumprod
     began, losses = time.monotonic(), []
     for step in range(start, steps):
         for group in optimizer.param_groups:
@@ -94,7 +94,7 @@ def train(out: Path, steps: int, seed: int, text_steps: int) -> None:
         prompt = tokens[rows]
         dropped = torch.rand(BATCH, generator=generator) < DROPPED_CAPTIONS
         prompt = torch.where(dropped[:, None], empty, prompt)
-        loss = _loss(live, latents[rows].float(), prompt, noising, generator)
+        loss = _loss(live, latents[rows].float(), prompt, alphas_cumprod, generator)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(live.parameters(), 1.0)
@@ -133,17 +133,24 @@ def write_pipeline(
 
 
 def _loss(
-    live: torch.nn.ModuleDict, latents: Tensor, prompt: Tensor, noising: Tensor, generator: torch.Generator
+    live: torch.nn.ModuleDict,
+    latents: Tensor,
+    prompt: Tensor,
+    alphas_cumprod: Tensor,
+    generator: torch.Generator,
 ) -> Tensor:
     timesteps = torch.randint(1000, (len(latents),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
-    kept = noising[timesteps]
-    noisy = kept.sqrt()[:, None, None, None] * latents + (1 - kept).sqrt()[:, None, None, None] * noise
+    alpha_prod = alphas_cumprod[timesteps]
+    noisy = (
+        alpha_prod.sqrt()[:, None, None, None] * latents
+        + (1 - alpha_prod).sqrt()[:, None, None, None] * noise
+    )
     with torch.autocast("cpu", torch.bfloat16):
         states = live["text"](prompt).last_hidden_state
         predicted = live["unet"](noisy, timesteps, states).sample
-    ratio = kept / (1 - kept)
-    weight = torch.clamp(SNR_CAP / ratio, max=1.0) * torch.clamp(1 / kept, max=NOISE_CAP)
+    ratio = alpha_prod / (1 - alpha_prod)
+    weight = torch.clamp(SNR_CAP / ratio, max=1.0) * torch.clamp(1 / alpha_prod, max=NOISE_CAP)
     return ((predicted.float() - noise).square().mean((1, 2, 3)) * weight).mean()
 
 

@@ -59,7 +59,7 @@ def train(out: Path, steps: int, seed: int = 0) -> None:
     for step in range(start, steps):
         for group in optimizer.param_groups:
             group["lr"] = _rate(step, steps)
-        # Drawn from (seed, step) alone, so that a resumed run sees what an unbroken one would have seen.
+        # Drawn from (seed, step) alone, so that a resumed run has the same batches as an uninterrupted one.
         rng = np.random.default_rng((seed, step))
         rows = rng.integers(0, len(data.images), BATCH)
         generator = torch.Generator().manual_seed(seed * 10_000_000 + step)

@@ -40,7 +40,7 @@ SETTINGS = {
     "batch": BATCH,
     "first_seed": FIRST_SEED,
 }
-"""What a manifest says of how the images were made."""
+"""The manifest's statement on how the images were made."""
 
 Images = NDArray[np.uint8]
 Generate = Callable[[list[str], list[str]], Images]

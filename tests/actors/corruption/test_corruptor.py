@@ -204,7 +204,7 @@ def test_what_does_not_break_is_tried_deeper(model: ExactModel):
     assert found.unet_rows == 20 * 2 + (6 + 6) + (20 + 20)
 
 
-def test_every_depth_has_its_attempts(model: ExactModel):
+def test_every_depth_has_its_draws(model: ExactModel):
     (found,) = run(model, samples(1), **UNCHANGED, attempts=2, deeper=[8, 10])
     assert (found.reason, found.attempts, found.inversion_steps) == ("unchanged", 6, 10)
     assert found.seed == seed_for(7, "s1", "corrupt", 5)
@@ -247,10 +247,14 @@ def test_an_image_latent_is_corrupted_without_the_unet(model: ExactModel):
     noise = torch.randn(
         clean.shape[1:], generator=torch.Generator().manual_seed(seed_for(7, "s1", "corrupt", 0))
     )
-    kept = float(model.scheduler.alphas_cumprod[101])  # k = 6 of 50: 1, 21, 41, 61, 81, 101
+    alpha_prod = float(model.scheduler.alphas_cumprod[101])  # k = 6 of 50: 1, 21, 41, 61, 81, 101
     wanted = clean.clone()
-    cells = (slice(None), slice(2, 5), slice(2, 6))  # rows 16 to 40, columns 20 to 44 in cells of 8 pixels
-    wanted[0][cells] = kept**0.5 * clean[0][cells] + (1 - kept) ** 0.5 * noise[cells]
+    region = (
+        slice(None),
+        slice(2, 5),
+        slice(2, 6),
+    )  # rows 16 to 40, columns 20 to 44 in latent pixels of 8 pixels
+    wanted[0][region] = alpha_prod**0.5 * clean[0][region] + (1 - alpha_prod) ** 0.5 * noise[region]
     difference = model.decode(wanted)[0].astype(int) - read_image(found.corrupted)
     assert np.abs(difference).max() <= 1
 
@@ -324,5 +328,5 @@ def test_images_of_other_sizes_are_refused(model: ExactModel):
 def test_no_memory_ends_in_advice(batch_size: int, advice: str):
     with pytest.raises(ModelError) as caught:
         run(Full(), samples(1), batch_size=batch_size)
-    told = f"out of memory while inverting (UNet) with corruption.batch_size {batch_size} at 64 x 64 pixels on cpu: "
-    assert str(caught.value) == told + advice
+    message = f"out of memory while inverting (UNet) with corruption.batch_size {batch_size} at 64 x 64 pixels on cpu: "
+    assert str(caught.value) == message + advice

@@ -20,12 +20,12 @@ SIDES = st.integers(1, 21)
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of `corrupt` in numpy, float64: latents, clean, noise [B, C, h, w], cells [B, 1, h, w], kept [B]."""
+    """Arguments of `corrupt` in numpy: float64 [B, C, h, w], latent_mask bool [B, 1, h, w], alpha_prod float64 [B]."""
 
     latents: np.ndarray
     clean: np.ndarray
-    cells: np.ndarray
-    kept: np.ndarray
+    latent_mask: np.ndarray
+    alpha_prod: np.ndarray
     noise: np.ndarray
 
     def corrupted(
@@ -34,23 +34,26 @@ class Case:
         latents, clean, noise = (
             torch.from_numpy(array[rows]).to(dtype) for array in (self.latents, self.clean, self.noise)
         )
-        cells, kept = torch.from_numpy(self.cells[rows]), torch.from_numpy(self.kept[rows]).to(dtype)
-        return corrupt(method, latents, clean, cells, alpha_prod=kept, noise=noise)
+        latent_mask, alpha_prod = (
+            torch.from_numpy(self.latent_mask[rows]),
+            torch.from_numpy(self.alpha_prod[rows]).to(dtype),
+        )
+        return corrupt(method, latents, clean, latent_mask, alpha_prod=alpha_prod, noise=noise)
 
 
 def drawn(seed: int, rows: int, channels: int, height: int, width: int, density: float) -> Case:
-    """Regions are scattered cells, or with a density above 1 some rectangles."""
+    """Regions are scattered latent pixels, or with a density above 1 some rectangles."""
     random = np.random.default_rng(seed)
     shape = (rows, channels, height, width)
-    cells = random.random((rows, 1, height, width)) < density
+    latent_mask = random.random((rows, 1, height, width)) < density
     if density > 1:
-        cells[:] = False
+        latent_mask[:] = False
         for _ in range(random.integers(1, 4)):
-            for row in cells[:, 0]:
+            for row in latent_mask[:, 0]:
                 top, left = random.integers(height), random.integers(width)
                 row[top : top + random.integers(1, 9), left : left + random.integers(1, 9)] = True
     latents, clean, noise = (random.standard_normal(shape) for _ in range(3))
-    return Case(latents, clean, cells, random.uniform(0.05, 1, rows), noise)
+    return Case(latents, clean, latent_mask, random.uniform(0.05, 1, rows), noise)
 
 
 CASES = st.builds(
@@ -64,19 +67,26 @@ CASES = st.builds(
 )
 
 
-def noised(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: float, noise: np.ndarray):
+def noised(
+    latents: np.ndarray, clean: np.ndarray, latent_mask: np.ndarray, alpha_prod: float, noise: np.ndarray
+):
     values = [
-        math.sqrt(kept) * z + math.sqrt(1 - kept) * e for z, e in zip(clean.flat, noise.flat, strict=True)
+        math.sqrt(alpha_prod) * z + math.sqrt(1 - alpha_prod) * e
+        for z, e in zip(clean.flat, noise.flat, strict=True)
     ]
     return np.reshape(values, clean.shape)
 
 
-def gaussian(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: float, noise: np.ndarray):
+def gaussian(
+    latents: np.ndarray, clean: np.ndarray, latent_mask: np.ndarray, alpha_prod: float, noise: np.ndarray
+):
     return noise
 
 
-def blurred(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: float, noise: np.ndarray):
-    """Every cell from the thirteen by thirteen around it at once."""
+def blurred(
+    latents: np.ndarray, clean: np.ndarray, latent_mask: np.ndarray, alpha_prod: float, noise: np.ndarray
+):
+    """Every latent pixel from the thirteen by thirteen around it at once."""
     steps = np.arange(-6, 7)
     weights = np.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 2.0**2))
     weights /= weights.sum()
@@ -88,10 +98,15 @@ def blurred(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: flo
     return found
 
 
-def turned(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: float, noise: np.ndarray):
-    """Fills every region from a first cell, and turns a copy of its square."""
+def turned(
+    latents: np.ndarray, clean: np.ndarray, latent_mask: np.ndarray, alpha_prod: float, noise: np.ndarray
+):
+    """Fills every region from a first latent pixel, and turns a copy of its square."""
     _, height, width = latents.shape
-    found, left_over = latents.copy(), {(int(y), int(x)) for y, x in zip(*np.nonzero(cells[0]), strict=True)}
+    found, left_over = (
+        latents.copy(),
+        {(int(y), int(x)) for y, x in zip(*np.nonzero(latent_mask[0]), strict=True)},
+    )
     while left_over:
         region, front = [], [left_over.pop()]
         while front:
@@ -120,7 +135,9 @@ def turned(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: floa
     return found
 
 
-def downscaled(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: float, noise: np.ndarray):
+def downscaled(
+    latents: np.ndarray, clean: np.ndarray, latent_mask: np.ndarray, alpha_prod: float, noise: np.ndarray
+):
     found = np.empty_like(latents)
     for channel in range(len(latents)):
         for top in range(0, latents.shape[1], 8):
@@ -130,7 +147,9 @@ def downscaled(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: 
     return found
 
 
-def unchanged(latents: np.ndarray, clean: np.ndarray, cells: np.ndarray, kept: float, noise: np.ndarray):
+def unchanged(
+    latents: np.ndarray, clean: np.ndarray, latent_mask: np.ndarray, alpha_prod: float, noise: np.ndarray
+):
     return latents
 
 
@@ -154,11 +173,11 @@ def test_every_method_has_a_plain_loop():
 def test_equals_a_plain_loop(method: str, case: Case, dtype: torch.dtype):
     found = case.corrupted(method, dtype)
     assert found.dtype == dtype
-    arrays = (case.latents, case.clean, case.cells, case.kept, case.noise)
+    arrays = (case.latents, case.clean, case.latent_mask, case.alpha_prod, case.noise)
     for one, *row in zip(found.double().numpy(), *arrays, strict=True):
         wanted = np.where(row[2], PLAIN[method](*row), row[0])
         assert np.abs(one - wanted).max() < (1e-12 if dtype == torch.float64 else 5e-6)
-    outside = ~np.broadcast_to(case.cells, case.latents.shape)
+    outside = ~np.broadcast_to(case.latent_mask, case.latents.shape)
     given = torch.from_numpy(case.latents).to(dtype).numpy()
     assert np.array_equal(found.numpy()[outside], given[outside])
 
@@ -201,14 +220,14 @@ def walked(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def shares(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels inside, of every cell: int [height, width]."""
+    """Pixels inside, of every latent pixel: int [height, width]."""
     rows, columns = mask.shape[0] // height, mask.shape[1] // width
     return mask.reshape(height, rows, width, columns).sum((1, 3))
 
 
-def around(cells: np.ndarray, y: int, x: int) -> np.ndarray:
-    """A cell and its neighbours, fewer at the edge."""
-    return cells[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+def around(latent_mask: np.ndarray, y: int, x: int) -> np.ndarray:
+    """A latent pixel and its neighbours, fewer at the edge."""
+    return latent_mask[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
 
 
 def parts(mask: np.ndarray) -> list[set[tuple[int, int]]]:
@@ -248,9 +267,9 @@ def test_cells_equal_a_plain_loop(shape, seed: int, height: int, width: int, row
     chosen = wanted.copy()
     for part in parts(mask):
         touched = {(y // rows, x // columns) for y, x in part}
-        if not any(chosen[cell] for cell in touched):
-            for cell in touched:
-                wanted[cell] = True
+        if not any(chosen[place] for place in touched):
+            for place in touched:
+                wanted[place] = True
     assert np.array_equal(to_latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy(), wanted)
 
 
@@ -262,11 +281,11 @@ def test_no_touched_cell_is_far_from_the_region(
 ):
     mask = shape(seed, height * rows, width * columns)
     touched = shares(mask, height, width) > 0
-    cells = to_latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy()
-    assert not (cells & ~touched).any()
-    assert cells.any() == mask.any()
+    latent_mask = to_latent_mask(torch.from_numpy(mask)[None], height, width)[0, 0].numpy()
+    assert not (latent_mask & ~touched).any()
+    assert latent_mask.any() == mask.any()
     for y, x in zip(*np.nonzero(touched), strict=True):
-        assert around(cells, y, x).any()
+        assert around(latent_mask, y, x).any()
 
 
 @settings(max_examples=100, deadline=None)
@@ -277,7 +296,7 @@ def test_a_line_thinner_than_half_a_cell_keeps_every_cell_that_it_crosses(
     random = np.random.default_rng(seed)
     mask = np.zeros((8 * height, 8 * width), bool)
     across, along = (mask.T, height) if vertical else (mask, width)
-    # Up to three pixels of eight wherever it lies: 24 of a cell's 64.
+    # Up to three pixels of eight wherever it lies: 24 of a latent pixel's 64.
     first, stop = np.sort(random.choice(8 * along + 1, 2, replace=False))
     place = random.integers(len(across))
     across[place : place + random.integers(1, 4), first:stop] = True

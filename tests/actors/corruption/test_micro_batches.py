@@ -1,4 +1,4 @@
-"""The autoencoder in micro-batches of one shape, and what is said where a part runs out of memory."""
+"""The autoencoder in micro-batches of one shape, and the error where a part runs out of memory."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ VAE = "corruption.vae_batch_size"
 
 
 @pytest.mark.parametrize(
-    ("part", "size", "told", "advice"),
+    ("part", "size", "step", "advice"),
     [
         ("encode", None, f"encoding images (autoencoder) with {VAE} 4", f"set {VAE} to 2 or less"),
         ("decode", None, f"decoding latents (autoencoder) with {VAE} 4", f"set {VAE} to 2 or less"),
@@ -108,12 +108,12 @@ VAE = "corruption.vae_batch_size"
         ("resample", 1, f"resampling (UNet) with {BATCH} 4", f"set {BATCH} to 2 or less"),
     ],
 )
-def test_no_memory_names_the_part_and_the_setting_that_helps(part, size, told, advice):
+def test_no_memory_names_the_part_and_the_setting_that_helps(part, size, step, advice):
     full = Full(str(TINY), device="cpu", vae_batch_size=size)
     full.part = part
     with pytest.raises(ModelError) as caught:
         corruptor(full, inversion_steps=1)(samples(1))
-    assert str(caught.value).startswith(f"out of memory while {told} at 64 x 64 pixels on cpu: {advice}")
+    assert str(caught.value).startswith(f"out of memory while {step} at 64 x 64 pixels on cpu: {advice}")
 
 
 def test_the_innermost_part_is_named_and_libraries_are_understood():

@@ -69,8 +69,8 @@ def test_one_inversion_serves_every_method_region_and_depth(
 def test_the_noise_level_is_that_of_the_depth(round_trip: RoundTrip, model: Counting, inverted: Inverted):
     noise = draw_noise([1, 2, 3, 4], (4, 8, 8))
     for steps, timestep in ((1, 1), (4, 61), (6, 101)):  # every 20th timestep, from 1
-        kept = float(model.scheduler.alphas_cumprod[timestep])
-        wanted = kept**0.5 * inverted.clean + (1 - kept) ** 0.5 * noise
+        alpha_prod = float(model.scheduler.alphas_cumprod[timestep])
+        wanted = alpha_prod**0.5 * inverted.clean + (1 - alpha_prod) ** 0.5 * noise
         inside = LATENT_MASK.expand_as(noise)
         for drawn in (
             round_trip.draw(inverted, "noise", steps, noise),
@@ -88,9 +88,9 @@ def test_pieces_by_hand_give_what_the_corruptor_gives(round_trip: RoundTrip, inv
     ]
     found = corruptor(round_trip.model, inversion_steps=4, least_inside=0.0)(items)
     noise = draw_noise([seed_for(7, sample.key, "corrupt") for sample in items], (4, 8, 8))
-    pictures = round_trip.resampled(round_trip.draw(inverted, "noise", 4, noise), inverted.prompts, 4)
-    for sample, picture in zip(found, pictures, strict=True):
-        assert np.abs(picture.astype(int) - read_image(sample.corrupted)).max() <= 1
+    images = round_trip.resampled(round_trip.draw(inverted, "noise", 4, noise), inverted.prompts, 4)
+    for sample, image in zip(found, images, strict=True):
+        assert np.abs(image.astype(int) - read_image(sample.corrupted)).max() <= 1
 
 
 def test_rows_of_several_inversions_make_a_batch(round_trip: RoundTrip, inverted: Inverted):
@@ -109,21 +109,21 @@ def test_without_depth_there_is_the_autoencoder_alone(model: Counting, round_tri
     model.calls.clear()
     found = round_trip.invert(IMAGES, LATENT_MASK, [0])
     assert found.unet_rows.tolist() == [0] * 4 and list(found.at) == [0]
-    pictures = round_trip.resampled(found.clean, found.prompts, 0)
-    assert model.calls == [] and np.array_equal(pictures, model.decode(model.encode(IMAGES)))
+    images = round_trip.resampled(found.clean, found.prompts, 0)
+    assert model.calls == [] and np.array_equal(images, model.decode(model.encode(IMAGES)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_guidance_and_added_conditions_reach_the_unet(tmp_path: Path, scale: float):
     model = DiffusionModel(str(save_sdxl(tmp_path / "xl")), device="cpu")
     round_trip = RoundTrip(model, CorruptionConfig(guidance_scale=scale, prompt="caption"))
-    told, empty = model.embed(["a"] * 4, (64, 64)), model.embed([""] * 4, (64, 64))
-    found = round_trip.invert(IMAGES, LATENT_MASK, [3], prompts=told)
-    conditioning = Conditioning(told, empty, scale)
+    prompts, empty = model.embed(["a"] * 4, (64, 64)), model.embed([""] * 4, (64, 64))
+    found = round_trip.invert(IMAGES, LATENT_MASK, [3], prompts=prompts)
+    conditioning = Conditioning(prompts, empty, scale)
     common = (model.denoise, model.scheduler)
     wanted = invert(*common, found.clean, conditioning, inversion_steps=3)
     assert torch.allclose(found.at[3], wanted.latents, atol=1e-5)
     assert found.unet_rows.tolist() == wanted.unet_rows.tolist()
     back = model.decode(resample(*common, found.at[3], conditioning, inversion_steps=3))
-    assert np.abs(round_trip.resampled(found.at[3], told, 3).astype(int) - back).max() <= 1
+    assert np.abs(round_trip.resampled(found.at[3], prompts, 3).astype(int) - back).max() <= 1
     assert round_trip.resampling_rows(3) == (6 if scale > 1 else 3)

@@ -11,16 +11,16 @@ from actors.corruption.verifier import Verifier, difference, widen
 from actors.corruption.verifier_config import VerifierConfig
 
 VERIFIER = Verifier(
-    VerifierConfig(changed_threshold=0.1, least_inside=0.5, most_outside=0.02, margin=1), cell=2
+    VerifierConfig(changed_threshold=0.1, least_inside=0.5, most_outside=0.02, margin=1), vae_scale_factor=2
 )
 
 
-def picture(value: int) -> np.ndarray:
+def grey(value: int) -> np.ndarray:
     return np.full((20, 20, 3), value, np.uint8)
 
 
 def test_difference_is_the_largest_channel_averaged_over_nine_pixels():
-    before, after = picture(100), picture(100)
+    before, after = grey(100), grey(100)
     after[10, 10] = (100, 190, 70)  # 90 up and 30 down: 90 counts
     found = difference(before, after)
     assert found[10, 10] == pytest.approx(90 / 9 / 255)
@@ -29,8 +29,8 @@ def test_difference_is_the_largest_channel_averaged_over_nine_pixels():
 
 
 def test_difference_does_not_wrap_around():
-    assert difference(picture(0), picture(255)).min() == pytest.approx(1.0)
-    assert difference(picture(255), picture(0)).min() == pytest.approx(1.0)
+    assert difference(grey(0), grey(255)).min() == pytest.approx(1.0)
+    assert difference(grey(255), grey(0)).min() == pytest.approx(1.0)
 
 
 def test_shares_of_a_half_changed_region():

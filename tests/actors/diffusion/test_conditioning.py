@@ -54,8 +54,10 @@ def test_guidance_needs_unconditional_prompts():
 
 
 def test_guidance_needs_the_same_conditions_in_both():
-    told = r"prompts.added has \['time_ids'\], unconditional.added has \[\]; guidance needs the same in both"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        r"prompts.added has \['time_ids'\], unconditional.added has \[\]; guidance needs the same in both"
+    )
+    with pytest.raises(ValueError, match=message):
         Conditioning(prompts(1, added=True), prompts(-1), 2.0)
 
 

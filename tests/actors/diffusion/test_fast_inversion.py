@@ -122,7 +122,7 @@ def test_linear_denoiser_over_ten_steps():
 @pytest.mark.parametrize("factor", [0.0, 1.0, 10.0, -8.0])
 @pytest.mark.parametrize("extra", [0, 2, 6])
 def test_changes_on_one_line(factor, extra, dtype):
-    """e = s x contracts all cells alike, so that every change is a multiple of the first one, or none is left."""
+    """e = s x contracts all latent pixels alike, so every change is a multiple of the first, or none is left."""
     latents = torch.full((2, 4, 8, 8), 3, dtype=dtype)
     latents[1] = 0
     found = invert(

@@ -193,9 +193,9 @@ def test_constant_noise_is_inverted_exactly(method):
     for _, before, after in steps_of(50, 7):
         stepped = advanced(stepped, noise, before, after)
     assert (found.latents - stepped).abs().max() < 1e-12
-    kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
-    clean = (start - np.sqrt(1 - kept[0]) * noise) / np.sqrt(kept[0])
-    wanted = np.sqrt(kept[121]) * clean + np.sqrt(1 - kept[121]) * noise
+    alphas_cumprod = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    clean = (start - np.sqrt(1 - alphas_cumprod[0]) * noise) / np.sqrt(alphas_cumprod[0])
+    wanted = np.sqrt(alphas_cumprod[121]) * clean + np.sqrt(1 - alphas_cumprod[121]) * noise
     assert torch.allclose(found.latents, wanted, rtol=0, atol=1e-6)
     back = resample(constant, tiny_sd.scheduler(), found.latents, NO_PROMPTS[[0, 0]], inversion_steps=7)
     assert torch.allclose(back, start, rtol=0, atol=1e-6)

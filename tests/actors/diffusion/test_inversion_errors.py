@@ -1,4 +1,4 @@
-"""What does not fit together is told before the UNet is asked."""
+"""What does not fit together is reported before the UNet is evaluated."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ CASES = [
 
 
 @pytest.mark.parametrize("function", [invert, resample])
-@pytest.mark.parametrize(("changes", "told"), CASES)
-def test_wrong_arguments(function, changes, told: str):
+@pytest.mark.parametrize(("changes", "message"), CASES)
+def test_wrong_arguments(function, changes, message: str):
     arguments = {"latents": SAMPLES.latents, "conditioning": SAMPLES.conditioning} | changes
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         function(never, tiny_sd.scheduler(), **arguments)
 
 

@@ -178,11 +178,11 @@ def test_guidance_of_one_or_less_is_none(scale):
 @ALL_METHODS
 def test_velocity_of_a_noise_net_gives_its_trajectory(method):
     """v = (e - sqrt(1 - abar) x) / sqrt(abar), from the net's own e."""
-    kept = tiny_sd.scheduler().alphas_cumprod.double()
+    alphas_cumprod = tiny_sd.scheduler().alphas_cumprod.double()
 
     def velocity(latents, timestep, prompts):
         noise = tiny_sd.denoise(latents, timestep, prompts)
-        return (noise - (1 - kept[timestep]).sqrt() * latents) / kept[timestep].sqrt()
+        return (noise - (1 - alphas_cumprod[timestep]).sqrt() * latents) / alphas_cumprod[timestep].sqrt()
 
     samples = tiny_sd.drawn_samples(2, seed=5)
     by_noise = inverted(tiny_sd.unet(), tiny_sd.scheduler(), samples, method)

@@ -121,7 +121,7 @@ def test_conditioning_of_sdxl_equals_the_pipeline(folders, models):
     assert models["sdxl"].embed([""], (64, 96)).embeds.abs().max() > 0.1
 
 
-def test_sdxl_is_told_the_size(models):
+def test_sdxl_is_passed_the_size(models):
     with pytest.raises(ValueError, match=r"give size=\(height, width\)"):
         models["sdxl"].embed([""])
 
@@ -216,8 +216,8 @@ def test_every_scheduler_configuration_gives_the_schedule_of_stable_diffusion(mo
     assert isinstance(scheduler, DDIMScheduler)
     scheduler.set_timesteps(50)
     assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
-    kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
-    assert np.allclose(scheduler.alphas_cumprod, kept, rtol=1e-5)
+    expected = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    assert np.allclose(scheduler.alphas_cumprod, expected, rtol=1e-5)
     assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0]
     assert scheduler.config.prediction_type == ("v_prediction" if name == "sd2" else "epsilon")
     assert not scheduler.config.clip_sample
@@ -301,7 +301,7 @@ def test_a_hub_id_in_the_cache(folders, tmp_path: Path, monkeypatch: pytest.Monk
         "text_encoder_2/config.json",
     ],
 )
-def test_a_missing_part_is_told(copy, path):
+def test_a_missing_part_is_reported(copy, path):
     folder = copy("sdxl")
     shutil.rmtree((folder / path).parent)
     refused(
@@ -309,13 +309,13 @@ def test_a_missing_part_is_told(copy, path):
     )
 
 
-def test_a_tokenizer_without_words_is_told(copy):
+def test_a_tokenizer_without_words_is_reported(copy):
     folder = copy("sd1")
     (folder / "tokenizer" / "tokenizer.json").unlink()
     refused(folder, r"tokenizer has neither tokenizer\.json nor vocab\.json")
 
 
-def test_another_kind_of_pipeline_is_told(tmp_path: Path):
+def test_another_kind_of_pipeline_is_reported(tmp_path: Path):
     folder = tmp_path / "flux"
     folder.mkdir()
     (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
@@ -325,7 +325,7 @@ def test_another_kind_of_pipeline_is_told(tmp_path: Path):
     )
 
 
-def test_pickles_are_told_and_never_read(copy):
+def test_pickles_are_reported_and_never_read(copy):
     folder = copy("sd1")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     path.rename(path.with_suffix(".bin"))
@@ -334,7 +334,7 @@ def test_pickles_are_told_and_never_read(copy):
     )
 
 
-def test_weights_that_are_not_in_the_file_are_told(copy):
+def test_weights_that_are_not_in_the_file_are_reported(copy):
     folder = copy("sd1")
     for part, name in (("unet", "conv_out.bias"), ("text_encoder", None)):
         (path,) = (folder / part).glob("*.safetensors")
@@ -369,7 +369,12 @@ def test_weights_that_are_not_in_the_file_are_told(copy):
         ("sd1", "vae/config.json", {"latents_mean": [0.0] * 4}, "its vae has latents_mean"),
         ("sd1", "vae/config.json", {"_class_name": "AutoencoderTiny"}, "vae is a AutoencoderTiny"),
         ("sd1", "unet/config.json", {"addition_embed_type": "image"}, "addition_embed_type 'image'"),
-        ("sd1", "unet/config.json", {"num_class_embeds": 1000}, "num_class_embeds 1000, which is not served"),
+        (
+            "sd1",
+            "unet/config.json",
+            {"num_class_embeds": 1000},
+            "num_class_embeds 1000, which is not supported",
+        ),
         ("sd1", "unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim 256"),
         ("sd1", "unet/config.json", {"_class_name": "UNetMotionModel"}, "class UNetMotionModel"),
         (
@@ -400,13 +405,13 @@ def test_what_does_not_fit_is_refused_before_weights_are_read(copy, name, path, 
     refused(folder, message)
 
 
-def test_weights_that_are_no_weights_are_told(copy):
+def test_weights_that_are_no_weights_are_reported(copy):
     folder = copy("sd1")
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
     refused(folder, r"sd1/vae/diffusion_pytorch_model\.safetensors is cut off or is not a safetensors file")
 
 
-def test_a_broken_configuration_is_told(copy):
+def test_a_broken_configuration_is_reported(copy):
     folder = copy("sd1")
     (folder / "unet" / "config.json").write_text("{")
     refused(folder, r"unet/config\.json is not JSON .*: save or download it again")

@@ -28,7 +28,10 @@ def test_shapes_and_scale():
     model = DiffusionModel(str(TINY), device="cpu")
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     latents = model.encode(images)
-    assert latents.shape == (2, 4, 64 // model.cell, 96 // model.cell) and latents.dtype == torch.float32
+    assert (
+        latents.shape == (2, 4, 64 // model.vae_scale_factor, 96 // model.vae_scale_factor)
+        and latents.dtype == torch.float32
+    )
     pixels = torch.tensor(images.transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
     posterior = model.vae.encode(pixels).latent_dist
     assert torch.allclose(latents, posterior.mean * model.vae.config.scaling_factor, atol=1e-6)
@@ -50,7 +53,7 @@ def test_pixels_are_rounded_and_not_cut_off():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_one_bad_pixel_is_told(bad):
+def test_one_bad_pixel_is_reported(bad):
     model = DiffusionModel(str(TINY), device="cpu")
     latents = torch.zeros(2, 4, 8, 8)
     latents[1, 2, 3, 4] = bad
@@ -97,13 +100,13 @@ def test_nan_weights_are_refused(folder: Path):
         DiffusionModel(str(folder), device="cpu")
 
 
-def test_missing_weights_are_told(folder: Path):
+def test_missing_weights_are_reported(folder: Path):
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"vae has no diffusion_pytorch_model\.safetensors"):
         DiffusionModel(str(folder), device="cpu")
 
 
-def test_a_text_encoder_of_another_width_is_told(folder: Path):
+def test_a_text_encoder_of_another_width_is_reported(folder: Path):
     path = folder / "text_encoder" / "config.json"
     config = json.loads(path.read_text())
     width = config["hidden_size"]

@@ -61,7 +61,7 @@ def test_equal_rows_keep_their_order():
 
 
 def test_cells_count_by_their_place():
-    """The same cells in another arrangement are other latents."""
+    """The same latent pixels in another arrangement are other latents."""
     one = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]])
     first = RowOrder(one, torch.zeros(2, 1, 1))
     second = RowOrder(one.flip(0), torch.zeros(2, 1, 1))

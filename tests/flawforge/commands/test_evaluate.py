@@ -144,7 +144,7 @@ def test_json_has_no_nan(everywhere: str, tmp_path: Path):
 
 
 def test_missing_splits_are_told(everywhere: str, tmp_path: Path):
-    with pytest.raises(EvaluationError, match="of tinytown is not there"):
+    with pytest.raises(EvaluationError, match="of tinytown is missing"):
         evaluate_checkpoint(everywhere, root=tmp_path)
 
 

@@ -50,12 +50,12 @@ def test_targets_peak_around_the_centre():
     assert (labels[0] >= 0).sum() == 4 and labels[0, 4, 12] == -1
 
 
-def test_targets_move_with_the_picture():
+def test_targets_move_with_the_image():
     heat, _ = targets([TREE], (2, -2))  # (18, 46) is the middle of a cell
     assert heat[11, 4] == 1 and (heat == 1).sum() == 1
 
 
-def test_a_moved_picture_repeats_its_edges():
+def test_a_moved_image_repeats_its_edges():
     image = np.arange(64, dtype=np.uint8)[None, :, None] * np.ones((64, 1, 3), np.uint8)
     moved = _shifted(image, 2, -1)
     assert moved[0, :5, 0].tolist() == [0, 0, 0, 1, 2] and moved.shape == image.shape
@@ -105,7 +105,7 @@ def test_it_learns_two_scenes_in_a_few_steps():
     assert present(found[1], CAR) and not present(found[1], TREE)
 
 
-def test_a_missing_or_foreign_judge_is_told(tmp_path: Path):
+def test_a_missing_or_foreign_judge_is_reported(tmp_path: Path):
     with pytest.raises(ModelError, match="make assets"):
         Judge.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"colours": [["car", "green"]]}))

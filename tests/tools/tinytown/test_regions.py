@@ -15,7 +15,7 @@ from train.segmentation import FineTuning
 
 
 def toys(count: int) -> Labelled:
-    """Grey pictures; the artifact is a bright square."""
+    """Grey images; the artifact is a bright square."""
     masks = np.zeros((count, 64, 64), bool)
     for number, mask in enumerate(masks):
         left = 5 * number % 40

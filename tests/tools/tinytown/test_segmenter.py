@@ -1,4 +1,4 @@
-"""Part segmenters: their size and strides, their pictures, their score by hand, and a whole small run."""
+"""Part segmenters: their size and strides, their training images, their score by hand, and a whole small run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.upernet import save_upernet
 from tinytown.render import PARTS, render
 from tinytown.scene import sample_scene
 from tools.tinytown import segmenter
-from tools.tinytown.segmenter import KINDS, build, mean_iou, pictures, round_trip
+from tools.tinytown.segmenter import KINDS, build, drawn_scenes, mean_iou, round_trip
 from train.segmentation import FineTuning
 
 
@@ -29,10 +29,10 @@ def test_the_nets_are_small_and_their_stages_fine(kind: str):
         assert net(torch.zeros(2, 3, 64, 64)).logits.shape == (2, 24, 64, 64)
 
 
-def test_pictures_of_odd_seeds_have_gone_through_the_autoencoder():
+def test_images_of_odd_seeds_have_gone_through_the_autoencoder():
     torch.manual_seed(0)
     vae = tools.tinytown.vae.build().eval()
-    images, parts = pictures(3, 4, vae)
+    images, parts = drawn_scenes(3, 4, vae)
     drawn = [render(sample_scene(seed)) for seed in range(3, 7)]
     assert np.array_equal(parts, np.stack([one.parts for one in drawn]))
     for row, seed in enumerate(range(3, 7)):
@@ -51,7 +51,7 @@ def test_pictures_of_odd_seeds_have_gone_through_the_autoencoder():
 def test_a_round_trip_does_not_depend_on_the_batch():
     torch.manual_seed(0)
     vae = tools.tinytown.vae.build().eval()
-    images, _ = pictures(0, 3)
+    images, _ = drawn_scenes(0, 3)
     alone = np.concatenate([round_trip(vae, images[row : row + 1]) for row in range(3)])
     assert np.abs(round_trip(vae, images).astype(int) - alone).max() <= 1
 

@@ -26,7 +26,7 @@ SIZES = {"labelled": 3, "validation": 3, "wild": 3, "sealed": 3}
 
 
 def damaged(keys: list[str], captions: list[str]) -> np.ndarray:
-    """Stands in for a generator: the picture of the caption with a magenta square over its first object."""
+    """Stands in for a generator: the image of the caption with a magenta square over its first object."""
     images = []
     for key, text in zip(keys, captions, strict=True):
         scene = parse(text)
