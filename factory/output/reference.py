@@ -26,7 +26,7 @@ class Reference:
         url: full fsspec URL of the file, or `tinytown:SEED`.
         member: what finds the item inside the file, in the source's own notation; else empty.
         caption: its prompt, empty when it is not known before reading.
-        version: the file's state as the store tells it (an etag, or size and time); empty for tinytown.
+        version: the file's state as the store reports it (an etag, or size and time); empty for tinytown.
     """
 
     key: str
@@ -80,9 +80,9 @@ def key_for(name: str, identity: str) -> str:
     """A key that people recognise and that no two items share.
 
     Args:
-        name: of the item; its last 60 characters are kept, as far as a key may hold them.
-        identity: what tells the item from all others: the URL of its file as `Found.identity` has it, and its place
-            in the file. It must not depend on how the recipe spelled the URL, or where in its list that stands.
+        name: of the item; its last 60 characters become part of the key, as far as a key may hold them.
+        identity: unique to the item: the URL of its file as in `Found.identity`, and its place in the file.
+            It must not depend on how the recipe spells the URL, or on its position in the list.
     """
     readable = _OTHER_THAN_KEY.sub("_", name)[-_LONGEST_NAME:].strip("_-") or "item"
     digest = sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
@@ -95,10 +95,10 @@ def digest_of(key: str) -> str:
 
 
 def place_in(url: str, member: str) -> str:
-    """Where an item is by the names that a plan has: its URL, and the stem or the row in that file.
+    """The place of an item in the notation of a plan: its URL, and its stem or row in that file.
 
     Raises:
-        ValueError: the member is of no source's notation.
+        ValueError: the member is not in the notation of any source.
     """
     named = json.loads(member) if member else {}
     if not isinstance(named, dict):

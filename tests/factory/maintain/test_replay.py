@@ -77,7 +77,7 @@ def notes(report: Report) -> list[str]:
 
 
 def assert_made_again(report: Report) -> None:
-    """Every item ended as in the build, and its pictures differ by one level at most, if at all.
+    """Every item ended as in the build, and its images differ by one level at most, if at all.
 
     With other rows beside it in its batch, a network's output for a row may differ by 1e-6, depending on the CPU.
     """
@@ -115,7 +115,7 @@ def test_a_whole_shard_is_the_same_bytes(made: Storage):
     assert report.identical and [item.shard for item in report.items] == [1]
 
 
-def test_what_was_changed_is_told(copy: Storage):
+def test_what_was_changed_is_reported(copy: Storage):
     """One channel of one pixel moved by 10 levels: 10 / (64 x 64 x 3) on average. And who made it."""
 
     def one_level(data: bytes) -> bytes:
@@ -140,7 +140,7 @@ def test_what_was_changed_is_told(copy: Storage):
     json.dumps(asdict(report))
 
 
-def test_another_fate_is_told(copy: Storage):
+def test_another_fate_is_reported(copy: Storage):
     path = Path(copy.url) / "index/000000.parquet"
     table = pq.read_table(path)
     rows = table.to_pylist()
@@ -164,14 +164,14 @@ def test_a_changed_recipe_is_named(copy: Storage):
     assert "inversion_steps: 3 -> 4" in told["json"] and "mask.png" not in told
 
 
-def test_missing_weights_are_told(copy: Storage):
+def test_missing_weights_are_reported(copy: Storage):
     with pytest.raises(ModelError, match="no model at '/nowhere/sd'"):
         replay(copy, KEYS[:1], overrides=["corruption.model=/nowhere/sd"])
     with pytest.raises(RecipeError, match="found 'x'"):
         replay(copy, KEYS[:1], overrides=["corruption.method=x"])
 
 
-def test_what_cannot_be_replayed_is_told(copy: Storage):
+def test_what_cannot_be_replayed_is_reported(copy: Storage):
     with pytest.raises(OutputError, match="did you mean 'tinytown-000000501'"):
         replay(copy, ["tinytown-00000501"])
     (Path(copy.url) / "stats/000001.json").unlink()

@@ -116,7 +116,7 @@ def test_a_tar_that_ends_in_the_middle():
         list(samples(io.BytesIO(data[: 3 * 512 + 1])))
 
 
-def test_a_sample_in_two_places_is_told(output: Storage):
+def test_a_sample_in_two_places_is_reported(output: Storage):
     """Readers would take it for two samples."""
     path = Path(output.url) / "shards/000005.tar"
     with tarfile.open(path) as tar:
@@ -128,7 +128,7 @@ def test_a_sample_in_two_places_is_told(output: Storage):
     assert "item-10: its files do not lie side by side" in told
 
 
-def test_a_sample_of_another_recipe_is_told(output: Storage, tmp_path: Path):
+def test_a_sample_of_another_recipe_is_reported(output: Storage, tmp_path: Path):
     path = Path(output.url) / "shards/000005.tar"
     data = path.read_bytes()
     digest = json.loads(output.read("stats/000005.json"))["digest"]

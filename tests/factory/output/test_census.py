@@ -94,7 +94,7 @@ def test_the_tar_of_a_shard_without_samples_is_removed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["shards/000003.tar", "index/000007.parquet", "stats/123456.json"])
-def test_files_of_shards_that_no_plan_has_are_told(tmp_path: Path, name: str):
+def test_files_of_shards_that_no_plan_has_are_reported(tmp_path: Path, name: str):
     build(recipe_of(1), str(tmp_path))
     shutil.copy(next((tmp_path / name.partition("/")[0]).iterdir()), tmp_path / name)
     with pytest.raises(BuildError, match=rf"{name} belong to no shard of the plan.*move them away"):
