@@ -167,7 +167,7 @@ class Killer:
 def test_kills_from_outside_blame_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, moment: str
 ):
-    monkeypatch.setattr("factory.pipeline.crash_marks._DRAW", random.Random(kills))
+    monkeypatch.setattr("factory.pipeline.crash_marks._RANDOM", random.Random(kills))
     world = World(tmp_path, Killer(kills, moment, kills))
     done, ends = world.finish(SHARD)
     assert done == [item.upper() for item in SHARD] and ends <= kills
@@ -190,7 +190,7 @@ def test_a_part_that_survived_and_then_ended_its_process_clears_them_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # The second half comes first, when halves come.
-    monkeypatch.setattr("factory.pipeline.crash_marks._DRAW", random.Random(1))
+    monkeypatch.setattr("factory.pipeline.crash_marks._RANDOM", random.Random(1))
     world = World(tmp_path, poison("a"))
     while "000007.corrupt.8-16.survived" not in world.marks:
         assert world.run(SHARD) is None
