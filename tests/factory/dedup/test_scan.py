@@ -39,7 +39,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six images; two repeated as bytes, two as looks; a broken one and a small one."""
-    there = tmp_path / "pictures"
+    there = tmp_path / "images"
     there.mkdir()
     for number in range(6):
         (there / f"a{number}.png").write_bytes(encoded(soft_shapes(number)))
@@ -54,12 +54,12 @@ def folder(tmp_path: Path) -> Path:
 
 def recipe(folder: Path, *changes: str) -> Recipe:
     text = f"""
-name: pictures
+name: images
 source: {{kind: images, urls: [{folder}], size: 64, fields: {{mask: mask.png}}}}
 regions: {{kind: source}}
 output: {{samples_per_shard: 4}}
 """
-    return parse_recipe(text, "pictures.yaml", changes)
+    return parse_recipe(text, "images.yaml", changes)
 
 
 def stem(key: str) -> str:

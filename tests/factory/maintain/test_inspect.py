@@ -1,4 +1,4 @@
-"""Looking an item up: what is told, what is written, and what never is."""
+"""Looking an item up: what is reported, what is written, and what never is."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def test_no_key_out_of_a_plan_becomes_a_path(tmp_path: Path, key: str):
 def test_a_damaged_image_is_reported(output: Storage):
     rewritten(output, {"cat-3.image.png": b"not an image", "cat-3.json": b"[1"})
     item = inspect(output, "cat-3")
-    told = "\n".join(item.problems)
+    reported = "\n".join(item.problems)
     for words in (
         "missing mask.png, changed.png",
         "image.png cannot be decoded",
         "json is not that of a sample: Invalid JSON",
     ):
-        assert words in told
+        assert words in reported
     assert {file.name: file.size for file in item.files} == {"image.png": None, "json": None}
 
 

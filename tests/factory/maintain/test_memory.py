@@ -40,7 +40,7 @@ before = peak_mib()
 storage = Storage(url)
 
 
-def told(work):
+def reported(work):
     try:
         return str(work())
     except FlawforgeError as error:
@@ -50,10 +50,10 @@ def told(work):
 bomb = Path(place, "bomb.png").read_bytes()
 found = {
     "verify": "\\n".join(map(str, factory.maintain.verify.verify(storage).problems)),
-    "inspect": told(lambda: factory.maintain.inspect.inspect(storage, "item-0").problems),
-    "gallery": told(lambda: eval.gallery.write_gallery(storage, "bombs")),
+    "inspect": reported(lambda: factory.maintain.inspect.inspect(storage, "item-0").problems),
+    "gallery": reported(lambda: eval.gallery.write_gallery(storage, "bombs")),
     "replay": str(list(compare_files({"mask.png": bomb + b" "}, {"mask.png": bomb}))),
-    "merge": told(lambda: factory.maintain.merge.merge(f"{place}/merged", [url, other]).copied),
+    "merge": reported(lambda: factory.maintain.merge.merge(f"{place}/merged", [url, other]).copied),
 }
 found["peak_mib"] = peak_mib() - before
 print(json.dumps(found))

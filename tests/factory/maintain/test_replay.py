@@ -1,4 +1,4 @@
-"""Samples made again from recipe, plan and key: the same bytes, and what is told where they are not."""
+"""Samples made again from recipe, plan and key: the same bytes, and what is reported where they are not."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def identity_changed(storage: Storage, **changes: dict[str, str]) -> None:
 
 
 def notes(report: Report) -> list[str]:
-    """But for the version of our own code, which somebody may edit while a test runs."""
+    """But for the version of our own code, which may be edited while a test runs."""
     return [note for note in report.notes if "versions.flawforge" not in note]
 
 
@@ -135,8 +135,11 @@ def test_what_was_changed_is_reported(copy: Storage):
     assert not report.identical
     assert image == Difference("image.png", "1 pixels differ", 10, 10 / (64 * 64 * 3))
     assert about.name == "json" and "seed: 77 -> " in about.what and about.largest is None
-    told = "\n".join(report.notes)
-    assert 'versions.torch: "0.1" -> ' in told and 'models.corruption: "tinytown-v0@0" -> "tinytown' in told
+    reported = "\n".join(report.notes)
+    assert (
+        'versions.torch: "0.1" -> ' in reported
+        and 'models.corruption: "tinytown-v0@0" -> "tinytown' in reported
+    )
     json.dumps(asdict(report))
 
 
@@ -160,8 +163,8 @@ def test_another_fate_is_reported(copy: Storage):
 def test_a_changed_recipe_is_named(copy: Storage):
     report = replay(copy, KEYS[1:2], overrides=["corruption.inversion_steps=4"])
     assert notes(report) == ["content.corruption.inversion_steps: 3 -> 4"] and not report.identical
-    told = {file.name: file.what for file in report.items[0].differences}
-    assert "inversion_steps: 3 -> 4" in told["json"] and "mask.png" not in told
+    reported = {file.name: file.what for file in report.items[0].differences}
+    assert "inversion_steps: 3 -> 4" in reported["json"] and "mask.png" not in reported
 
 
 def test_missing_weights_are_reported(copy: Storage):

@@ -162,18 +162,18 @@ def test_another_image_under_the_same_name(output: Storage):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("seed", "json has the seed 77, the index 3"),
         ("inversion_steps", "json has the inversion_steps 77, the index 8"),
     ],
 )
-def test_figures_that_differ_from_the_index(output: Storage, name: str, told: str):
+def test_figures_that_differ_from_the_index(output: Storage, name: str, reported: str):
     def change(files: dict[str, bytes]) -> None:
         files["item-3.json"] = json.dumps({**json.loads(files["item-3.json"]), name: 77}).encode()
 
     rewrite(output, change)
-    assert f"shards/000000.tar item-3: {told}" in problems(output)
+    assert f"shards/000000.tar item-3: {reported}" in problems(output)
 
 
 def test_a_member_that_nobody_planned(output: Storage):

@@ -114,10 +114,10 @@ def test_a_build_counts_no_foreign_shard_of_another_version(tmp_path: Path):
     whole = build(recipe_of(2, 10), str(tmp_path), mode=Mode.EXTEND)
     assert whole.complete
     sidecar(digest="0" * 64)(tmp_path, tmp_path)
-    told: list[str] = []
-    total = build(recipe_of(2, 10), str(tmp_path), tell=told.append)
+    reported: list[str] = []
+    total = build(recipe_of(2, 10), str(tmp_path), tell=reported.append)
     assert (total.done, total.shards) == (whole.shards - 1, whole.shards)
-    assert any("1 shards of other versions are not made yet" in words for words in told)
+    assert any("1 shards of other versions are not made yet" in words for words in reported)
     assert not json.loads((tmp_path / "manifest.json").read_text())["complete"]
 
 

@@ -118,9 +118,9 @@ def test_more_items(out: Path, kept: Callable[[], None], tmp_path: Path):
     build(more, str(tmp_path / "whole"))
     assert images(out) == images(tmp_path / "whole")
     # Once more: nothing is new, and nothing changes.
-    after, said = content_of(out), list[str]()
-    build(more, str(out), mode=Mode.EXTEND, tell=said.append)
-    assert content_of(out) == after and "no item that" in said[0]
+    after, messages = content_of(out), list[str]()
+    build(more, str(out), mode=Mode.EXTEND, tell=messages.append)
+    assert content_of(out) == after and "no item that" in messages[0]
     assert build(cheap(), str(out)).complete, "the first recipe's own shards are all there"
     with pytest.raises(NoItemsError, match="no item that"):
         build(cheap("seed=3"), str(out), mode=Mode.EXTEND)
@@ -152,9 +152,9 @@ def test_a_version_that_was_cut_off_goes_on(out: Path, kept: Callable[[], None])
     whole = content_of(out)
     for name in ("shards/000003.tar", "index/000003.parquet", "stats/000003.json"):
         (out / name).unlink()
-    said = list[str]()
-    total = build(cheap(), str(out), tell=said.append)
-    assert not total.complete and "1 shards of other versions are not made yet" in said[0]
+    messages = list[str]()
+    total = build(cheap(), str(out), tell=messages.append)
+    assert not total.complete and "1 shards of other versions are not made yet" in messages[0]
     assert build(more, str(out)).complete
     assert content_of(out) == whole
     kept()

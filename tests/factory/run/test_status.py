@@ -27,7 +27,7 @@ def ago(seconds: float) -> str:
 
 
 def holder(heartbeat: float = 3, **changes: str | int) -> Holder:
-    """Of a machine elsewhere, whose last heartbeat was so many seconds ago."""
+    """Of a machine elsewhere, whose last heartbeat was the given number of seconds ago."""
     given = {"run": "theirs", "host": "far", "pid": 4242, "boot": "", "began": ago(90), **changes}
     return Holder(heartbeat=ago(heartbeat), **given)
 

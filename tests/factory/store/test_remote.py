@@ -1,4 +1,4 @@
-"""Stores in trouble: what passes is borne with, what does not is told at once."""
+"""Stores in trouble: transient errors are retried, others are reported at once."""
 
 from __future__ import annotations
 

@@ -229,10 +229,10 @@ def test_hundreds_of_operations_through_one_fault_in_three(storage, s3, bucket, 
 def test_a_lasting_outage_is_reported(reached, bucket, proxy, fault, words):
     proxy.schedule = lambda method, size: fault
     storage = Storage(f"s3://{bucket}/out", SHORT)
-    with pytest.raises(OutputError) as told:
+    with pytest.raises(OutputError) as reported:
         storage.publish("shards/000000.tar", DATA)
-    assert str(told.value).startswith(f"s3://{bucket}/out: cannot write shards/000000.tar: ")
-    assert words in str(told.value) and "gave up after 1 seconds of attempts" in str(told.value)
+    assert str(reported.value).startswith(f"s3://{bucket}/out: cannot write shards/000000.tar: ")
+    assert words in str(reported.value) and "gave up after 1 seconds of attempts" in str(reported.value)
     with pytest.raises(OutputError, match=r"cannot read shards/000000\.tar"):
         storage.read("shards/000000.tar")
     with pytest.raises(OutputError, match="cannot list stats"):
