@@ -290,8 +290,8 @@ def test_an_output_of_another_schema_version_is_refused_by_name(
     from tests.factory.maintain.forger import change_sidecar
 
     change_sidecar(dogs, lambda document: document.update(schema_version=version))
-    message = rf"stats/000000\.json has schema version {version}, this Flawforge reads 3 only; use the version that made"
-    with pytest.raises(OutputError, match=message):
+    words = rf"stats/000000\.json has schema version {version}, this Flawforge reads 3 only; use the version that made"
+    with pytest.raises(OutputError, match=words):
         merged(tmp_path, cats, dogs)
 
 
