@@ -36,10 +36,10 @@ FIRST_PAUSE = 2.0
 
 
 class Mode(StrEnum):
-    """What a build does with an output that is there.
+    """What a build does with an existing output.
 
     Attributes:
-        RESUME: goes on with what is missing of this very recipe.
+        RESUME: makes the missing shards of the same recipe.
         OVERWRITE: deletes it and begins anew.
         EXTEND: adds those items of the source that no version of the plan has.
         AGAIN: adds all items of the source once more, under keys of their own: a second method over the same images.
@@ -67,19 +67,19 @@ def build(
     Args:
         recipe: what to make.
         url: the output, a folder at any fsspec URL.
-        mode: what to do with an output that is there.
-        take_over: also where another run seems to be at work there, see `factory.output.lock`.
+        mode: what to do with an existing output.
+        take_over: even if another run seems to be at work on the output, see `factory.output.lock`.
         address: a Ray cluster, or `local` for one of our own on this machine.
         order: in which the missing shards are begun; results do not depend on it.
         show: called with the tally at the start and after every shard.
-        tell: called with a sentence for the user where there is something to wait for or to know.
+        tell: called with messages for the user, such as that the run waits for the lock.
 
     Returns:
         Counts of the whole output, of all versions.
 
     Raises:
         OutputError: the output belongs to another recipe, or cannot be written.
-        BuildError: the run stopped before the plan was done; running it again goes on from there.
+        BuildError: the run stopped before the plan was done; the same call resumes it.
         LockLostError: another run took the output over.
         Terminated: SIGTERM came; as above.
     """
@@ -129,7 +129,7 @@ def make(
                 record.published(read_sidecar(storage, number))
                 show(tally)
         except KeyboardInterrupt:
-            # The workers end with us: that is no fault of what they work on. One may yet put a mark in the way.
+            # The workers end with this process, not because of their items; one of them may still leave a crash mark.
             with contextlib.suppress(OutputError, LockLostError):
                 forget_all(storage)
             raise
@@ -145,7 +145,7 @@ def make(
 
 
 def _note_recipe(storage: Storage, recipe: Recipe, version: Version) -> None:
-    """Writes the recipe of a version, unless it stands there. Its half that has no digest may have changed."""
+    """Write the recipe of a version, unless it exists. The sections outside the digest may have changed."""
     path, data = recipe_path(version.number), dump(recipe).encode()
     if not storage.exists(path) or storage.read(path) != data:
         storage.settle(path, data)
@@ -163,7 +163,7 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
     """Whether the output is begun already. Nothing is changed.
 
     Raises:
-        OutputError: it is somebody else's, or of other recipes and not to be overwritten or extended.
+        OutputError: it is not a Flawforge output, or it is of other recipes and neither overwritten nor extended.
     """
     begun = is_begun(storage)
     if begun and mode is Mode.OVERWRITE:
@@ -178,7 +178,7 @@ def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
 def _versions(
     recipe: Recipe, storage: Storage, identity: Identity, mode: Mode, tell: Callable[[str], None]
 ) -> list[Version]:
-    """The versions of the plan to work on, drawn where they are not there yet."""
+    """The versions of the plan to work on; missing ones are planned first."""
     source = open_source(recipe.source, recipe.seed)
     if not _check(storage, identity, mode) or mode is Mode.OVERWRITE:
         return [begin(storage, recipe, identity, source.list(), source.skipped, overwrite=True, tell=tell)]
@@ -222,8 +222,8 @@ def _missing(
     What a census does not count as done is made again, until a census after a pass finds every shard: so a file that a
     run wrote after it had lost the lock is found, and so is one that it deleted.
 
-    What may have been an accident of the moment (a lost worker, a time-out) is tried again, up to `passes` times
-    in a row without a new shard, after longer and longer pauses. What the user has to mend ends the run at once.
+    Errors that may be transient (a lost worker, a time-out) are retried after growing pauses, until `passes`
+    passes in a row have made no new shard. Errors that the user has to fix end the run at once.
     """
     fruitless = 0
     missing = sorted(set(planned).difference(done))

@@ -1,4 +1,4 @@
-"""Which of many pictures are there before: the same bytes, or nearly the same look. Arrays only, no pictures."""
+"""Which images repeat an earlier one: equal bytes, or similar perceptual hashes. Works on arrays of hashes only."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NEAR = "near_duplicate"
 
 @dataclass(frozen=True)
 class Duplicates:
-    """For every picture in its order, what it repeats.
+    """For each image, in order, the image that it repeats.
 
     Attributes:
-        of: place of the picture that it repeats, which itself repeats none; -1 where it repeats none. int64 [N].
-        distance: bits in which the two look different; 0 for the same bytes. int64 [N].
+        of: index of the image that it repeats, which is itself not a repetition; -1 for none. int64 [N].
+        distance: bits in which their perceptual hashes differ; 0 for equal bytes. int64 [N].
         exact: whether the bytes are the same. bool [N].
     """
 
@@ -37,15 +37,15 @@ class Duplicates:
 
 
 def duplicates(contents: Hashes, looks: Hashes, nearness: int | None) -> Duplicates:
-    """Finds pictures that repeat an earlier one.
+    """Find images that repeat an earlier one.
 
     Args:
         contents: uint64 [N], of the files' bytes.
         looks: uint64 [N], perceptual hashes.
-        nearness: bits of 64 in which two pictures may differ and still be the same look; None looks at bytes only.
+        nearness: bits of 64 in which the perceptual hashes of near-duplicates may differ; None compares bytes only.
 
     The search is exact. Where two hashes differ in at most n bits, one of n + 1 pieces of them is equal, so only
-    pictures that share a piece are compared.
+    images that share a piece are compared.
     """
     count = len(contents)
     of, distance = np.full(count, -1), np.zeros(count, dtype=np.int64)
@@ -76,7 +76,7 @@ def _first_of_equals(values: Hashes) -> Places:
 
 
 def _near(looks: Hashes, places: Places, nearness: int) -> Iterator[tuple[int, int, int]]:
-    """Pairs (later, earlier, bits) at most so many bits apart, later ones rising, earlier ones rising for each."""
+    """Pairs (later, earlier, bits) at most `nearness` bits apart, sorted by the later image, then by the earlier."""
     found: list[Places] = []
     for low, high in _pieces(nearness):
         piece = _piece(looks[places], low, high)
@@ -110,7 +110,7 @@ def duplicates_between(
 
     Returns:
         For every image of the set, in `of` its match in the other set (0..M-1), or -1: the first with the same bytes,
-        else the one of which the fewest bits differ, of several the first. The search is exact.
+        else the one with the fewest differing bits (the first, if several are equally near). The search is exact.
     """
     of, distance = np.full(len(contents), -1), np.zeros(len(contents), dtype=np.int64)
     values, first = np.unique(other_contents, return_index=True)

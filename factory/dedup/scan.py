@@ -1,6 +1,6 @@
-"""A look at every picture of a source before planning: unreadable and repeated ones are left out of the plan.
+"""A scan of every image of a source before planning: unreadable and repeated images are left out of the plan.
 
-Every item has a row in `scans/`, with what was found; those that were left out with the reason.
+Every item has a row in `scans/` with the findings; items that were left out have a reason.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Scanned:
     """What a scan found.
 
     Attributes:
-        items: that were looked at.
+        items: that were scanned.
         planned: how many of them are in the new version of the plan.
         reasons: of those that are not, by reason.
         version: of the plan.
@@ -90,19 +90,20 @@ def scan(
     show: Callable[[int], None] = lambda count: None,
     tell: Callable[[str], None] = log.warning,
 ) -> Scanned:
-    """Looks at the pictures of a source, and plans those that are sound and not there before.
+    """Scan the images of a source, and plan those that are readable and not repeated.
 
-    In a new output this is the first version of the plan, in one that is there a further one with those items that the
-    plan does not have; they are compared with what earlier scans saw, too. `flawforge build` then makes it.
+    In a new output this is the first version of the plan. In an existing one it is a further version, with the items
+    that the plan does not have yet; they are also compared with the images of earlier scans. `flawforge build` then
+    makes it.
 
     Args:
         recipe: what is to be made.
         url: the output.
-        nearness: bits of 64 in which the perceptual hashes of two pictures may differ for the later one to be left out;
-            None leaves out only the same bytes.
-        address: a Ray cluster whose workers look at the pictures; None looks at them on threads of this process.
+        nearness: the later of two images is left out if their perceptual hashes differ in at most this number of bits
+            (of 64); None leaves out only equal bytes.
+        address: a Ray cluster whose workers scan the images; None scans on threads of this process.
         take_over: also where another run seems to be at work on the output.
-        show: called with the number of pictures looked at so far.
+        show: called with the number of images scanned so far.
         tell: see `factory.build.build`.
 
     Raises:
@@ -139,13 +140,13 @@ def scan(
 
 @dataclass(frozen=True)
 class _Verdict:
-    """Which of the sound pictures repeat others.
+    """Which of the readable images repeat others.
 
     Attributes:
-        rows: places of the sound pictures in the new table, rising.
-        found: of the pictures of earlier scans, and after them those of `rows`.
-        earlier: how many those of earlier scans are.
-        names: keys of the pictures that are repeated, by place in `found`.
+        rows: of the readable images in the new table, rising.
+        found: for the images of earlier scans, followed by those of `rows`.
+        earlier: number of images of earlier scans.
+        names: keys of the images that are repeated, by index in `found`.
     """
 
     rows: Places
@@ -186,14 +187,14 @@ def _look(
     address: str | None,
     show: Callable[[int], None],
 ) -> Counter[str]:
-    """Writes the table of all items; how many cannot be used, by reason."""
+    """Write the table of all items; return the number of unusable ones by reason."""
     chunks = iter(lambda: list(islice(references, _CHUNK)), [])
     if address is None:
         looked = read_ahead(partial(look, recipe), chunks, os.cpu_count() or 1)
     else:
         from factory.pipeline.workers import on_workers
 
-        looked = on_workers(look, ((recipe, chunk) for chunk in chunks), address, "look at pictures")
+        looked = on_workers(look, ((recipe, chunk) for chunk in chunks), address, "scan images")
     reasons: Counter[str] = Counter()
     count = 0
     with pq.ParquetWriter(path, _LOOKED) as writer:
@@ -206,7 +207,7 @@ def _look(
 
 
 def _compare(storage: Storage, versions: int, path: Path, nearness: int | None) -> _Verdict:
-    """Compares the sound pictures of a table with each other, and with those that earlier scans kept."""
+    """Compare the readable images of a table with each other, and with those that earlier scans kept."""
     tables = [table for number in range(1, versions + 1) if storage.exists(table := _table(number))]
     parts = []
     for table in tables:
@@ -222,15 +223,15 @@ def _compare(storage: Storage, versions: int, path: Path, nearness: int | None) 
     for place, part in enumerate(parts):
         here = {one - first for one in wanted if first <= one < first + len(part[2])}
         if here:
-            there = storage.open(tables[place]) if place < len(tables) else path
-            keys = pq.read_table(there, columns=["key"])["key"]
+            table_of_part = storage.open(tables[place]) if place < len(tables) else path
+            keys = pq.read_table(table_of_part, columns=["key"])["key"]
             names.update((first + one, keys[int(part[2][one])].as_py()) for one in here)
         first += len(part[2])
     return _Verdict(parts[-1][2], found, earlier, names)
 
 
 def _hashes(file: pq.ParquetFile) -> tuple[Hashes, Hashes, Places]:
-    """Hashes of content and look of the pictures in a table that count, and their rows there."""
+    """Hashes of the bytes and of the look of the readable images in a table, and their rows."""
     contents, looks, rows = array("Q"), array("Q"), array("q")
     first = 0
     for batch in file.iter_batches(columns=["content_sha256", "look", "reason"]):
@@ -248,7 +249,7 @@ def _hashes(file: pq.ParquetFile) -> tuple[Hashes, Hashes, Places]:
 
 
 def _judge(looked: Path, verdict: _Verdict, path: Path) -> int:
-    """Writes the table of all items with what became of them; how many there are."""
+    """Write the table of all items with their status; return the number of rows."""
     place, row = verdict.earlier, 0
     with pq.ParquetWriter(path, _SCANNED) as writer:
         for batch in pq.ParquetFile(looked).iter_batches(_ROWS_AT_ONCE):

@@ -33,12 +33,12 @@ _PREVIEWS = {f"preview_{name}": name for name in NAMES}
 
 @dataclass(frozen=True)
 class File:
-    """A file of a sample, or a small picture that the index keeps of a rejected item.
+    """A file of a sample, or a preview of a rejected item from the index.
 
     Attributes:
         name: its extension in the tar, or its column in the index.
         bytes, sha256: of its content.
-        size: width and height of a picture, None for anything else.
+        size: width and height of an image, None for any other file.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Item:
             another one.
         shard: the shard's files, counts and seconds; empty where it is not made yet.
         status: `accepted`, `rejected` or `not made yet`.
-        index: its row of the index but for the small pictures: stage, reason, detail, seed, attempts, figures.
+        index: its row of the index without the previews: stage, reason, detail, seed, attempts, figures.
         about: the sample's JSON, or None.
-        files: of the sample; for a rejected item, the small pictures.
-        problems: what is wrong with the sample, as `verify` says it.
+        files: of the sample; for a rejected item, its previews.
+        problems: what is wrong with the sample, as `verify` reports it.
         content: of the files, by name.
     """
 
@@ -131,11 +131,11 @@ def inspect(storage: Storage, key: str) -> Item:
     )
 
 
-def write_pictures(item: Item, folder: Path) -> list[Path]:
-    """Writes an item's pictures and JSON into a folder, and returns the files.
+def write_images(item: Item, folder: Path) -> list[Path]:
+    """Write an item's images and JSON into a folder, and return the files.
 
-    Only names that the factory itself gives are written. What else a tar holds is shown by `inspect` and left there,
-    and so no name out of a tar ever becomes a path.
+    Only members with names that the factory itself gives are written, so that no name from a tar ever becomes a path.
+    `inspect` shows the others.
 
     Raises:
         OutputError: the key is not of the form that all keys have, or the folder cannot be written.
@@ -201,9 +201,9 @@ def _file(name: str, data: bytes) -> File:
     size = None
     if name != "json":
         try:
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-                size = picture.size
-        except Exception:  # Pillow raises many kinds on damaged files; check_sample tells them
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+                size = image.size
+        except Exception:  # Pillow raises many kinds on damaged files; check_sample reports them
             size = None
     return File(name, len(data), hashlib.sha256(data).hexdigest(), size)
 
@@ -217,5 +217,5 @@ def _about(data: bytes | None) -> dict[str, object] | None:
 
 
 def _ending(data: bytes) -> str:
-    """What a small picture of the index is: PNG, or JPEG where it was shrunk."""
+    """The extension of a preview: PNG, or JPEG where it was shrunk."""
     return "png" if data.startswith(b"\x89PNG") else "jpg"

@@ -55,11 +55,11 @@ class MadeBy:
 
     Attributes:
         digest: of the identity.
-        size: side of all pictures in pixels.
+        size: side of all images in pixels.
         method, inference_steps: of the corruption.
         smallest_area, largest_area: share of the image that a mask covers.
         least_inside, most_outside: what a verified sample keeps to.
-        keeps_failures: whether there may be samples that are not verified.
+        keeps_failures: whether samples that failed the verifier are kept.
         members: files of every sample, in order.
     """
 

@@ -61,7 +61,7 @@ class Job:
 
     Attributes:
         source: the input that has it.
-        old: its sidecar there.
+        old: its sidecar in that input.
         part: place in the list of all parts.
         left_out: keys that it has and must lose.
     """
@@ -95,7 +95,7 @@ class Merged:
 
 
 def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str = "") -> Merged:
-    """Makes a new output with the shards of others. A merge that was stopped goes on when it is asked for again.
+    """Make a new output from the shards of others. The same call resumes a merge that was stopped.
 
     Every sample keeps the JSON that it had, with the digest of the recipe that made it; every shard's sidecar too. The
     new identity lists the parts with recipe and identity, so that `verify`, `inspect` and `replay` know them.
@@ -108,8 +108,8 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
         name: of the new data set; the last part of `out` where empty.
 
     Raises:
-        OutputError: an input is not complete, damaged, of another version of the layout, or named twice; keys are there
-            twice; or `out` holds something else.
+        OutputError: an input is not complete, damaged, of another version of the layout, or named twice; keys are
+            duplicated; or `out` holds something else.
     """
     inputs = [_input(Storage(url)) for url in urls]
     places = [one.storage.url for one in inputs]
@@ -143,8 +143,8 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
                 lock.check()
         if missing := sorted(set(range(len(jobs))) - take_census(target, plan).keys()):
             raise OutputError(
-                f"{target.url}: shard {shard_name(missing[0])} is not there as it was copied ({len(missing)} such "
-                "shards): something else writes or deletes there; stop it, then run the same command again"
+                f"{target.url}: shard {shard_name(missing[0])} is missing, or is not as it was copied ({len(missing)} "
+                "such shards): another program changes this folder; stop it, then run the same command again"
             )
         if strays := strays_of(target, plan):
             raise OutputError(f"{target.url}: {', '.join(strays[:5])} belong to no shard; move them away")
@@ -156,7 +156,7 @@ def merge(out: str, urls: Sequence[str], *, first_wins: bool = False, name: str 
 
 
 def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], identity: Identity) -> str:
-    """Writes plan and identity, or finds that they are there; returns the plan's sha256."""
+    """Write plan and identity, or check those that exist; return the plan's sha256."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, PLAN)
         sha256 = write_plan((job.items() for job in jobs), skipped, path)
@@ -164,16 +164,16 @@ def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], ide
             target.settle(PLAN, path)
             claim(target, identity, sha256)
             return sha256
-        there, its_plan = read_identity(target)
-        if (there.digest, its_plan) != (identity.digest, sha256):
+        existing, its_plan = read_identity(target)
+        if (existing.digest, its_plan) != (identity.digest, sha256):
             raise OutputError(f"{target.url} holds another data set; merge into a new or empty folder")
         return sha256
 
 
 def _input(storage: Storage) -> Input:
     plan = read_plan(storage)
-    there, sidecars = done_shards(storage), take_census(storage, plan)
-    missing = [number for number in range(plan.shards) if number not in there]
+    published, sidecars = done_shards(storage), take_census(storage, plan)
+    missing = [number for number in range(plan.shards) if number not in published]
     if missing:
         done = plan.shards - len(missing)
         raise OutputError(
@@ -181,7 +181,7 @@ def _input(storage: Storage) -> Input:
         )
     for number in range(plan.shards):
         if number not in sidecars:
-            read_sidecar(storage, number)  # where it is damaged, its own error says more
+            read_sidecar(storage, number)  # if it is damaged, its own error is more precise
             raise OutputError(
                 f"{storage.url}: shard {shard_name(number)} is of another recipe or plan, or its tar or index is not "
                 "the one that its sidecar names; run flawforge verify on it, and build it again"
@@ -219,7 +219,7 @@ def _deal(inputs: Sequence[Input], *, first_wins: bool) -> list[Job]:
                 jobs.append(Job(one, one.sidecars[number], owners[number], frozenset(left_out | superseded)))
     if twice and not first_wins:
         raise OutputError(
-            f"{count:,} keys are there twice: {', '.join(twice[:MOST_NAMED])}"
+            f"{count:,} keys are duplicated: {', '.join(twice[:MOST_NAMED])}"
             + (", ..." if count > MOST_NAMED else "")
             + "; nothing was written. --duplicates first keeps the first of each"
         )

@@ -39,7 +39,7 @@ class Difference:
     Attributes:
         name: its extension.
         what: in words.
-        largest, mean: absolute difference of pictures in grey levels, 0..255; None where there is none to tell.
+        largest, mean: absolute difference of images in grey levels, 0..255; None if pixels were not compared.
     """
 
     name: str
@@ -99,13 +99,13 @@ def replay(
 ) -> Report:
     """Makes items again in this process, without Ray, and compares them byte for byte.
 
-    Items are worked on by themselves, or with whatever others are asked for, in batches padded to the recipe's shape:
-    what an item becomes does not depend on its neighbours, and a replay is a check of that too.
+    The requested items are processed together, in batches padded to the recipe's shape. The result for an item does not
+    depend on its neighbours, and a replay checks that, too.
 
     Args:
         storage: the output, whole or in part.
         keys: of items.
-        count: so many items more, drawn from the plan.
+        count: number of further items, drawn from the plan.
         seed: of that draw.
         overrides: `a.b=c`, changes to the recipe, such as `execution.corrupt.gpus=0`.
         neighbours: whether each item is made among all the others of its shard, as it was made first. It takes as
@@ -113,13 +113,13 @@ def replay(
 
     Raises:
         OutputError: an unknown key, an item that is not made yet, or a damaged output.
-        ModelError: weights are missing, or a GPU is asked for and none is here.
+        ModelError: weights are missing, or the recipe requires a GPU and this machine has none.
         SourceError: the source is gone, or not as it was.
     """
     plan = read_plan(storage)
     places = [find(plan, key) for key in dict.fromkeys(keys)]
-    asked = {place.reference.key for place in places}
-    places += [place for place in drawn(plan, count, seed) if place.reference.key not in asked]
+    requested = {place.reference.key for place in places}
+    places += [place for place in drawn(plan, count, seed) if place.reference.key not in requested]
     done = done_shards(storage)
     for place in places:
         if place.shard not in done:
@@ -219,11 +219,11 @@ def compare_files(there: Mapping[str, bytes], here: Mapping[str, bytes]) -> Iter
             yield (
                 _json_difference(there[name], here[name])
                 if name == "json"
-                else _picture_difference(name, there[name], here[name])
+                else _image_difference(name, there[name], here[name])
             )
 
 
-def _picture_difference(name: str, there: bytes, here: bytes) -> Difference:
+def _image_difference(name: str, there: bytes, here: bytes) -> Difference:
     try:
         size, now = check_size(there), check_size(here)
         if size != now:
@@ -242,8 +242,8 @@ def _picture_difference(name: str, there: bytes, here: bytes) -> Difference:
 
 def _levels(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.int16]]:
     """Grey levels 0..255, int16 [H, W, 3] of images and [H, W] of masks."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-        levels = picture.convert("L") if picture.mode == "1" else picture.convert("RGB")
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        levels = image.convert("L") if image.mode == "1" else image.convert("RGB")
         return np.asarray(levels).astype(np.int16)
 
 

@@ -55,16 +55,16 @@ def retry_rejects(
     show: Callable[[Tally], None] = lambda tally: None,
     tell: Callable[[str], None] = log.warning,
 ) -> Retried:
-    """Tries rejected items again, and adds those that are accepted now.
+    """Retry rejected items, and add those that are accepted now.
 
-    They keep their keys, and so their random draws: an item becomes what it would have become, had the recipe been the
-    relaxed one from the start. What rejected it first stays in its index. Run again after a stop, it goes on.
+    They keep their keys, and so their seeds: the result is the same as if the recipe had been the relaxed one from the
+    start. The index keeps the first reject. A run that was stopped is resumed by the same call.
 
     Args:
         url: the output.
         reasons: only rejects with one of these reasons; all where empty.
         overrides: `a.b=c`, changes to the recipe that made them. Without a change only rejects of named reasons are
-            tried: those that the world may have mended, such as `missing`.
+            retried: those whose cause may be gone, such as `missing`.
         take_over, address, show, tell: see `factory.build.build`.
 
     Raises:
@@ -79,7 +79,7 @@ def retry_rejects(
         storage = lock.storage
         made: list[Version] = []
         for recipe, identity, old in todo:
-            versions = _begun(storage, identity) or _drawn(storage, recipe, identity, old, reasons)
+            versions = _unfinished(storage, identity) or _planned(storage, recipe, identity, old, reasons)
             if versions:
                 made += versions
                 total = make(recipe, storage, identity, versions, lock, address, show=show, tell=tell)
@@ -104,8 +104,8 @@ def _recipes(
     return list(found.values())
 
 
-def _begun(storage: Storage, identity: Identity) -> list[Version]:
-    """Versions that an earlier run of the same request has drawn and not finished."""
+def _unfinished(storage: Storage, identity: Identity) -> list[Version]:
+    """Versions that an earlier run of the same request planned and did not finish."""
     plan = read_plan(storage)
     done = take_census(storage, plan).keys()
     return [
@@ -115,10 +115,10 @@ def _begun(storage: Storage, identity: Identity) -> list[Version]:
     ]
 
 
-def _drawn(
+def _planned(
     storage: Storage, recipe: Recipe, identity: Identity, old: Sequence[Part], reasons: Collection[str]
 ) -> list[Version]:
-    """A new version with the rejects of these parts; none where there are none."""
+    """A new version with the rejects of these parts; empty if they have none."""
     plan = read_plan(storage)
     digests = {part.identity.digest for part in old}
     if not reasons:

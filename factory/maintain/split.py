@@ -139,7 +139,7 @@ class _Groups:
 
 
 def _image(item: Reference) -> str:
-    """What tells a source image from all others: its file, and its name or row there."""
+    """What identifies a source image: its file, and its name or row in that file."""
     try:
         return place_in(item.url, item.member)
     except ValueError:

@@ -44,7 +44,7 @@ class Verdict:
         planned, accepted, rejected: items of the plan, and of the indexes of the published shards.
         shards, done: of the plan, and published.
         problems: empty where all is well.
-        notes: what is no problem and should be known, such as files of other programs, or shards from several hardware
+        notes: what is worth knowing and not a problem, such as files of other programs, or shards from several hardware
             classes.
     """
 

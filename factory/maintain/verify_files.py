@@ -1,4 +1,4 @@
-"""Checks the files around the shards: plans, identities, recipes, manifest, card, and what does not belong there."""
+"""Checks the files around the shards: plans, identities, recipes, manifest, card, and foreign files."""
 
 from __future__ import annotations
 
@@ -163,10 +163,10 @@ def _against(text: str, where: str, content: Mapping[str, object]) -> Iterator[s
         yield f"it is not the recipe of the identity: {'; '.join(found[:3])}{more}"
 
 
-def _same_card(there: bytes, wanted: bytes) -> bool:
-    """Whether a card has the same text, and in its front matter the same fields but those that anybody may set."""
+def _same_card(found: bytes, wanted: bytes) -> bool:
+    """Whether a card has the same text and the same front matter, except for fields that publishers may set."""
     try:
-        (front, text), (wanted_front, wanted_text) = map(_divided, (there, wanted))
+        (front, text), (wanted_front, wanted_text) = map(_divided, (found, wanted))
     except (OutputError, RecipeError):
         return False
     return text == wanted_text and all(

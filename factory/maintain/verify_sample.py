@@ -1,4 +1,4 @@
-"""Checks one sample: its files against the index, its pictures against its figures, its JSON against all of them."""
+"""Checks one sample: its files against the index, its images against its figures, its JSON against all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from factory.output.shards.records import MEMBERS, columns_of
 from factory.output.shards.sample_json import SampleJson
 from factory.recipe.errors import shown
 
-PICTURES = MEMBERS[:-1]
+IMAGES = MEMBERS[:-1]
 _MODES = {"image.png": "RGB", "mask.png": "1", "changed.png": "1", "original.png": "RGB"}
 _OF_THE_ROW = ("source", "caption", "seed", "attempts", "inversion_steps", "verified", *METRICS)
 """Fields of the JSON that the index has, too."""
@@ -45,16 +45,16 @@ def check_sample(
         if name in files:
             yield from _check_bytes(name, row, files[name])
     masks: dict[str, NDArray[np.bool_]] = {}
-    for name in PICTURES:
+    for name in IMAGES:
         if name not in files:
             continue
         try:
-            picture = decode(files[name], made_by.size, _MODES[name])
+            image = decode(files[name], made_by.size, _MODES[name])
         except ValueError as error:
             yield f"{name} {error}"
             continue
-        if picture.mode == "1":
-            masks[name] = np.asarray(picture)
+        if image.mode == "1":
+            masks[name] = np.asarray(image)
     if len(masks) == 2:
         yield from _check_masks(masks["mask.png"], masks["changed.png"], row, made_by)
     if "json" in files:

@@ -152,7 +152,7 @@ def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dic
 
     The features are declared because readers would else infer them from the first five samples.
     """
-    pictures = ["image.png", "mask.png", "changed.png", *(["original.png"] if original else [])]
+    images = ["image.png", "mask.png", "changed.png", *(["original.png"] if original else [])]
     fields = [{"name": field, "dtype": dtype} for field, dtype in sorted(_TYPES.items())]
     return {
         "pretty_name": one_line(name),
@@ -166,7 +166,7 @@ def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dic
         "dataset_info": {
             "config_name": "default",
             "features": [
-                *({"name": picture, "dtype": "image"} for picture in pictures),
+                *({"name": name, "dtype": "image"} for name in images),
                 {"name": "json", "struct": fields},
                 {"name": "__key__", "dtype": "string"},
                 {"name": "__url__", "dtype": "string"},

@@ -1,7 +1,7 @@
 """Which shards of an output are done: made for its plan by its recipe, with every file in its place.
 
-A sidecar alone does not say so: one of another recipe may come from a run that was stopped, lost the lock, and woke up
-in the middle of a write.
+A sidecar alone does not prove it: a run that was suspended, lost the lock, and woke up in the middle of a write may
+have left one of another recipe.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Identity:
         content: the recipe's content half.
         models: fingerprint of the weights, by role.
         versions: of our code, and of the packages that compute, decode or write.
-        devices: `cuda` or `cpu` by role, as the recipe gives GPUs or none: their arithmetic differs.
+        devices: `cuda` or `cpu` by role, depending on whether the recipe assigns GPUs: their arithmetic differs.
     """
 
     content: Mapping[str, Any]
@@ -129,7 +129,7 @@ def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
     """The identity of an output, or of a later version of it, and the sha256 of its plan.
 
     Raises:
-        OutputError: there is none, or it is damaged, or does not agree with its own digest.
+        OutputError: it is missing or damaged, or does not match its own digest.
     """
     path = identity_path(version)
     data = storage.read(path)
@@ -142,10 +142,10 @@ def read_identity(storage: Storage, version: int = 1) -> tuple[Identity, str]:
         made_by = {name: document[name] for name in IdentityDocument.model_fields}
         identity = Identity(**IdentityDocument.model_validate(made_by).model_dump())
         claimed, plan = str(document["digest"]), str(document["plan_sha256"])
-        digest_there = identity.digest
+        computed = identity.digest
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(f"{storage.url}: {path} is damaged: {error!r}") from error
-    if digest_there != claimed:
+    if computed != claimed:
         raise OutputError(f"{storage.url}: {path} was changed after it was written; its digest does not fit")
     return identity, plan
 
@@ -171,11 +171,11 @@ def claim(storage: Storage, identity: Identity, plan_sha256: str, version: int =
     storage.settle(identity_path(version), identity_bytes(identity, plan_sha256))
 
 
-def check_same(storage: Storage, there: Identity, wanted: Identity) -> None:
+def check_same(storage: Storage, existing: Identity, wanted: Identity) -> None:
     """Raises OutputError, with every difference, when an output was begun with another identity."""
-    if there.digest == wanted.digest:
+    if existing.digest == wanted.digest:
         return
-    changes = differences(there.document, wanted.document)
+    changes = differences(existing.document, wanted.document)
     if all(change.startswith("versions.") for change in changes):
         what = "other versions of the code"
         advice = "install the versions that it was begun with, or build into a new folder"
@@ -183,7 +183,7 @@ def check_same(storage: Storage, there: Identity, wanted: Identity) -> None:
         what = "another recipe"
         advice = (
             "build into a new folder, or with --mode extend (add new items of the source), --mode again (add all items "
-            "once more, by this recipe), or --mode overwrite (delete what is there and begin anew)"
+            "once more, by this recipe), or --mode overwrite (delete the existing output and begin anew)"
         )
     raise OutputError(
         f"{storage.url} was begun with {what}; resuming would mix two data sets:\n"

@@ -1,4 +1,4 @@
-"""The folders of an output, and the names of the files that a build puts there."""
+"""The folders of an output, and the names of the files that a build writes into them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ VERSIONS = "versions"
 """Plans, recipes and identities of what was added to an output after its first plan."""
 
 SCANS = "scans"
-"""What `factory.dedup.scan` found: a table for each version of the plan that it drew."""
+"""What `factory.dedup.scan` found: a table for each version of the plan that it wrote."""
 
 RUNS = "runs"
 """Log and state of the latest runs."""
 
 CRASH_MARKS = "attempts"
-"""Marks of work that was begun, see `factory.pipeline.crash_marks`."""
+"""Crash marks, see `factory.pipeline.crash_marks`. The name of the folder is part of the layout."""
 
 HARDWARE = "hardware"
 """By stage, the hardware class that `execution.hardware: same` holds its workers to."""

@@ -1,4 +1,4 @@
-"""The lock of an output: one run at a time works there, and one that lost it writes nothing more.
+"""The lock of an output: one run at a time works on it, and a run that lost it writes nothing more.
 
 `lock.json` names the holder. It is created when the lock is taken, never rewritten, and read again before and after
 every change (`factory.store.fence`). The heartbeat of a run is a file of its own, `.heartbeat.RUN`: if it were in the
@@ -69,7 +69,7 @@ class Holder:
 
     @property
     def gone(self) -> bool:
-        """Whether it was a process of this machine that is not there any more."""
+        """Whether it was a process of this machine that no longer exists."""
         return bool(self.boot) and self.boot == _boot() and not _alive(self.pid)
 
 
@@ -82,10 +82,10 @@ class Lock:
     Args:
         storage: the output.
         take_over: take it from whoever holds it, without watching.
-        tell: is given a sentence for the user where there is something to wait for or to know.
+        tell: called with a message for the user, such as that the run waits for the lock.
 
     Raises:
-        OutputError: on entering, where another run is at work there.
+        OutputError: on entering, if another run is at work on the output.
     """
 
     def __init__(
@@ -153,10 +153,10 @@ class Lock:
 
 
 def read_holder(storage: Storage) -> Holder | None:
-    """Who holds the lock, with the latest heartbeat; None where nobody does, or where it cannot be understood.
+    """The holder of the lock, with the latest heartbeat; None if the lock is free or cannot be parsed.
 
     Raises:
-        OutputError: the lock is there and cannot be read.
+        OutputError: the lock exists and cannot be read.
     """
     try:
         holder = Holder(**holder_of(storage.read, storage.exists))  # type: ignore[arg-type]

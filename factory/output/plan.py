@@ -28,7 +28,7 @@ from factory.store.storage import Storage
 
 PATH = "plan.parquet"
 ROWS_PER_GROUP = 4096
-"""At least so many rows are a row group of a plan: few groups, since every reader loads the table of all of them."""
+"""Least rows of a row group of a plan: few groups, since every reader loads the metadata of all of them."""
 
 _SCHEMA = pa.schema(
     [
@@ -188,13 +188,13 @@ def draw_plan(
     What is in memory does not grow with the items, but for 8 bytes each.
 
     Args:
-        skipped: read after the listing has ended; sources count there what they pass over.
+        skipped: read after the listing has ended; sources count in it what they skip.
         first: number of the first shard.
         retries: see `Version`.
 
     Raises:
         NoItemsError: there are no items.
-        SourceError: one key is there twice.
+        SourceError: a key is duplicated.
     """
     hashes, stream = array("Q"), iter(references)
 
@@ -247,7 +247,7 @@ def write_plan(
 
 
 def read_plan(storage: Storage, versions: int | None = None) -> Plan:
-    """The plan of an output, all of its versions or so many.
+    """The plan of an output: all of its versions, or the first `versions` of them.
 
     Raises:
         OutputError: there is no plan, or it is damaged.
@@ -262,7 +262,7 @@ def read_plan(storage: Storage, versions: int | None = None) -> Plan:
 
 
 def version_count(storage: Storage) -> int:
-    """How many versions an output's plan has. A version counts from the moment that its identity is there."""
+    """How many versions an output's plan has. A version exists once its identity is written."""
     found = [int(match[1]) for name in storage.names(VERSIONS) if (match := _IDENTITY.fullmatch(name))]
     if sorted(found) != list(range(2, 2 + len(found))):
         raise OutputError(f"{storage.url}: {VERSIONS}/ is damaged: it has the versions {sorted(found)}")
@@ -270,7 +270,7 @@ def version_count(storage: Storage) -> int:
 
 
 class _Note(BaseModel):
-    """What the file of a plan says of itself."""
+    """The metadata of a plan's file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -319,12 +319,12 @@ def number_in(name: str, suffix: str) -> int | None:
 
 
 def hash_of(key: str) -> int:
-    """64 bits that tell keys apart; two keys of ten million have the same with a chance of 1 in 400,000."""
+    """A 64-bit hash of a key; among ten million keys, the chance of a collision is 1 in 400,000."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
 def _check_keys(hashes: np.ndarray[tuple[int], np.dtype[np.uint64]], path: Path) -> None:
-    """Raises SourceError for the first key that is there twice. Equal hashes are looked at in the plan itself."""
+    """Raise SourceError for the first duplicated key. Keys with equal hashes are compared in the plan itself."""
     found, counts = np.unique(hashes, return_counts=True)
     twice = found[counts > 1]
     if not len(twice):

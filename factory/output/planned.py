@@ -18,7 +18,7 @@ _RENAMED = re.compile(r"-v\d+")
 
 
 class State(Enum):
-    """What a plan says of an item."""
+    """The state of an item with respect to a plan."""
 
     NEW = auto()
     PLANNED = auto()
@@ -33,8 +33,8 @@ class Planned:
     with other keys drew the plan. Items under keys of their own (`KEY-v2`) do not count.
 
     Args:
-        same_fields: by number of version, whether its recipe has the same `source.fields` as the items to be asked
-            for. Where it has not, versions of captions and masks cannot be compared.
+        same_fields: by number of version, whether its recipe has the same `source.fields` as the items to be
+            looked up. If not, versions of captions and masks cannot be compared.
     """
 
     def __init__(self, plan: Plan, same_fields: Mapping[int, bool]) -> None:
@@ -80,7 +80,7 @@ class _Table:
         self._sorted = np.frombuffer(hashes, dtype=np.uint64)[self._order]
 
     def rows(self, wanted: Sequence[int]) -> list[int]:
-        """A row for every hash, -1 where there is none."""
+        """A row for every hash, -1 if it is missing."""
         if not len(self._sorted):
             return [-1] * len(wanted)
         sought: NDArray[np.uint64] = np.array(wanted, dtype=np.uint64)

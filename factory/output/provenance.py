@@ -1,6 +1,6 @@
 """What made the shards of an output: one recipe, or several, each for a run of shards.
 
-Several are there in a merged output, and in one with further versions.
+A merged output has several, and so has one with further versions.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _merged_parts(identity: Identity, storage: Storage) -> list[Part]:
 
 
 def _union(parts: Sequence[Part], field: str) -> dict[str, str]:
-    """By name, what the parts have there; where they differ, all of it, sorted."""
+    """The values of a field of all parts by name; different values are sorted and joined."""
     found: dict[str, set[str]] = {}
     for part in parts:
         for name, value in getattr(part.identity, field).items():

@@ -18,7 +18,7 @@ from factory.recipe.recipe import parse_recipe
 from factory.store.storage import Storage
 
 _ROUNDS = 10
-"""After these a late run leaves both files to the run that goes on changing what they say."""
+"""After these a late run leaves both files to the run that keeps changing their content."""
 
 
 def rebuild(storage: Storage) -> Progress:
@@ -28,7 +28,7 @@ def rebuild(storage: Storage) -> Progress:
     does not.
 
     Raises:
-        OutputError: plan, identity or recipe is missing or damaged; or another run is at work there.
+        OutputError: plan, identity or recipe is missing or damaged; or another run is at work on the output.
         RecipeError: this version of Flawforge cannot read the recipe.
         LockLostError: another run took the output over.
     """

@@ -91,9 +91,9 @@ def key_for(name: str, identity: str) -> str:
     """A key that people recognise and that no two items share.
 
     Args:
-        name: of the item; its last 60 characters are kept, as far as a key may hold them.
-        identity: what tells the item from all others: the URL of its file as `Found.identity` has it, and its place
-            in the file. It must not depend on how the recipe spelled the URL, or where in its list that stands.
+        name: of the item; its last 60 characters become part of the key, as far as a key may hold them.
+        identity: unique to the item: the URL of its file as in `Found.identity`, and its place in the file.
+            It must not depend on how the recipe spells the URL, or on its position in the list.
     """
     readable = _OTHER_THAN_KEY.sub("_", name)[-_LONGEST_NAME:].strip("_-") or "item"
     digest = sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,7 +1,7 @@
-"""Versions of a plan: what extends an output that is there already.
+"""Versions of a plan: how an existing output is extended.
 
 A version has a plan, a recipe and an identity of its own, in `versions/`, and its shards follow on those before.
-Nothing that is there is touched. The identity is written last: until then the version does not exist.
+No existing file is changed. The identity is written last: until then the version does not exist.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def is_begun(storage: Storage) -> bool:
 
 
 def _leftovers(storage: Storage) -> set[str]:
-    """What a run that ended before its output was begun may have left there: a plan first, and a recipe after it."""
+    """Files that a run may have left that ended before its output was begun: a plan, then a recipe."""
     left = {LOCK}
     if all(OURS[SCANS].fullmatch(name) for name in storage.names(SCANS)):
         left.add(SCANS)
@@ -77,21 +77,21 @@ def begin(
     overwrite: bool = False,
     tell: Callable[[str], None] = log.warning,
 ) -> Version:
-    """Begins an output: draws the first version of its plan.
+    """Begin an output: write the first version of its plan.
 
     Args:
         references: the items. They are listed to the end before anything is touched, so that a mistyped source neither
             destroys a data set nor ties the folder to the mistake.
         skipped: read after that; see `factory.output.plan.draw_plan`.
-        overwrite: delete the output that is there.
-        tell: called with a sentence about files that were left there then.
+        overwrite: delete the existing output.
+        tell: called with a message about files that were not deleted.
     """
 
     def prepare() -> None:
         if overwrite and (left := clear(storage)):
             tell(left)
 
-    return _draw(storage, recipe, identity, references, skipped, number=1, first=0, prepare=prepare)
+    return _write_version(storage, recipe, identity, references, skipped, number=1, first=0, prepare=prepare)
 
 
 def append(
@@ -117,7 +117,7 @@ def append(
     """
     plan = read_plan(storage)
     number = len(plan.versions) + 1
-    return _draw(
+    return _write_version(
         storage, recipe, identity, references, skipped, number=number, first=plan.shards, retries=retries
     )
 
@@ -143,7 +143,7 @@ def unplanned(
     Args:
         fields: `source.fields` of the recipe that lists the items.
         skipped: counts items that are planned and have changed since, as `changed_since_planned`.
-        tell: called with a sentence about these, at the end.
+        tell: called with a message about these, at the end.
     """
     contents = {one.number: read_identity(plan.storage, one.number)[0].content for one in plan.versions}
     same = {number: content.get("source", {}).get("fields") == fields for number, content in contents.items()}
@@ -167,7 +167,7 @@ def renamed(references: Iterable[Reference], version: int) -> Iterator[Reference
     return (replace(item, key=f"{item.key}-v{version}") for item in references)
 
 
-def _draw(
+def _write_version(
     storage: Storage,
     recipe: Recipe,
     identity: Identity,
@@ -181,10 +181,10 @@ def _draw(
 ) -> Version:
     per_shard = recipe.output.samples_per_shard
     with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder, PATH)
-        sha256 = draw_plan(references, per_shard, skipped, drawn, first=first, retries=retries)
+        plan = Path(folder, PATH)
+        sha256 = draw_plan(references, per_shard, skipped, plan, first=first, retries=retries)
         prepare()
-        storage.settle(plan_path(number), drawn)
+        storage.settle(plan_path(number), plan)
         storage.settle(recipe_path(number), dump(recipe).encode())
         claim(storage, identity, sha256, number)
     return read_plan(storage, versions=number).versions[-1]

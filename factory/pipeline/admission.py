@@ -51,7 +51,7 @@ class Admission:
         Raises:
             WorkerError: weights, code or versions are not those of the identity; with `execution.hardware: same`, the
                 hardware class is not that of the output's first shard.
-            ModelError: the recipe gives the stage a GPU, and there is none.
+            ModelError: the recipe gives the stage a GPU, and the machine has none.
         """
         if self._hardware is None:
             check_worker(self.context, self.roles)
@@ -143,12 +143,12 @@ def check_hardware(storage: Storage, stage: str, mine: Mapping[str, str]) -> Non
 
 
 def _resolved(model: str, revision: str | None, wanted: str) -> str:
-    """The fingerprint of what this process would load; where the driver's commit is missing, of what there is."""
+    """The fingerprint of what this process would load: the driver's commit, or if it is missing, what exists here."""
     commit = _commit(model, wanted)
     why = ""
-    for asked in dict.fromkeys((commit or revision, revision)):
+    for candidate in dict.fromkeys((commit or revision, revision)):
         try:
-            return fingerprint(model, asked)
+            return fingerprint(model, candidate)
         except ModelError as error:
             why = why or f"({error})"
     return why

@@ -73,7 +73,7 @@ def check_resources(
 
     Args:
         pools: by stage.
-        patience: seconds that a cluster may take to grow. Its autoscaler, if it has one, is asked for the pools.
+        patience: seconds that a cluster may take to grow; its autoscaler, if it has one, gets a request for the pools.
         section: of the recipe that the pools come from, for the message.
 
     Returns:
@@ -112,9 +112,9 @@ def _lack(pools: Mapping[StageName, Pool], section: str) -> str:
                 for stage, pool in pools.items()
             )
             return (
-                f"the smallest pools ask for {needed:g} {name}s ({each}), the cluster has "
+                f"the smallest pools require {needed:g} {name}s ({each}), the cluster has "
                 f"{available.get(name, 0.0):g}: lower {section}.*.{name.lower()}s or {section}.*.smallest, "
-                f"or set {section}.patience where the cluster grows when asked"
+                f"or set {section}.patience if the cluster can grow"
             )
     return ""
 

@@ -1,16 +1,16 @@
-"""Marks of work that was begun, beside the output: how an item that kills its process is found and set aside.
+"""Crash marks in the output: how an item that kills its process is found and set aside.
 
-A stage puts a mark before it works on a shard and takes it away after. A mark that stays is of a process that ended in
-between: by an item of the shard, or by something else (a machine that went away, an operator, the kernel out of
-memory for another process). Only the first is a reason to set an item aside, so the stage looks for evidence:
+A stage writes a mark before it works on a shard and removes it afterwards. A mark that remains belongs to a process
+that ended in between: because of an item of the shard, or for another reason (a lost machine, an operator, the kernel
+out of memory for another process). Only the first is a reason to set an item aside, so the stage looks for evidence:
 
 1. A shard that has three such marks is halved, and so is every part of it that has one: parts are worked on nearly as
    fast as the whole.
-2. Parts are worked on in an order drawn anew each time, after one that has no such mark. A part that once survived is
-   marked so. If it ends a process later, then the cause lies elsewhere: all marks of the shard are forgotten.
+2. A part without such a mark comes first, the others in a new random order each time. A part that survived is marked
+   as such. If it ends a process later, the cause lies elsewhere, and all marks of the shard are deleted.
 3. An item is set aside when it has ended its process three times, alone, each time after another part of the shard had
    survived in the same process.
-4. Where processes end again and again and no part ever survives, the run fails: nothing can be said about any item.
+4. Where processes end again and again and no part ever survives, the run fails: there is no evidence about any item.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENDS_OF_A_SHARD = 3
 """Ends of a process at a whole shard from which on it is worked on in parts."""
 
 ENDS_OF_AN_ITEM = 3
-"""Trials of an item that ended the process, after which it is rejected."""
+"""Ends of a process at an item that was worked on alone, after which the item is rejected."""
 
 PARTS_OF_A_TRIAL = 8
 """At least, so that what ends processes at a fixed moment seldom meets the same item."""
@@ -46,8 +46,8 @@ ENDS_WITHOUT_SURVIVOR = 24
 """Ends of a process in a shard, no part of which ever survived, after which the run fails."""
 
 
-_DRAW: random.Random = random.SystemRandom()
-"""No result depends on it."""
+_RANDOM: random.Random = random.SystemRandom()
+"""For the order of parts only; no result depends on it."""
 
 
 @dataclass
@@ -95,15 +95,15 @@ class _Marks:
         return [*self._halves((first, middle)), *self._halves((middle, end))]
 
 
-class Attempts(Generic[Item, Done]):
-    """The marks of one stage, and its work between them.
+class CrashMarks(Generic[Item, Done]):
+    """The crash marks of one stage, and the work that they guard.
 
     Args:
         storage: the output.
         stage: its name.
         work: what the stage does with items, of a whole shard or a part; one result for every item, in order.
-        set_aside: the result for an item that is rejected without any work.
-        has_work: whether the stage has anything to do for an item; survival says nothing where it has not.
+        set_aside: the result for an item that is rejected without any work on it.
+        has_work: whether the stage has anything to do for an item; without work, survival is no evidence.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Attempts(Generic[Item, Done]):
         self._marks = Storage(storage.url, storage.patience)
 
     def __call__(self, shard: int, items: list[Item]) -> list[Done]:
-        """Works on a shard, at once or in parts, as the marks advise.
+        """Work on a shard, whole or in parts, as the marks require.
 
         Raises:
             WorkersEndError: processes ended at this shard again and again, whatever they worked on.
@@ -177,7 +177,7 @@ class Attempts(Generic[Item, Done]):
 
     @contextmanager
     def _marked(self, shard: int, part: Part, kind: str) -> Iterator[None]:
-        """An error is no end: it takes the mark away too."""
+        """An exception is not a crash: it removes the mark, too."""
         mark = self._put(shard, part, kind)
         try:
             yield
@@ -220,11 +220,11 @@ def _within(part: Part, other: Part) -> bool:
 
 
 def _order(parts: Sequence[Part], marks: _Marks) -> list[Part]:
-    """A part without a mark first, as a control; the others drawn anew each time.
+    """A part without a mark first, as a control; the others in a new random order each time.
 
-    So no part always meets what comes at a fixed moment of a process's life.
+    So a crash at a fixed moment of a process's life does not always hit the same part.
     """
-    order = _DRAW.sample(parts, len(parts))
+    order = _RANDOM.sample(parts, len(parts))
     first = next((part for part in order if not marks.ends(part)), order[0])
     order.remove(first)
     return [first, *order]

@@ -1,6 +1,6 @@
 """Progress within shards: workers report how many items of a shard each step has finished, the driver shows it.
 
-For display only. Nothing that is made depends on it, and a lost report is no error.
+For display only. No output depends on it, and a lost report is not an error.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _find(url: str) -> Any:
 
     board = None
     if ray.is_initialized():
-        with _harmless():  # a stage outside a build finds none
+        with _harmless():  # outside a build there is no board
             board = ray.get_actor(_name(url))
     return board
 

@@ -65,7 +65,7 @@ def run_stages(
         warnings.simplefilter("ignore", RayDeprecationWarning)
         written = _pipeline(stages, pools, arguments, todo)
     try:
-        # Without any prefetch: otherwise a shard is told only when the next one is there.
+        # Without prefetch: otherwise a shard is reported only once the next one is finished.
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
             yield from batch["shard"].to_pylist()
     except RayTaskError as error:

@@ -14,7 +14,7 @@ from actors.errors import Reject
 from actors.stage_names import StageName
 from factory.output.schema import from_table, to_table
 from factory.pipeline.admission import Admission
-from factory.pipeline.crash_marks import Attempts
+from factory.pipeline.crash_marks import CrashMarks
 from factory.pipeline.in_flight import ItemCounter
 from factory.pipeline.run_context import RunContext
 from factory.run.metrics import Meter
@@ -54,7 +54,7 @@ class ShardWork(Generic[Item]):
         self.admit = Admission(context, storage, stage, roles)
         self.items = ItemCounter(context.url)
         self.meter = Meter(stage)
-        self._attempts = Attempts(storage, stage, work, set_aside, has_work)
+        self._crash_marks = CrashMarks(storage, stage, work, set_aside, has_work)
         self._has_work = has_work
 
     def __call__(self, shard: int, items: list[Item]) -> tuple[list[Sample], float]:
@@ -62,7 +62,7 @@ class ShardWork(Generic[Item]):
         decided_before = sum(not self._has_work(item) for item in items)
         began = time.monotonic()
         with self.items.shard(shard):
-            samples = self._attempts(shard, items)
+            samples = self._crash_marks(shard, items)
         seconds = time.monotonic() - began
         rejected = sum(sample.rejected for sample in samples)
         outcomes = {"passed": len(samples) - rejected, "rejected": rejected - decided_before}

@@ -156,7 +156,7 @@ def image_selector(recipe: Recipe) -> ImageSelector:
 
 
 def region_selector(recipe: Recipe) -> Work:
-    """Leaves out what has artifacts already, where the recipe asks for it, and finds the regions of the rest.
+    """Leave out images that have artifacts already, if the recipe requires it, and find the regions of the rest.
 
     Loads the segmenters that the recipe names; torch is imported only then.
     """

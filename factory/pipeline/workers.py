@@ -1,4 +1,4 @@
-"""Work that is no pipeline, on the workers of a Ray cluster: a task for each piece, results in their order."""
+"""Work outside the pipeline on the workers of a Ray cluster: a task for each piece, results in order."""
 
 from __future__ import annotations
 

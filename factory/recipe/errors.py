@@ -1,4 +1,4 @@
-"""The report on a wrong recipe: every mistake at once, in words for the person who has to mend it."""
+"""The report on a wrong recipe: every mistake at once, in words for the person who has to fix it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "fa
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing to mend.
+    """One mistake to fix.
 
     Attributes:
         path: the value that it is about; empty for the recipe as a whole.
         text: what was found, and what is allowed.
         line: None for the line of the path.
         column: for errors of syntax.
-        unread: the value could not be read, so that whatever else is said about it is no news.
+        unread: the value could not be read, so that other mistakes about it are not reported.
     """
 
     path: KeyPath
@@ -69,7 +69,7 @@ def report(where: str, mistakes: Sequence[Mistake], line_of: Callable[[KeyPath],
 
 
 def mistakes_of(error: ValidationError, model: type[BaseModel], written: Any) -> list[Mistake]:
-    """What pydantic found, said without its jargon.
+    """What pydantic found, without its jargon.
 
     A key that is missing because another one is its misspelling is not listed twice.
 
@@ -158,7 +158,7 @@ def _about(slot: Slot) -> str:
 
 
 def _yaml_trap(value: Any, annotation: Any) -> str:
-    """Says why YAML took for text what looks like a number, and the other way round."""
+    """Explain why YAML took for text what looks like a number, and vice versa."""
     wanted = without_null(annotation)
     if wanted is bool and isinstance(value, str) and value.lower() in _BOOLEANS:
         return f" (text to YAML 1.2: write {_BOOLEANS[value.lower()]})"

@@ -21,7 +21,7 @@ class Slot:
 
     Attributes:
         path: of the place in the text of a recipe.
-        annotation: the type that the model has there.
+        annotation: the type of the value in the model.
         metadata: limits of its values.
         field: None of the model itself and of items of lists and mappings.
     """
@@ -38,14 +38,14 @@ class Slot:
 
     @property
     def default(self) -> Any:
-        """None where there is none."""
+        """The default of the field; None if it has none."""
         if self.field is None or self.field.is_required():
             return None
         return self.field.get_default(call_default_factory=True)
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the section that stands there."""
+        """The keys of the section at this place."""
         model = without_null(self.annotation)
         return [field.alias or name for name, field in model.model_fields.items()] if _is_model(model) else []
 

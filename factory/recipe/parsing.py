@@ -25,7 +25,7 @@ def parse(model: type[Model], text: str, where: str, overrides: Sequence[str] = 
         overrides: `a.b=c`, the value being YAML; they win over the text.
 
     Raises:
-        RecipeError: the message lists every mistake with its line, and what is allowed there.
+        RecipeError: the message lists every mistake with its line, and what is allowed instead.
     """
     written = RecipeText(text, overrides, example_override(model))
     mistakes = list(written.mistakes)

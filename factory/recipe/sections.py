@@ -1,4 +1,4 @@
-"""The sections of a recipe, each strict, frozen and complete, and what they ask of their values."""
+"""The sections of a recipe, each strict, frozen and complete, and the checks of their values."""
 
 from __future__ import annotations
 

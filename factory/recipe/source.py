@@ -55,7 +55,7 @@ class Fields(Config):
 
     image: list[str] = Field(
         default=["png", "jpg", "jpeg", "webp"],
-        description="extensions or columns of the image; the first that is there",
+        description="extensions or columns of the image; the first that exists",
     )
     mask: str | None = Field(
         default=None, description="extension or column of the region's mask, white inside"
@@ -128,7 +128,7 @@ class Masks(Config):
 
 
 class Filter(Config):
-    """A condition on what a source says of an item beside its image. An item stays where all of them hold."""
+    """A condition on the metadata of an item. An item stays if all conditions hold."""
 
     field: str = Field(description="a column, or a field of the item's JSON file")
     least: Bound = Field(default=None, description="lowest number or text that stays")
@@ -200,9 +200,7 @@ class Source(Config):
     share: float = Field(
         default=1.0, gt=0, le=1, description="share of the items to take, drawn by seed and key"
     )
-    limit: int | None = Field(
-        default=None, ge=1, description="take only so many items, the first that are left"
-    )
+    limit: int | None = Field(default=None, ge=1, description="take at most N items, the first that remain")
     first_seed: int = Field(default=0, ge=0, le=1 << 62, description="seed of tinytown's first scene")
     size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
     parts: list[Part] = Field(

@@ -135,7 +135,7 @@ def scalar_value(node: Any) -> str | int | float | bool | None:
     """The value of a scalar node.
 
     Raises:
-        ValueError: it has none, or one beyond the limits; the message says what was found.
+        ValueError: it has no value, or one beyond the limits; the message has the value that was found.
     """
     text: str = node.value
     if len(text) > LONGEST_SCALAR:

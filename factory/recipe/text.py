@@ -61,7 +61,7 @@ def decoded(data: bytes, where: str) -> str:
 
 
 def read_mapping(text: str, where: str) -> dict[str, Any]:
-    """The values of YAML that is no recipe of this version, or only a part of one.
+    """The values of YAML that is not a recipe of this version, or only a part of one.
 
     Raises:
         RecipeError: it cannot be read, or is not a mapping.
@@ -107,7 +107,7 @@ class RecipeText:
             self._override(override, example)
 
     def line_of(self, path: KeyPath) -> int:
-        """The line of a key, of the section that lacks it, or `COMMAND_LINE` if it was set there."""
+        """The line of a key, of the section that lacks it, or `COMMAND_LINE` if it was set with `--set`."""
         if any(path[: len(key)] == key for key in self._set):
             return COMMAND_LINE
         node = self._root

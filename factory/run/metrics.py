@@ -1,7 +1,7 @@
 """Metrics of the stages for Prometheus, through Ray: each node's agent shows them at its MetricsExportPort.
 
 Ray puts `ray_` before every name. Values lag by up to ten seconds. A shard that is made twice is counted twice: the
-sidecars, not these counters, say what a data set holds.
+the content of a data set is counted in its sidecars, not in these counters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 300
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's name, as Ray is told, its kind, meaning, and labels."""
+    """A metric's name, as passed to Ray, its kind, description, and labels."""
 
     name: str
     kind: str
@@ -61,7 +61,7 @@ class Meter:
         """A shard went through the stage.
 
         Args:
-            outcomes: items by outcome; those that were rejected before are none of this stage's.
+            outcomes: items by outcome; items that an earlier stage rejected do not count.
             seconds: that it took.
         """
         stage = {"stage": self.stage}

@@ -55,7 +55,7 @@ class LineMonitor:
         self._latest: Tally | None = None
         self._began = time.monotonic()
         self._over = threading.Event()
-        self._clock = threading.Thread(target=self._tell, name="monitor", daemon=True)
+        self._clock = threading.Thread(target=self._report, name="monitor", daemon=True)
 
     def __enter__(self) -> LineMonitor:
         self._clock.start()
@@ -70,7 +70,7 @@ class LineMonitor:
     def show(self, tally: Tally) -> None:
         self._latest = tally
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         look, waited = min(1.0, SECONDS_BETWEEN_LINES), 0.0
         steps: set[str] = set()
         while not self._over.wait(look):

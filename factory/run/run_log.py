@@ -47,7 +47,7 @@ def clear_old(storage: Storage) -> None:
 class RunLog:
     """Lines of one run. Nothing that goes wrong with them ends the run.
 
-    On a disk every line is there at once, and after an error no more are written. In a bucket lines wait for `flush`.
+    On a disk every line is written at once, and none after an error. In a bucket lines wait for `flush`.
 
     Args:
         storage: the output; best with little patience.

@@ -24,7 +24,7 @@ from factory.store.storage import Storage
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_STATES = 15.0
-"""At most so many; in the first minute a quarter of the run's age, since that is when people look most."""
+"""The longest interval; in the first minute it is a quarter of the run's age, since people look most often then."""
 
 PATIENCE = Patience(seconds=15.0)
 """With a store in trouble: less than for shards, since the end of a run waits for its record."""
@@ -133,15 +133,15 @@ class RunRecord:
             seconds=sidecar.seconds,
         )
 
-    def resources(self, there: Mapping[str, float], *, grows: bool) -> None:
+    def resources(self, available: Mapping[str, float], *, grows: bool) -> None:
         """What the cluster has before a pass over what is missing.
 
         Args:
             grows: it may get more.
         """
-        self.log.note("resources", **{name: there[name] for name in sorted(there) if ":" not in name})
+        self.log.note("resources", **{name: available[name] for name in sorted(available) if ":" not in name})
         if not grows:
-            self.tally.fit(there)
+            self.tally.fit(available)
 
     def trouble(self, error: BaseException) -> None:
         """A pass ended early; the run goes on."""

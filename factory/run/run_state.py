@@ -1,4 +1,4 @@
-"""What a run says of itself to those who look from elsewhere: `OUT/runs/NAME.json`, replaced every few seconds."""
+"""The state that a run reports to other machines: `OUT/runs/NAME.json`, replaced every few seconds."""
 
 from __future__ import annotations
 

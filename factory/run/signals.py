@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as clusters and spot machines do shortly before they kill."""
+    """The process received SIGTERM, which clusters and spot machines send shortly before they kill."""
 
 
 @contextmanager

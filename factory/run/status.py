@@ -1,4 +1,4 @@
-"""A look at an output from anywhere: how far it is, whether a run is at work there, and how fast that goes."""
+"""The status of an output, readable from any machine: its progress, whether a run is at work on it, and its speed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COMPLETE, AT_WORK, SILENT, NOT_COMPLETE = "complete", "at work", "silent", "not 
 
 @dataclass(frozen=True)
 class Sight:
-    """What was seen of an output.
+    """The status of an output at one moment.
 
     Attributes:
         total: counts of the whole output; `done` is that of the moment of the look.
-        behind: published shards that the other counts do not know yet; the run will tell within 15 seconds.
-        holder: of the lock; None where nobody has it.
-        run: the newest run, as it last wrote of itself; None where none is known.
+        behind: published shards that the other counts do not include yet; the run adds them within 15 seconds.
+        holder: of the lock; None if it is free.
+        run: the newest run, in the state that it wrote last; None if no run is known.
         at: moment of the look.
     """
 
@@ -62,7 +62,7 @@ class Sight:
 def look(storage: Storage) -> Sight:
     """Looks at an output.
 
-    Reads the plan's head, the lock, the newest run's state, and lists `stats/`. Only where no run tells the counts,
+    Reads the plan's head, the lock, the newest run's state, and lists `stats/`. Only where no run reports the counts,
     all sidecars are read: of outputs that were merged, or made by earlier versions, or whose last run was killed.
 
     Raises:

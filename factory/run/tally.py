@@ -80,14 +80,14 @@ class Tally:
     """Counts of a run so far. One thread adds, any may look.
 
     Args:
-        there: what earlier runs have made of the same plan.
-        pools: by stage, for the figures of stages; without them there are none.
+        existing: what earlier runs have made of the same plan.
+        pools: by stage, for the figures of stages, which are missing without them.
     """
 
-    def __init__(self, there: Progress, pools: Mapping[StageName, Pool] | None = None) -> None:
-        self._there = there
+    def __init__(self, existing: Progress, pools: Mapping[StageName, Pool] | None = None) -> None:
+        self._existing = existing
         self._items = self._accepted = self._shards = 0
-        self._total = there
+        self._total = existing
         self._seconds: Counter[str] = Counter()
         # A sidecar is published by the writer, before the writer's own seconds are known.
         self._pools = {name: pool for name, pool in (pools or {}).items() if name is not StageName.WRITE}
@@ -102,7 +102,7 @@ class Tally:
     @property
     def planned(self) -> int:
         """Items of the whole plan."""
-        return self._there.planned
+        return self._existing.planned
 
     @property
     def done(self) -> int:
@@ -182,7 +182,7 @@ class Tally:
             )
 
     def _recent(self, now: float) -> float:
-        """Items per second; zero where it cannot be told."""
+        """Items per second; zero where it cannot be measured."""
         least = max(PUBLISHES, 2 * max(self._workers.values(), default=1))
         while len(self._marks) > least + 1 and now - self._marks[1][0] >= WINDOW:
             self._marks.popleft()

@@ -19,7 +19,7 @@ __all__ = ["Raw", "Reference", "Source", "open_source"]
 
 
 def open_source(recipe: SourceRecipe, seed: int) -> Source:
-    """The source that a recipe asks for; nothing is looked up yet.
+    """The source of a recipe; nothing is looked up yet.
 
     Args:
         recipe: its section `source`.

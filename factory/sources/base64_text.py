@@ -30,7 +30,7 @@ def kind_of(cell: str | bytes) -> str:
 def decoded(cell: str | bytes, largest: int) -> bytes:
     """The bytes that base64, or a data URL of it, stands for.
 
-    White space, missing padding and the alphabet for URLs are taken; anything else that is no base64 is not.
+    White space, missing padding and the URL-safe alphabet are accepted; anything else that is not base64 is refused.
 
     Raises:
         Reject: `bad_cell`, without any of the cell's text; `too_many_bytes`.
@@ -57,5 +57,5 @@ def decoded(cell: str | bytes, largest: int) -> bytes:
 
 
 def _ascii(cell: str | bytes) -> bytes:
-    """Text as bytes; letters beyond ASCII become `?`, which base64 does not have."""
+    """Text as bytes; characters beyond ASCII become `?`, which base64 does not have."""
     return cell.encode("ascii", "replace") if isinstance(cell, str) else cell

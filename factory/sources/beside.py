@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from factory.store.remote import Info
 
 Beside = Callable[[str, str], Sequence[Info]]
-"""What a store says of the files in a folder with a stem and an extension, in whatever case the latter is written.
+"""The files in a folder with a stem and an extension, as the store reports them; the case of the extension is ignored.
 
-The stem counts as it is written. Of several files, that with the extension as it was asked for comes first, then the
-others in the order of their names, so that capitals come before small letters.
+The stem is matched exactly. Of several files, the one with the extension as requested comes first, then the others in
+the order of their names, so that capitals come before small letters.
 """
 
 
@@ -39,10 +39,10 @@ def listed(folder: Mapping[str, Info], resolved: Callable[[Info], Info | None]) 
 
 
 def looked_up(look: Callable[[str], Info | None]) -> Beside:
-    """For a folder that cannot be listed: the first found of `txt` as it was asked for, `TXT`, `Txt`, and `txt`.
+    """For a folder that cannot be listed: the first that exists of `txt` as requested, `TXT`, `Txt`, and `txt`.
 
     Args:
-        look: what the store says of a name in it, or None.
+        look: looks a name up in the folder; None if it does not exist.
     """
 
     def beside(stem: str, extension: str) -> list[Info]:

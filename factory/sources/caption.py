@@ -38,8 +38,8 @@ class CaptionField:
             where: the file's name, for messages.
 
         Raises:
-            Reject: `bad_caption`. A field that is not there is one too: misspelt, it would otherwise leave a
-                whole data set without captions.
+            Reject: `bad_caption`. Also for a missing field: a misspelt name would otherwise leave a whole data
+                set without captions.
         """
         try:
             text = data.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""What a Parquet cell says of an image: its bytes, or the place where they are. Cells come from outside."""
+"""The image in a Parquet cell: its bytes, or the place where they are. Cells are untrusted input."""
 
 from __future__ import annotations
 
@@ -82,17 +82,17 @@ class Cells:
     def _from_web(self, place: Place, url: str) -> bytes:
         began = time.monotonic()
         for _ in range(_MOST_REDIRECTS + 1):
-            found = self._ask(place, url, began)
+            found = self._request(place, url, began)
             if isinstance(found, bytes):
                 return found
             place = self._gate.redirected(place, found.location, url)
         raise Reject("not_served", f"{shown(place.url)}: more than {_MOST_REDIRECTS} redirects")
 
-    def _ask(self, place: Place, url: str, began: float) -> bytes | web.Redirect:
+    def _request(self, place: Place, url: str, began: float) -> bytes | web.Redirect:
         """One answer of a web server.
 
-        A file that its server does not give for the whole of `WEB_PATIENCE` is rejected if the network is proven to
-        work: the server took the connection, or another file came meanwhile. Else the attempt fails.
+        A file that its server does not deliver within `WEB_PATIENCE` is rejected if the network is known to work: the
+        server accepted the connection, or another file arrived meanwhile. Otherwise the call fails, and is retried.
         """
         full = beside(place.url, url) if self._gate.is_own(place, url) else place.url
         reach = self._gate.reach(place, url)
@@ -120,7 +120,7 @@ def _web_error(place: Place, error: Exception, began: float) -> Exception:
     words = f"{shown(place.url)}: the server {what} for {WEB_PATIENCE.seconds:g} seconds"
     if status is None and _no_such_name(error):
         return Reject("no_answer", f"{shown(place.url)}: there is no such host")
-    if web.served_since(began):
+    if web.received_since(began):
         return Reject("not_served" if status else "no_answer", f"{words}, while others could be read")
     return OSError(f"{words}; see whether the network is well, or leave the row out by a filter")
 

@@ -1,4 +1,4 @@
-"""Which of the items that a source finds are taken: drawn ones, those that pass the filters, the first so many."""
+"""Which of the items that a source finds are taken: sampling, filters, and a limit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Candidate:
 
     Attributes:
         reference: to it.
-        fields: gives what the source says of the item beside its image, which may need a read; a `Reject` says why
-            it cannot be read.
+        fields: gives the metadata of the item, which may need a read; a `Reject` has the reason why it cannot be
+            read.
     """
 
     reference: Reference
@@ -37,10 +37,10 @@ class Choice:
 
     Attributes:
         seed: the recipe's.
-        share: of the items, drawn one by one. Whether an item is taken depends on seed and key alone, so that it
+        share: of the items, sampled one by one. Whether an item is taken depends on seed and key alone, so that it
             stays taken when the source grows, and when the share does.
         filters: all must hold.
-        limit: takes only so many of what is left, the first ones.
+        limit: takes at most N items, the first that remain.
     """
 
     seed: int = 0
@@ -60,11 +60,11 @@ class Choice:
 
         Args:
             skipped: counts what is not, by reason. What a limit leaves out is not counted.
-            at_once: candidates whose fields may be asked for together, where that takes reads.
+            at_once: candidates whose fields may be read in parallel.
         """
-        return islice(self._filtered(self._drawn(candidates, skipped), skipped, at_once), self.limit)
+        return islice(self._filtered(self._sampled(candidates, skipped), skipped, at_once), self.limit)
 
-    def _drawn(self, candidates: Iterable[Candidate], skipped: Counter[str]) -> Iterator[Candidate]:
+    def _sampled(self, candidates: Iterable[Candidate], skipped: Counter[str]) -> Iterator[Candidate]:
         for candidate in candidates:
             if self.share == 1 or _number(self.seed, candidate.reference.key) < self.share:
                 yield candidate

@@ -1,4 +1,4 @@
-"""Conditions on what a source says of an item: its columns, or the fields of its JSON file."""
+"""Conditions on the metadata of an item: its columns, or the fields of its JSON file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST_DOCUMENT = 1 << 20
 """Bytes above which an item's JSON file is not read."""
 
 _KINDS: dict[type, type] = {bool: bool, int: float, float: float, str: str}
-"""JSON's kinds by Python's types: all numbers are one kind, and true is no 1."""
+"""JSON's kinds by Python's types: all numbers are one kind, and true does not equal 1."""
 
 
 def reason_against(fields: Mapping[str, object], filters: Sequence[Filter]) -> str:

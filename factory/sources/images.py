@@ -29,8 +29,8 @@ class ImagesSource:
     Args:
         urls: fsspec URLs of files, folders (with all below them) or globs; brace ranges are written out.
         extensions: of images, without the leading dot, in any case.
-        mask: extension of masks: `mask.png` is `STEM.mask.png` beside `STEM.jpg`. None where there are none.
-        caption: extension of captions' files, or `json:FIELD`. None where there are none.
+        mask: extension of masks: `mask.png` is `STEM.mask.png` beside `STEM.jpg`. None without masks.
+        caption: extension of captions' files, or `json:FIELD`. None without captions.
         choice: which of the items are taken; filters look at the fields of `STEM.json` beside the image.
     """
 
@@ -110,7 +110,7 @@ class ImagesSource:
         return Reference(key, found.url, member, "", _version(parts))
 
     def _beside(self, found: Found, extension: str) -> remote.Info | None:
-        """What the store says of the file of an image's stem with an extension; more than one are counted."""
+        """The file of an image's stem with an extension, as the store reports it; further ones are counted."""
         stem = self._stem(found.name)
         files = [info for info in found.beside(stem, extension) if _is_file(info)]
         if len(files) > 1:
@@ -174,7 +174,7 @@ def _is_file(info: remote.Info) -> bool:
 
 
 def _check_size(part: str, info: remote.Info) -> None:
-    size = info.get("size") or 0  # a web server need not tell
+    size = info.get("size") or 0  # a web server need not report it
     if part == "caption" and size > LARGEST_CAPTION:
         raise too_long(info["name"], size)
     if size > remote.LARGEST_FILE:

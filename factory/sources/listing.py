@@ -57,8 +57,8 @@ class Found:
         name: last part of its path.
         place: URL of its name, the same for every spelling of its folder. Files come sorted by it.
         identity: URL of the file itself: `place`, or what a link leads to unless that is an item of its own.
-        info: what the store says of the file.
-        beside: what it says of a file in the same folder, given its stem and extension; see `Beside`.
+        info: the file as the store reports it.
+        beside: the files of a stem and extension in the same folder; see `Beside`.
     """
 
     url: str
@@ -102,7 +102,7 @@ def find(urls: Sequence[str], wanted: Wanted, skipped: Counter[str]) -> Iterator
     """Streams the wanted files below several URLs, sorted by place, each file once.
 
     No folder is looked into before its turn, so that a limit ends the work early. Hidden files and folders,
-    linked folders and whatever is no regular file are passed over and counted. A file that several URLs lead to is
+    linked folders and anything but regular files are skipped and counted. A file that several URLs lead to is
     counted as `duplicate` from the second time on, and so is a link to a file that is found itself, unless it is an
     item of its own.
 
@@ -218,7 +218,7 @@ class _Search:
             raise SourceError(f"{self.url}: there is no such file or folder")
 
     def covers(self, url: str) -> bool:
-        """Whether a file that is no link, given by its identity, is among the files of this search."""
+        """Whether a file (not a link), given by its identity, is among the files of this search."""
         if url == self._whole:
             return True
         for base, parts in ((self._whole, _ALL_BELOW), (self.least_place, self.parts)):
@@ -294,7 +294,7 @@ class _Search:
         yield Found(url, name_of(name), named, identity, self._resolved(info) or info, beside)
 
     def _followed(self, entry: Info) -> Info | None:
-        """A link's entry as a look-up of its target would give it; None where there is none."""
+        """A link's entry as a look-up of its target would return it; None if the target is missing."""
         if not entry.get("islink"):
             return entry
         try:

@@ -113,7 +113,7 @@ class ParquetSource:
         """The file's columns by part of the item.
 
         Raises:
-            SourceError: one is not there, or of no use.
+            SourceError: a column is missing, or of an unsupported type.
         """
         image = next((name for name in self._image if name in rows.columns), self._image[0])
         columns = {"image": image, "mask": self._mask, "caption": self._caption}

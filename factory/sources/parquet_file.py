@@ -22,14 +22,14 @@ _GET_ANOTHER = "fetch or write the file again, or leave it out of source.urls"
 
 
 class ParquetRows:
-    """Reads the footer; rows are read when they are asked for.
+    """Reads the footer; rows are read on demand.
 
     Attributes:
         sizes: rows of every row group.
 
     Args:
         url: of the file.
-        info: what the store says of it.
+        info: the file as the store reports it.
 
     Raises:
         SourceError: it is damaged or cut short, or its server gives whole files only.
@@ -40,7 +40,7 @@ class ParquetRows:
         self.url = url
         files, path = remote.open_store(url)
         self._stream = _Stream(files, path, remote.size_of(files, path, info))
-        with self._damage_told():
+        with self._damage_reported():
             self._file = pq.ParquetFile(self._stream, buffer_size=_BUFFER, pre_buffer=False)
             meta = self._file.metadata
             self.sizes = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
@@ -48,7 +48,7 @@ class ParquetRows:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, as far as they are told apart."""
+        """Names of the columns, without those that occur more than once."""
         names: list[str] = self._schema.names
         return [name for name in names if names.count(name) == 1]
 
@@ -67,9 +67,9 @@ class ParquetRows:
             wanted: the types that will, in words.
         """
         if column not in self.columns:
-            there = ", ".join(map(repr, self.columns[:40])) or "none"
+            existing = ", ".join(map(repr, self.columns[:40])) or "none"
             raise SourceError(
-                f"{self.url} has no column {column!r}, which {setting} names; its columns are: {there}"
+                f"{self.url} has no column {column!r}, which {setting} names; its columns are: {existing}"
             )
         kind = plain(self._schema.field(column).type)
         if not fits(kind):
@@ -82,14 +82,14 @@ class ParquetRows:
             SourceError: a part of the file is damaged.
             OSError: the store failed.
         """
-        with self._damage_told():
+        with self._damage_reported():
             yield from self._file.iter_batches(
                 batch_size=at_once, row_groups=[group], columns=list(columns), use_threads=False
             )
 
     @contextmanager
-    def _damage_told(self) -> Iterator[None]:
-        """Arrow raises OSError for damage too, which another attempt does not mend."""
+    def _damage_reported(self) -> Iterator[None]:
+        """Raise SourceError for damage. Arrow raises OSError for it, too, but a retry does not help."""
         try:
             yield
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -109,11 +109,11 @@ class _Stream(RemoteFile):
     """
 
     def __init__(self, files: Any, path: str, size: int) -> None:
-        super().__init__(self._kept, size)
+        super().__init__(self._recorded, size)
         self._read = partial(remote.read_bytes, files, path)
         self.failure: Exception | None = None
 
-    def _kept(self, start: int, end: int) -> bytes:
+    def _recorded(self, start: int, end: int) -> bytes:
         try:
             return self._read(start, end)
         except Exception as error:

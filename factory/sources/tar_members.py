@@ -141,7 +141,7 @@ def _check_end(stream: IO[bytes], offset: int) -> None:
     """`tarfile` takes a damaged header, a block of zeros and the end of the file for the tar's end.
 
     Only zeros are that, and only where no header follows: tars that were put one after another, or that have a hole,
-    would lose items. Other rests are allowed, since POSIX does not say what fills the last record.
+    would lose items. Other rests are allowed, since POSIX does not define what fills the last record.
     """
     stream.seek(offset)
     block = stream.read(_BLOCK)

@@ -1,4 +1,4 @@
-"""The embedded world as a source: scenes drawn on the spot, with the true places of their parts."""
+"""The embedded world as a source: scenes rendered on demand, with the true places of their parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class TinytownSource:
     Args:
         first_seed: of the first scene that may be taken.
         choice: which of the scenes are taken; without a limit they never end.
-        parts: on which regions are drawn, of `face`, `hand` and `letter`; none takes every scene, without a region.
+        parts: parts that regions are drawn on: `face`, `hand`, `letter`. An empty list takes every scene, without a
+            region.
         run_seed: of the recipe; another one gives other regions on the same scenes.
     """
 
@@ -50,7 +51,7 @@ class TinytownSource:
         yield from self._choice(self._all(), self.skipped)
 
     def read(self, references: Sequence[Reference]) -> Iterator[tuple[Reference, Raw | Reject]]:
-        """Draws the scenes; nothing in them is ever wrong."""
+        """Render the scenes; none is ever rejected."""
         for reference in references:
             yield reference, self._raw(reference)
 
@@ -65,9 +66,9 @@ class TinytownSource:
 
     def _raw(self, reference: Reference) -> Raw:
         scene = sample_scene(int(reference.url.removeprefix(_SCHEME)))
-        picture = render(scene)
+        rendered = render(scene)
         if not self._parts:
-            return Raw(encode_image(picture.image), None, reference.caption)
+            return Raw(encode_image(rendered.image), None, reference.caption)
         rng = np.random.default_rng(seed_for(self._run_seed, reference.key, _STAGE))
-        region = draw_region(scene, picture, self._parts, rng)
-        return Raw(encode_image(picture.image), encode_mask(region), reference.caption)
+        region = draw_region(scene, rendered, self._parts, rng)
+        return Raw(encode_image(rendered.image), encode_mask(region), reference.caption)

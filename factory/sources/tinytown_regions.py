@@ -1,4 +1,4 @@
-"""Regions of a tinytown picture: what a person would circle, drawn from the parts that the renderer knows."""
+"""Regions of a tinytown image: what a person would circle, drawn from the parts that the renderer knows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS = {"face": "face", "hand": "hand", "letter": "sign"}
 """Kind of object by the part that a recipe names."""
 
 SMALLEST, LARGEST = 0.015, 0.30
-"""Least and most share of the picture that all regions together cover."""
+"""Smallest and largest share of the image that all regions together cover."""
 
 _TWO_OBJECTS = 0.3
 
@@ -24,14 +24,14 @@ def holds_any(scene: Scene, parts: tuple[str, ...]) -> bool:
     return any(thing.kind in {KINDS[part] for part in parts} for thing in scene.things)
 
 
-def draw_region(scene: Scene, picture: Picture, parts: tuple[str, ...], rng: np.random.Generator) -> Mask:
+def draw_region(scene: Scene, rendered: Picture, parts: tuple[str, ...], rng: np.random.Generator) -> Mask:
     """A region on one object, or with probability 0.3 on two.
 
     Args:
         scene: it must hold an object with one of the parts.
-        picture: the scene, rendered.
+        rendered: the rendered scene.
         parts: names in `KINDS`.
-        rng: what is drawn depends on nothing else.
+        rng: the only source of randomness.
 
     Returns:
         bool [64, 64].
@@ -39,55 +39,55 @@ def draw_region(scene: Scene, picture: Picture, parts: tuple[str, ...], rng: np.
     kinds = {KINDS[part] for part in parts}
     numbers = [number for number, thing in enumerate(scene.things, start=1) if thing.kind in kinds]
     wanted = 2 if rng.random() < _TWO_OBJECTS else 1
-    region = np.zeros(picture.things.shape, dtype=np.bool_)
+    region = np.zeros(rendered.things.shape, dtype=np.bool_)
     for number in rng.permutation(numbers)[:wanted]:
-        more = _one(scene.things[number - 1].kind, picture, int(number), rng)
+        more = _one(scene.things[number - 1].kind, rendered, int(number), rng)
         if (region | more).mean() <= LARGEST:
             region |= more
     return region
 
 
-def _one(kind: str, picture: Picture, number: int, rng: np.random.Generator) -> Mask:
+def _one(kind: str, rendered: Picture, number: int, rng: np.random.Generator) -> Mask:
     """One of the regions that an object offers, drawn from those that are neither too small nor too large.
 
     Regions reach 1 or 2 pixels beyond the parts, since the parts' outlines break with them.
     """
-    choices = _CHOICES[kind](picture, number, int(rng.integers(1, 3)), rng)
+    choices = _CHOICES[kind](rendered, number, int(rng.integers(1, 3)), rng)
     fitting = [mask for mask in choices if SMALLEST <= mask.mean() <= LARGEST]
     assert fitting, f"no region of object {number} fits: {[round(float(mask.mean()), 4) for mask in choices]}"
     return fitting[int(rng.integers(len(fitting)))]
 
 
-def _face(picture: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
+def _face(rendered: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
     """The whole head, the eyes, the eyes with the nose, the mouth."""
-    eyes = _part(picture, number, "face.eye")
-    nose = _part(picture, number, "face.nose")
-    mouth = _part(picture, number, "face.mouth")
-    choices = [picture.things == number, _ellipse(eyes), _ellipse(eyes | nose), _ellipse(mouth)]
+    eyes = _part(rendered, number, "face.eye")
+    nose = _part(rendered, number, "face.nose")
+    mouth = _part(rendered, number, "face.mouth")
+    choices = [rendered.things == number, _ellipse(eyes), _ellipse(eyes | nose), _ellipse(mouth)]
     return [_grow(choice, reach) for choice in choices]
 
 
-def _hand(picture: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
+def _hand(rendered: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
     """The whole hand, all fingers, the fingers of one side."""
-    fingers = _part(picture, number, "hand.finger")
-    thumb = _part(picture, number, "hand.thumb")
+    fingers = _part(rendered, number, "hand.finger")
+    thumb = _part(rendered, number, "hand.thumb")
     _, (left, right) = _bounds(fingers)
     middle = (left + right) // 2
     columns = np.arange(fingers.shape[1])
     some = fingers & (columns <= middle if rng.random() < 0.5 else columns > middle)
-    return [_grow(choice, reach) for choice in (picture.things == number, fingers | thumb, some)]
+    return [_grow(choice, reach) for choice in (rendered.things == number, fingers | thumb, some)]
 
 
-def _sign(picture: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
+def _sign(rendered: Picture, number: int, reach: int, rng: np.random.Generator) -> list[Mask]:
     """The box of all three letters, of two neighbours, of one; it never grows into a letter beside it."""
-    (top, bottom), (left, right) = _bounds(_part(picture, number, "sign.letter"))
+    (top, bottom), (left, right) = _bounds(_part(rendered, number, "sign.letter"))
     edges = np.linspace(left, right, 4)
     edges[0], edges[3] = max(0, left - reach), right + reach
     rows = slice(max(0, top - reach), bottom + reach)
     boxes = []
     for letters in (3, 2, 1):
         first = int(rng.integers(0, 4 - letters))
-        box = np.zeros(picture.parts.shape, dtype=np.bool_)
+        box = np.zeros(rendered.parts.shape, dtype=np.bool_)
         box[rows, round(edges[first]) : round(edges[first + letters])] = True
         boxes.append(box)
     return boxes
@@ -96,8 +96,8 @@ def _sign(picture: Picture, number: int, reach: int, rng: np.random.Generator) -
 _CHOICES = {"face": _face, "hand": _hand, "sign": _sign}
 
 
-def _part(picture: Picture, number: int, name: str) -> Mask:
-    part: Mask = (picture.things == number) & (picture.parts == PARTS.index(name))
+def _part(rendered: Picture, number: int, name: str) -> Mask:
+    part: Mask = (rendered.things == number) & (rendered.parts == PARTS.index(name))
     return part
 
 

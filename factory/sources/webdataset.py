@@ -227,5 +227,5 @@ def _fetch(url: str, places: Iterable[Place]) -> dict[Place, bytes]:
 
 
 def _shown(stem: str) -> str:
-    """For messages, which become Parquet: there a name from outside must be UTF-8."""
+    """For messages: they are stored in Parquet, where a name from outside must be UTF-8."""
     return stem.encode("utf-8", "backslashreplace").decode()

@@ -37,7 +37,7 @@ class Reach(IntEnum):
 def literal(host: str) -> bool:
     """Whether a host is an address in its canonical notation, so that no name server decides what it is.
 
-    `0x7f.1` and `2130706433` are none: the system's resolver reads them, and the address that it gives is checked.
+    `0x7f.1` and `2130706433` are not canonical: the system's resolver reads them, and its result is checked.
     """
     try:
         ip_address(host)

@@ -1,4 +1,4 @@
-"""An output folder in an object store, at any fsspec URL. One request writes a file whole; its errors are told."""
+"""An output folder in an object store, at any fsspec URL. One request writes a whole file; errors are explained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DRIVERS = {
     "GCSFileSystem": ("gcsfs", "2025.2.0"),
     "AzureBlobFileSystem": ("adlfs", "2024.12.0"),
 }
-"""Drivers that can create a file only where there is none, each with the first version known to do so.
+"""Drivers that can create a file only if it does not exist, each with the first version known to do so.
 
 Older ones of gcsfs and adlfs take `mode="create"` without a word, and overwrite."""
 
@@ -65,8 +65,9 @@ def _numbers(release: str) -> tuple[int, ...]:
 class Bucket:
     """See `factory.store.storage.Storage`, whose methods these are.
 
-    Errors that may pass are tried again here, above what the store's own driver does: botocore gives up within
-    seconds, and s3fs neither checks the length of what it reads nor knows that a failed write may have succeeded.
+    Requests are retried here after errors that may pass, in addition to the retries of the store's own driver: botocore
+    gives up within seconds, and s3fs neither checks the length of what it reads nor knows that a failed write may have
+    succeeded.
 
     Args:
         files: an fsspec file system that caches no listings.
@@ -81,12 +82,12 @@ class Bucket:
         return self._info(path) is not None
 
     def read(self, path: str) -> bytes:
-        return self._ask("read", path, lambda: self._whole(path))
+        return self._request("read", path, lambda: self._whole(path))
 
     def open(self, path: str) -> IO[bytes]:
-        size = self._ask("read", path, lambda: int(self.files.info(self._full(path))["size"]))
+        size = self._request("read", path, lambda: int(self.files.info(self._full(path))["size"]))
         remote = RemoteFile(
-            lambda start, end: self._ask("read", path, lambda: self._part(path, start, end)), size
+            lambda start, end: self._request("read", path, lambda: self._part(path, start, end)), size
         )
         return io.BufferedReader(remote, READ_AHEAD)
 
@@ -104,7 +105,7 @@ class Bucket:
     def publish(
         self, path: str, data: bytes | Path, check: Check, stays: Callable[[], bool] = lambda: False
     ) -> bool:
-        """A server may have stored a file and answered with an error, so that the next attempt finds it there.
+        """A server may have stored a file and answered with an error, so that the retry finds that it exists.
 
         A file of the same bytes therefore counts as the one that was to be written. Where the lock turns out to be
         lost, only a file that this call has surely created is removed: those bytes may be the new holder's.
@@ -125,7 +126,7 @@ class Bucket:
                 raise
             return True
 
-        created = self._ask("write", path, create)
+        created = self._request("write", path, create)
         if not (created or self._holds(path, data)):
             return False
         try:
@@ -141,7 +142,7 @@ class Bucket:
             check()
             self.files.pipe_file(self._full(path), data)
 
-        self._ask("write", path, write)
+        self._request("write", path, write)
         check()
 
     def remove(self, path: str, check: Check) -> None:
@@ -151,12 +152,12 @@ class Bucket:
             check()
             self._delete(path)
 
-        self._ask("delete", path, delete)
+        self._request("delete", path, delete)
         check()
 
     def remove_if_same(self, path: str, data: bytes | Path) -> None:
         if self._holds(path, data):
-            self._ask("delete", path, lambda: self._delete(path))
+            self._request("delete", path, lambda: self._delete(path))
 
     def _delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -177,7 +178,7 @@ class Bucket:
                 return None
             return info
 
-        return self._ask("look for", path, look)
+        return self._request("look for", path, look)
 
     def _list(self, folder: str) -> list[Mapping[str, Any]]:
         """Entries of a folder; none where there is no such folder.
@@ -192,24 +193,24 @@ class Bucket:
                 return []
             return [entry for entry in entries if str(entry["name"]).strip("/") != folder.strip("/")]
 
-        return self._ask("list", folder.removeprefix(self.root).strip("/"), look)
+        return self._request("list", folder.removeprefix(self.root).strip("/"), look)
 
     def _whole(self, path: str) -> bytes:
         size = int(self.files.info(self._full(path))["size"])
         return self._part(path, 0, size) if size else b""
 
     def _part(self, path: str, start: int, end: int) -> bytes:
-        """By one request: several at once would leave zeros where s3fs gets less than it asked for."""
+        """By one request: several at once would leave zeros where s3fs gets less than it requested."""
         data = bytes(self.files.cat_file(self._full(path), start=start, end=end))
         if len(data) != end - start:
-            raise OSError(f"{len(data):,} bytes came, where {end - start:,} were asked for")
+            raise OSError(f"{len(data):,} bytes came, where {end - start:,} were requested")
         return data
 
-    def _ask(self, verb: str, path: str, attempt: Callable[[], Result]) -> Result:
-        """Persists; turns the store's last word into an `OutputError`."""
+    def _request(self, verb: str, path: str, request: Callable[[], Result]) -> Result:
+        """Send a request with retries, and raise its last error as an `OutputError`."""
         what = f"{self.url}: cannot {verb} {path}".rstrip()
         try:
-            return persist(attempt, what, self.patience)
+            return persist(request, what, self.patience)
         except FlawforgeError:
             raise
         except Exception as error:  # every store's driver has its own kinds
@@ -221,15 +222,15 @@ class Bucket:
             return OutputError(f"{what}: {found.words}")
         if isinstance(error, FileNotFoundError):
             bucket = self.root.strip("/").partition("/")[0]
-            if self._bucket_is_there(bucket):
+            if self._bucket_exists(bucket):
                 return OutputError(f"{self.url}: {path} is missing")
-            return OutputError(f"{what}: there is no bucket {bucket!r}; create it, or mend the URL")
+            return OutputError(f"{what}: there is no bucket {bucket!r}; create it, or correct the URL")
         if isinstance(error, PermissionError):
             return OutputError(
                 f"{what}: {_words(error)}; the credentials must allow to list, read, write and delete there "
                 "(on S3: ListBucket, GetObject, PutObject, DeleteObject)"
             )
-        advice = "see what the store's documentation says about it"
+        advice = "look it up in the store's documentation"
         if may_pass(error):
             advice = (
                 f"gave up after {math.ceil(self.patience.seconds)} seconds of attempts; see whether the store "
@@ -237,10 +238,10 @@ class Bucket:
             )
         return OutputError(f"{what}: {_words(error)}; {advice}")
 
-    def _bucket_is_there(self, bucket: str) -> bool:
+    def _bucket_exists(self, bucket: str) -> bool:
         try:
             return bool(self.files.exists(bucket))
-        except Exception:  # the question only words a message
+        except Exception:  # the result only affects the wording of a message
             return True
 
     def _full(self, path: str) -> str:
@@ -253,6 +254,6 @@ def _last(name: object) -> str:
 
 def _words(error: Exception) -> str:
     status, code = answer(error)
-    said = str(error) or type(error).__name__
-    told = " ".join(str(part) for part in (status, code if code != str(status) else "") if part)
-    return f"{said} ({told})" if told else said
+    message = str(error) or type(error).__name__
+    codes = " ".join(str(part) for part in (status, code if code != str(status) else "") if part)
+    return f"{message} ({codes})" if codes else message

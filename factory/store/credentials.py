@@ -25,7 +25,7 @@ def remember(urls: Iterable[str]) -> None:
     """Takes the secrets of a source's URLs; later ones replace earlier ones of the same place.
 
     Raises:
-        SourceError: two URLs differ in nothing but what is secret, so that a plan could not tell them apart.
+        SourceError: two URLs differ only in their secrets, so that a plan could not distinguish them.
     """
     seen: dict[str, str] = {}
     for url in urls:
@@ -33,7 +33,7 @@ def remember(urls: Iterable[str]) -> None:
         if seen.setdefault(public, url) != url:
             raise SourceError(
                 f"source.urls names {public} twice, with other parameters or another user: these are not published, "
-                "and the plan could not tell the two apart; give one of them, or serve them under other paths"
+                "and the plan could not distinguish the two; give one of them, or serve them under other paths"
             )
         if public == url:
             continue
@@ -80,7 +80,7 @@ def _pattern(public: str) -> tuple[re.Pattern[str], list[range]]:
     """What a URL with braces and globs stands for, and all below it."""
     written, bounds, end = "", [], 0
     for found in _TOKENS.finditer(public):
-        first, last, words, deep, star, one, letters = found.groups()
+        first, last, words, deep, star, one, characters = found.groups()
         written += re.escape(public[end : found.start()])
         if first:
             bounds.append(range(int(first), int(last) + 1))
@@ -90,7 +90,7 @@ def _pattern(public: str) -> tuple[re.Pattern[str], list[range]]:
             or (deep and ".*")
             or (star and "[^/]*")
             or (one and (r"\?" if public.startswith("http") else "[^/]"))
-            or letters.replace("[!", "[^")
+            or characters.replace("[!", "[^")
         )
         end = found.end()
     written += re.escape(public[end:].rstrip("/"))

@@ -75,7 +75,7 @@ class Meaning:
         words: the cause and what to do.
         archived: whether the single object is archived.
         no_bucket: whether there is no such bucket.
-        vague: whether the store did not say why, as in answers to HEAD.
+        vague: whether the store gave no reason, as in answers to HEAD.
         perhaps_public: whether a reader may do without credentials, see `ANONYMOUS`.
     """
 
@@ -87,7 +87,7 @@ class Meaning:
 
 
 def meaning(error: BaseException) -> Meaning | None:
-    """The meaning of a store's error; None where it is not among those that a user can mend."""
+    """The meaning of a store's error; None if it is not one that a user can fix."""
     status, code = answer(error)
     if code in _CODES:
         words, region = _CODES[code], _region(error)
@@ -106,7 +106,7 @@ def meaning(error: BaseException) -> Meaning | None:
 
 
 def clearer(files: Any, path: str, error: Exception) -> Exception:
-    """The store's error with its reason: answers to HEAD have none, so that the same is asked again in another way.
+    """The store's error with its reason: answers to HEAD have none, so the request is repeated with another method.
 
     Args:
         files: the fsspec file system.
@@ -123,8 +123,8 @@ def clearer(files: Any, path: str, error: Exception) -> Exception:
         else:
             files.ls(path, detail=False)
     except Exception as again:  # every store's driver has its own kinds
-        told = meaning(again)
-        return again if told is not None and not told.vague else error
+        explained = meaning(again)
+        return again if explained is not None and not explained.vague else error
     return error
 
 

@@ -40,7 +40,7 @@ class Fence:
 
         Raises:
             LockLostError: another run, or no run, holds it.
-            OutputError: the lock cannot be read at this moment, so that nobody knows.
+            OutputError: the lock cannot be read at this moment, so that its holder is unknown.
         """
         holder = holder_of(self.read, self.exists)
         if holder.get("run") == self.run:
@@ -57,7 +57,7 @@ def holder_of(read: Callable[[str], bytes], exists: Callable[[str], bool]) -> di
     """The lock's document; empty where it is missing or damaged.
 
     Raises:
-        OutputError: it cannot be read: a store in trouble is no lock that is gone.
+        OutputError: it cannot be read: a failing store does not mean that the lock is gone.
     """
     try:
         data = read(LOCK)

@@ -1,4 +1,4 @@
-"""The gate for text in Parquet cells: which places it may name. Cells come from outside and are never trusted."""
+"""The gate for text in Parquet cells: which places it may name. Cells are untrusted input."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def allowed(prefix: str) -> Place:
     """A prefix that a recipe allows, parsed.
 
     Raises:
-        ValueError: it is none, with what is wrong.
+        ValueError: it is not a valid prefix; the message has the reason.
     """
     if "://" not in prefix and not prefix.startswith("/"):
         raise ValueError("write a full URL such as https://images.example.org/, or an absolute path")

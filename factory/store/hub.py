@@ -47,9 +47,9 @@ def is_hub(files: Any) -> bool:
 
 
 def info(files: Any, path: str) -> Mapping[str, Any]:
-    """What the hub says of a file or folder now.
+    """The present state of a file or folder on the hub.
 
-    Its file system keeps listings whatever it is told, and a plain refresh leaves the file's id out.
+    Its file system caches listings in spite of its options, and a plain refresh leaves the file's id out.
     """
     whole = not files.resolve_path(path).path
     found: Mapping[str, Any] = files.info(path) if whole else files.info(path, refresh=True, expand_info=True)
@@ -89,7 +89,7 @@ def part(files: Any, path: str, start: int, end: int) -> bytes:
 
 
 def explained(url: str, error: BaseException) -> SourceError | None:
-    """The error of a source for what the hub will not mend by itself; None for anything else."""
+    """The error of a source for a lasting error of the hub; None for any other error."""
     names = {kind.__name__ for one in chain(error) for kind in type(one).__mro__}
     name = next((name for name in _MEANINGS if name in names), None)
     if name is None:

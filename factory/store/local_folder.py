@@ -38,19 +38,19 @@ class LocalFolder:
         self.url = str(root)
 
     def exists(self, path: str) -> bool:
-        with self._told("look for", path):
+        with self._output_errors("look for", path):
             return self._full(path).exists()
 
     def read(self, path: str) -> bytes:
-        with self._told("read", path):
+        with self._output_errors("read", path):
             return self._full(path).read_bytes()
 
     def open(self, path: str) -> IO[bytes]:
-        with self._told("read", path):
+        with self._output_errors("read", path):
             return self._full(path).open("rb")
 
     def names(self, folder: str) -> list[str]:
-        with self._told("list", folder):
+        with self._output_errors("list", folder):
             try:
                 with os.scandir(self._full(folder)) as entries:
                     return [entry.name for entry in entries if entry.is_file()]
@@ -58,7 +58,7 @@ class LocalFolder:
                 return []
 
     def sizes(self, folder: str) -> dict[str, int]:
-        with self._told("list", folder):
+        with self._output_errors("list", folder):
             try:
                 with os.scandir(self._full(folder)) as entries:
                     return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -66,7 +66,7 @@ class LocalFolder:
                 return {}
 
     def top(self) -> list[str]:
-        with self._told("list", ""):
+        with self._output_errors("list", ""):
             try:
                 return [entry.name for entry in self.root.iterdir()]
             except FileNotFoundError:
@@ -77,7 +77,7 @@ class LocalFolder:
     ) -> bool:
         """Creates the file; where the lock turns out to be lost, takes away what it created, and nothing else."""
         target = self._full(path)
-        with self._told("write", path), _aside(target, data) as aside:
+        with self._output_errors("write", path), _aside(target, data) as aside:
             check()
             if not _name(aside, target):
                 return False
@@ -92,7 +92,7 @@ class LocalFolder:
 
     def replace(self, path: str, data: bytes, check: Check) -> None:
         target = self._full(path)
-        with self._told("write", path), _aside(target, data) as aside:
+        with self._output_errors("write", path), _aside(target, data) as aside:
             check()
             aside.replace(target)
             _sync_folder(target.parent)
@@ -106,16 +106,16 @@ class LocalFolder:
             return True
 
         target = self._full(path)
-        with self._told("delete", path):
+        with self._output_errors("delete", path):
             if target.is_dir() and not target.is_symlink():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             check()
             _take_away(target, still_ours)
 
     def remove_if_same(self, path: str, data: bytes) -> None:
-        """A file with other content keeps its name all the while: a lock that is not there for a moment is lost."""
+        """A file with other content keeps its name all the while: a lock that is missing for a moment is lost."""
         target = self._full(path)
-        with self._told("delete", path), contextlib.suppress(FileNotFoundError):
+        with self._output_errors("delete", path), contextlib.suppress(FileNotFoundError):
             if target.read_bytes() == data:
                 _take_away(target, lambda taken: taken.read_bytes() == data)
 
@@ -141,8 +141,8 @@ class LocalFolder:
         return self.root / path
 
     @contextlib.contextmanager
-    def _told(self, verb: str, path: str) -> Iterator[None]:
-        """Turns what the disk says into an `OutputError`."""
+    def _output_errors(self, verb: str, path: str) -> Iterator[None]:
+        """Raise errors of the disk as `OutputError`."""
         try:
             yield
         except FileNotFoundError as error:
@@ -229,7 +229,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes names in a folder survive a power cut. Some file systems have no such thing, and need none."""
+    """Makes names in a folder survive a power cut. Some file systems neither support nor need it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -18,7 +18,7 @@ def is_local(files: Any) -> bool:
 def real_path(files: Any, path: str) -> str:
     """A path on a disk without `.`, `..`, repeated slashes and linked folders, or on the hub without its revision.
 
-    A link to a file keeps its own name. What it or a revision leads to may be exchanged, and is then seen as changed.
+    A link to a file keeps its own name. If its target, or that of a revision, is exchanged, the file counts as changed.
     """
     if hub.is_hub(files):
         return hub.without_revision(path)

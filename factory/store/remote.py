@@ -35,7 +35,7 @@ PATIENCE = Patience()
 """With stores in the network."""
 
 PAUSE_BEFORE_SECOND_LOOK = 1.0
-"""Seconds after which a store in the network is asked again for a file that it did not find."""
+"""Seconds after which a request for a file that a store in the network did not find is repeated."""
 
 LARGEST_FILE = 256 << 20
 """Bytes above which an image's file is not read."""
@@ -45,7 +45,7 @@ _TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", 
 
 _FORBIDDEN = (401, 403)
 _NOTHING_THERE = (ELOOP, ENAMETOOLONG)
-"""What a disk says of a link that leads to itself, and of a name that no file can have."""
+"""A disk's errors for a link that leads to itself, and for a name that no file can have."""
 
 
 class SlowAnswerError(OSError):
@@ -78,7 +78,7 @@ def open_store(url: str) -> tuple[Any, str]:
 
 
 def info_of(files: Any, path: str) -> Info | None:
-    """Size, type and times of a file or folder; None where there is none.
+    """Size, type and times of a file or folder; None if it does not exist.
 
     Raises:
         SourceError: the place may not be read.
@@ -89,7 +89,7 @@ def info_of(files: Any, path: str) -> Info | None:
         try:
             info: Info = hub.info(files, path) if hub.is_hub(files) else files.info(path)
         except (FileNotFoundError, NotADirectoryError) as error:
-            cause = error.__cause__  # of a web server, of which any trouble comes as if there were no file
+            cause = error.__cause__  # of a web server: fsspec reports all of its errors as a missing file
             if isinstance(cause, Exception) and may_pass(cause) and not isinstance(cause, ValueError):
                 raise OSError(str(cause) or type(cause).__name__) from cause
             if _is_no_answer(error) or meaning(clearer(files, path, error)):
@@ -101,7 +101,7 @@ def info_of(files: Any, path: str) -> Info | None:
             raise
         return info
 
-    return _asked(files, path, look)
+    return _persisted(files, path, look)
 
 
 def entries(files: Any, folder: str) -> list[Info]:
@@ -123,7 +123,7 @@ def entries(files: Any, folder: str) -> list[Info]:
             return []
         return listed
 
-    return _asked(files, folder, look)
+    return _persisted(files, folder, look)
 
 
 def version_of(info: Info) -> str:
@@ -139,7 +139,7 @@ def version_of(info: Info) -> str:
 
 
 def has_version(info: Info) -> bool:
-    """Whether a listing's entry already says enough for `version_of`, which those of web servers do not."""
+    """Whether a listing's entry is sufficient for `version_of`; entries of web servers are not."""
     return any(info.get(name) is not None for name in (*_ETAGS, *_TIMES))
 
 
@@ -147,18 +147,18 @@ def read_file(files: Any, info: Info) -> bytes:
     """All bytes of a file.
 
     Args:
-        info: what the store says of it.
+        info: the file as the store reports it.
 
     Raises:
         Reject: `archived`, `too_many_bytes`, `not_served` or `timed_out`.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it is missing.
         SourceError: it may not be read.
         OSError: the store failed, or gave another number of bytes than it promised.
     """
     path, size = info["name"], info.get("size")
     try:
         if size is None or _is_local(files) or is_web(files):
-            return _asked(files, path, lambda: bytes(files.cat_file(path)))
+            return _persisted(files, path, lambda: bytes(files.cat_file(path)))
         return read_bytes(files, path, 0, size)
     except ArchivedError as error:
         raise Reject("archived", str(error)) from None
@@ -193,11 +193,11 @@ def read_bytes(files: Any, path: str, start: int, end: int) -> bytes:
             )
         return data
 
-    return _asked(files, path, read)
+    return _persisted(files, path, read)
 
 
 def size_of(files: Any, path: str, info: Info) -> int:
-    """Bytes of a file, as far as its store tells; raises SourceError where it does not."""
+    """Size of a file in bytes; raise SourceError if its store does not report it."""
     size: int | None = info.get("size")
     if size is None:
         raise _whole_files_only(files, path)
@@ -205,7 +205,7 @@ def size_of(files: Any, path: str, info: Info) -> int:
 
 
 def open_file(files: Any, path: str, info: Info, block: int) -> IO[bytes]:
-    """A file for a reader of small pieces; a store in the network is asked for `block` bytes at a time."""
+    """A file for a reader of small pieces; requests to a store in the network are for `block` bytes each."""
     if _is_local(files):
         stream: IO[bytes] = files.open(path, "rb")
         return stream
@@ -230,8 +230,8 @@ def missing(files: Any, path: str) -> Reject:
     """The reject for a file that was deleted since it was planned.
 
     Raises:
-        SourceError: its folder on a disk is gone or empty. An unmounted disk says nothing about its items.
-        OSError: it was not found a moment ago, and is there at a second look.
+        SourceError: its folder on a disk is gone or empty. An unmounted disk is no evidence about its items.
+        OSError: it was not found a moment ago, and exists at a second look.
     """
     folder = files._parent(path)
     if _is_local(files):
@@ -240,7 +240,7 @@ def missing(files: Any, path: str) -> Reject:
     elif not is_web(files):
         time.sleep(PAUSE_BEFORE_SECOND_LOOK)
         if info_of(files, path) is not None:
-            raise OSError(f"{url_of(files, path)} was not found at first, and is there now")
+            raise OSError(f"{url_of(files, path)} was not found at first, and exists now")
     return Reject("missing", "the file was there when the data set was planned, and is not any more")
 
 
@@ -272,8 +272,8 @@ def not_permitted(files: Any, path: str) -> SourceError:
     return SourceError(words)
 
 
-def _asked(files: Any, path: str, attempt: Callable[[], Read]) -> Read:
-    """Asks a store, again and again where the trouble may pass; tells what will not.
+def _persisted(files: Any, path: str, request: Callable[[], Read]) -> Read:
+    """Send a request to a store, and retry it after errors that may pass; explain other errors.
 
     Raises:
         SourceError: the place may not be read.
@@ -281,7 +281,7 @@ def _asked(files: Any, path: str, attempt: Callable[[], Read]) -> Read:
     """
     url = url_of(files, path)
     try:
-        return attempt() if _is_local(files) else persist(_told(url, attempt), url, PATIENCE)
+        return request() if _is_local(files) else persist(_explaining_the_hub(url, request), url, PATIENCE)
     except SourceError:
         raise
     except Exception as error:  # every store's driver has its own kinds
@@ -309,28 +309,28 @@ def _explained(files: Any, path: str, error: Exception) -> Exception | None:
     if isinstance(error, PermissionError) or answer(error)[0] in _FORBIDDEN:
         return not_permitted(files, path)
     if may_pass(error):
-        said = scrub(str(error)) or type(error).__name__
-        return OSError(f"{url}: {said}; the store gives no better answer")
+        message = scrub(str(error)) or type(error).__name__
+        return OSError(f"{url}: {message}; the store gives no better answer")
     return None
 
 
-def _told(url: str, attempt: Callable[[], Read]) -> Callable[[], Read]:
-    """An attempt that does not repeat what the hub will not mend."""
+def _explaining_the_hub(url: str, request: Callable[[], Read]) -> Callable[[], Read]:
+    """A request that raises lasting errors of the hub as errors that are not retried."""
 
-    def tell() -> Read:
+    def call() -> Read:
         try:
-            return attempt()
+            return request()
         except Exception as error:
             explained = hub.explained(url, error)
             if explained:
                 raise explained from error
             raise
 
-    return tell
+    return call
 
 
 def _is_no_answer(error: Exception) -> bool:
-    """Whether an error only looks as if there were no such file."""
+    """Whether an error only looks like a missing file."""
     return may_pass(error) or answer(error)[0] in _FORBIDDEN or hub.explained("", error) is not None
 
 

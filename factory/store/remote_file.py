@@ -1,4 +1,4 @@
-"""A file in an object store, read at any offset, every piece as long as it was asked for."""
+"""A file in an object store, read at any offset, in pieces of exactly the requested length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class RemoteFile(io.RawIOBase):
-    """For `io.BufferedReader`, which asks for pieces.
+    """For `io.BufferedReader`, which requests pieces.
 
     Args:
         fetch: the bytes from a start to before an end.

@@ -14,8 +14,8 @@ from actors.redaction import scrub
 
 log = logging.getLogger(__name__)
 
-WORTH_A_WORD = 10.0
-"""Seconds of trouble after which the log tells of it; single errors are a store's everyday life."""
+SECONDS_BEFORE_WARNING = 10.0
+"""Seconds of trouble after which the log has a warning; single errors are common."""
 
 _PASSING_STATUS = {408, 409, 416, 425, 429}
 _PASSING_CODES = {
@@ -61,14 +61,14 @@ _TRANSPORT_ERRORS = {
     "TransportError of httpx",
     "TransportError of httpx2",
 }
-"""By name: which of these packages is there depends on the stores that a user has."""
+"""By name: which of these packages are installed depends on the stores that a user has."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a store in trouble is borne with.
+    """How long failed requests to a store are retried.
 
     Attributes:
         seconds: after which no new attempt is made.
@@ -89,9 +89,9 @@ def persist(attempt: Callable[[], Result], what: str, patience: Patience) -> Res
         what: names the work in the log.
     """
 
-    def tell(state: RetryCallState) -> None:
+    def report(state: RetryCallState) -> None:
         spent, error = state.seconds_since_start or 0.0, state.outcome and state.outcome.exception()
-        level = logging.WARNING if spent > WORTH_A_WORD else logging.DEBUG
+        level = logging.WARNING if spent > SECONDS_BEFORE_WARNING else logging.DEBUG
         words = (scrub(what), state.attempt_number, spent, scrub(str(error)))
         log.log(level, "%s: attempt %d failed after %.0f s: %s", *words)
 
@@ -99,7 +99,7 @@ def persist(attempt: Callable[[], Result], what: str, patience: Patience) -> Res
         retry=retry_if_exception(may_pass),
         wait=wait_random_exponential(multiplier=patience.first, max=patience.longest),
         stop=stop_after_delay(patience.seconds),
-        before_sleep=tell,
+        before_sleep=report,
         reraise=True,
     )
     return retrying(attempt)
@@ -128,7 +128,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def answer(error: BaseException) -> tuple[int | None, str]:
-    """The HTTP status that a store answered with and its own name for it, as far as the error tells."""
+    """The HTTP status that a store answered with and its own name for it, as far as the error has them."""
     for one in chain(error):
         response = getattr(one, "response", None)
         if isinstance(response, Mapping):  # botocore

@@ -1,4 +1,4 @@
-"""The output folder, on a disk or in a bucket. What becomes visible there is whole."""
+"""The output folder, on a disk or in a bucket. Files become visible only as a whole."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from factory.store.retries import Patience
 
 
 class Storage:
-    """A folder at any fsspec URL, with writes that are seen whole or not at all.
+    """A folder at any fsspec URL, with atomic writes: a file is visible as a whole or not at all.
 
     Every method raises OutputError, with the place, the cause and what to do, where a disk or a store refuses. What may
     pass (time-outs, lost connections, cut transfers, answers 429 and 5xx of a store) is tried again before.
 
     Args:
         url: a local path, or `s3://bucket/folder` and the like.
-        patience: how long a store in the network is borne with.
+        patience: how long failed requests to a store in the network are retried.
         run: the run that writes, by its name in the lock. Every change then checks that it still holds the lock, and
             raises LockLostError where it does not; see `factory.store.fence`. Empty for readers.
     """
@@ -59,7 +59,7 @@ class Storage:
         return self._folder.exists(path)
 
     def read(self, path: str) -> bytes:
-        """Raises OutputError when the file is not there."""
+        """Read a file; raise OutputError if it is missing."""
         return self._folder.read(path)
 
     def open(self, path: str) -> IO[bytes]:
@@ -88,12 +88,12 @@ class Storage:
         return self.local is not None and (self.local / path).is_symlink()
 
     def publish(self, path: str, data: bytes | Path, *, stays: Callable[[], bool] = lambda: False) -> bool:
-        """Writes a file that must not be there yet.
+        """Write a file that must not exist yet.
 
         Args:
             data: its content, or a file of this machine that holds it.
-            stays: asked where the lock turns out to be lost once the file is there: whether the run that has taken over
-                may count on it. Otherwise it is taken away again.
+            stays: called if the lock turns out to be lost after the file was written: whether the run that has taken
+                over may count on the file. Otherwise it is removed again.
 
         Returns:
             False, with nothing changed, where the file exists already: a late writer never replaces it. In a bucket, a
@@ -118,7 +118,7 @@ class Storage:
         self._folder.replace(path, data, self.check)
 
     def remove(self, path: str) -> None:
-        """Deletes a file of this output; an absent one is no error."""
+        """Delete a file of this output; a missing one is not an error."""
         self._folder.remove(path, self.check)
 
     def remove_if_same(self, path: str, data: bytes) -> None:

@@ -55,7 +55,7 @@ class Redirect:
 
 
 def options(protocol: str) -> dict[str, Any]:
-    """Options for fsspec's file system of a protocol: none but for web servers."""
+    """Options for fsspec's file system of a protocol; empty for all but web servers."""
     return {"get_client": _client_of(Reach.ANY)} if protocol in ("http", "https") else {}
 
 
@@ -69,19 +69,19 @@ def get(url: str, reach: Reach) -> bytes | Redirect:
     Raises:
         Reject: `url_not_allowed`, an address is out of reach; `bad_url`, such as one of a host that cannot be.
         FileNotFoundError: there is no such file.
-        TooManyBytesError, SlowServerError, EncodedAnswerError: see there.
+        TooManyBytesError, SlowServerError, EncodedAnswerError: see these classes.
         aiohttp.ClientError: anything else.
     """
     files = _files(reach)
     answer: bytes | Redirect = sync(files.loop, _get, files, url)
     if isinstance(answer, bytes):
-        _last.served = time.monotonic()
+        _last.received = time.monotonic()
     return answer
 
 
-def served_since(moment: float) -> bool:
+def received_since(moment: float) -> bool:
     """Whether any file has come from a web server since a moment of `time.monotonic`: then the network is well."""
-    return _last.served > moment
+    return _last.received > moment
 
 
 def is_slow(error: BaseException) -> bool:
@@ -93,9 +93,9 @@ def is_slow(error: BaseException) -> bool:
 
 @dataclass
 class _Last:
-    """When this process was last served a whole file."""
+    """When this process last received a whole file."""
 
-    served: float = float("-inf")
+    received: float = float("-inf")
 
 
 _last = _Last()
@@ -136,7 +136,7 @@ def _client_of(reach: Reach) -> Callable[..., Any]:
         return aiohttp.ClientSession(
             **options,
             connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),  # else a worker keeps those of every host that it ever asks
+            cookie_jar=aiohttp.DummyCookieJar(),  # otherwise a worker keeps the cookies of every host
             auto_decompress=False,
             headers={"Accept-Encoding": "identity"},
             response_class=_bounded(),
@@ -165,8 +165,8 @@ def _bounded() -> type[aiohttp.ClientResponse]:
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    asked = _RANGE.fullmatch(answer.request_info.headers.get("Range", ""))
-    most = LARGEST_BODY if asked is None else int(asked[2]) - int(asked[1]) + 1
+    requested = _RANGE.fullmatch(answer.request_info.headers.get("Range", ""))
+    most = LARGEST_BODY if requested is None else int(requested[2]) - int(requested[1]) + 1
     encoding = answer.headers.get("Content-Encoding", "")
     if _COMPRESSED.search(encoding) and answer.ok:
         raise EncodedAnswerError(

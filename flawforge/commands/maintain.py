@@ -92,11 +92,11 @@ def inspect(
 ) -> None:
     """Show everything that is known about one item. Exit code 1 when something is wrong with it."""
     from factory.maintain.inspect import inspect as look
-    from factory.maintain.inspect import write_pictures
+    from factory.maintain.inspect import write_images
     from factory.store.storage import Storage
 
     item = look(Storage(url), key)
-    written = write_pictures(item, out) if out else []
+    written = write_images(item, out) if out else []
     if as_json:
         print_json({**item.document, "written": [str(path) for path in written]})
     else:

@@ -42,15 +42,15 @@ class Grown:
     """An output whose plan grows; nothing is made.
 
     Attributes:
-        said: what a user was told.
+        messages: the messages to the user.
     """
 
     def __init__(self, out: Path) -> None:
-        self.storage, self.said = Storage(str(out)), list[str]()
+        self.storage, self.messages = Storage(str(out)), list[str]()
 
     def extend(self, one: Recipe) -> list[str]:
         """Names of the new items' files."""
-        versions = _versions(one, self.storage, Identity.of(one), Mode.EXTEND, self.said.append)
+        versions = _versions(one, self.storage, Identity.of(one), Mode.EXTEND, self.messages.append)
         return [
             item.url.rpartition("/")[2] + item.member[:11]
             for number in versions[-1].shards
@@ -95,7 +95,7 @@ def test_only_what_is_new_is_added(tmp_path: Path, grown: Grown, first: list[str
     assert sorted(grown.extend(recipe(*(f"{data}/{url}" for url in first)))) == ["1.png", "2.png"]
     assert sorted(grown.extend(recipe(*(f"{data}/{url}" for url in second)))) == ["1.png", "3.png"]
     assert grown.plan.items == 4
-    assert not grown.said
+    assert not grown.messages
     with pytest.raises(NoItemsError, match="no item that"):
         grown.extend(recipe(*(f"{data}/{url}" for url in second[::-1]), f"{data}/a"))
 
@@ -112,9 +112,9 @@ def test_changed_content_under_an_old_name(tmp_path: Path, grown: Grown, side: s
     make(data, "b/3.png")
     assert grown.extend(recipe(data / "b", data / "a")) == ["3.png"]
     assert grown.plan.skipped == {"changed_since_planned": 1, "caption": 2}
-    (said,) = grown.said
-    assert "1 items have changed since they were planned" in said
-    assert f"file://{data}/a/2.png" in said
+    (message,) = grown.messages
+    assert "1 items have changed since they were planned" in message
+    assert f"file://{data}/a/2.png" in message
     with pytest.raises(NoItemsError, match=r"1 of them changed_since_planned"):
         grown.extend(recipe(data))
 
@@ -180,7 +180,7 @@ def write_rows(path: Path, *names: str) -> None:
 def test_items_in_files(
     tmp_path: Path, grown: Grown, kind: str, write: Callable[..., None], fields: str, new: list[str]
 ) -> None:
-    """A file that was packed again has new items, and old ones that cannot be told from changed ones."""
+    """A file that was packed again has new items, and old ones that cannot be reported from changed ones."""
     suffix = {"webdataset": "tar", "parquet": "parquet"}[kind]
     data = tmp_path / "data"
     data.mkdir()
@@ -193,7 +193,7 @@ def test_items_in_files(
     write(data / f"c.{suffix}", "1.png")
     assert grown.extend(recipe(data, changes=changes)) == [name.replace("x", suffix, 1) for name in new]
     assert grown.plan.skipped["changed_since_planned"] == 2
-    assert f"{data}/b.{suffix}" in grown.said[0]
+    assert f"{data}/b.{suffix}" in grown.messages[0]
 
 
 def test_a_plan_whose_keys_are_of_an_older_release(tmp_path: Path, grown: Grown) -> None:
@@ -215,7 +215,7 @@ def test_items_under_keys_of_their_own_do_not_count(tmp_path: Path, grown: Grown
     grown.extend(one)
     make(data, "2.png")
     other = recipe(data, changes=("seed=7",))
-    _versions(other, grown.storage, Identity.of(other), Mode.AGAIN, grown.said.append)
+    _versions(other, grown.storage, Identity.of(other), Mode.AGAIN, grown.messages.append)
     assert grown.plan.items == 3
     assert grown.extend(one) == ["2.png"]
 

@@ -99,7 +99,7 @@ def test_merge_split_and_manifest_as_commands(built: Path, tmp_path: Path):
     page = (out / "gallery.html").read_text()
     assert "k = 3, tinytown; k = 12, tinytown" in page
     refused = run("merge", str(tmp_path / "twice"), str(built), str(out))
-    assert refused.returncode == 1 and "7 keys are there twice: tinytown-" in refused.stderr
+    assert refused.returncode == 1 and "7 keys are duplicated: tinytown-" in refused.stderr
     dealt = json.loads(run("split", str(out), "--val", "0.5", "--json").stdout)
     assert sorted(dealt["train"] + dealt["validation"]) == sorted(map(str, out.glob("shards/*.tar")))
     assert (out / "splits/val.txt").read_text().splitlines() == dealt["validation"]

@@ -1,4 +1,4 @@
-"""Decoding the pictures of a sample, after a look at their size: a PNG of 500 KB may hold 64 megapixels."""
+"""Decoding the images of a sample, after a check of their size: a PNG of 500 KB may hold 64 megapixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from PIL import Image
 
 LARGEST_SIDE = 4096
-"""Pixels; no recipe makes larger pictures. Three bytes for each of them are 48 MiB."""
+"""Pixels; no recipe makes larger images. At three bytes a pixel such an image takes 48 MiB."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8s4x4sII")
@@ -29,7 +29,7 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 
 def check_size(data: bytes) -> tuple[int, int]:
-    """As `size_of`, and that the picture is small enough to be decoded.
+    """Like `size_of`, and check that the image is small enough to be decoded.
 
     Raises:
         ValueError: it is not a PNG, or larger than what this project writes.
@@ -41,10 +41,10 @@ def check_size(data: bytes) -> tuple[int, int]:
 
 
 def check_preview(data: bytes, side: int) -> None:
-    """Whether a small picture of the index is one: PNG, or JPEG where it was shrunk; no side above `side` pixels.
+    """Check a preview of the index: PNG, or JPEG where it was shrunk; no side above `side` pixels.
 
     Raises:
-        ValueError: it is not; the message says why.
+        ValueError: it is not a valid preview; the message has the reason.
     """
     if data.startswith(b"\xff\xd8\xff"):
         try:
@@ -59,7 +59,7 @@ def check_preview(data: bytes, side: int) -> None:
 
 
 def decode(data: bytes, side: int, mode: str) -> Image.Image:
-    """A picture that must be of one size and mode, decoded. No other one is decoded at all.
+    """Decode an image of the given size and mode. Images of other sizes are not decoded at all.
 
     Args:
         data: PNG.
@@ -76,11 +76,11 @@ def decode(data: bytes, side: int, mode: str) -> Image.Image:
     if (width, height) != (side, side):
         raise ValueError(f"is {width} x {height} pixels, the recipe's are {side} x {side}")
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            if picture.mode != mode:
-                raise ValueError(f"has the mode {picture.mode}, written are {mode}")
-            picture.load()
-            return picture
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.mode != mode:
+                raise ValueError(f"has the mode {image.mode}, written are {mode}")
+            image.load()
+            return image
     except (MemoryError, ValueError):
         raise
     except Exception as error:  # Pillow raises many kinds on damaged files

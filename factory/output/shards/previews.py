@@ -1,4 +1,4 @@
-"""Small versions of a sample's pictures, for the index and for pages."""
+"""Previews: small versions of a sample's images, for the index and for pages."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from factory.output.shards.images import check_preview, check_size
 
 NAMES = ("before", "after", "mask", "changed")
 PREVIEW_SIDE = 256
-"""Pixels of the small pictures that an index keeps."""
+"""Largest side in pixels of the previews in an index."""
 
 _MASKS = ("mask", "changed")
 _JPEG = b"\xff\xd8\xff"
 
 
-def shrink(pictures: Mapping[str, bytes | None], side: int) -> dict[str, bytes | None]:
-    """The same pictures, none with a side above `side` pixels.
+def shrink(images: Mapping[str, bytes | None], side: int) -> dict[str, bytes | None]:
+    """Shrink images to at most `side` pixels a side.
 
-    What fits already is kept as it is. Larger images become JPEG, larger masks 1-bit PNG of the same size.
+    Those that fit already are returned unchanged. Larger images become JPEG, larger masks 1-bit PNG.
 
     Args:
-        pictures: PNG by name; `mask` and `changed` are masks, the others images. What was shrunk before may be JPEG.
+        images: PNG by name; `mask` and `changed` are masks. An image that was shrunk before may be JPEG.
 
     Raises:
-        ValueError: a picture is damaged, of another kind, or too large to be decoded.
+        ValueError: an image is damaged, of another format, or too large to be decoded.
     """
-    return {name: _shrunk(name, data, side) if data else None for name, data in pictures.items()}
+    return {name: _shrunk(name, data, side) if data else None for name, data in images.items()}
 
 
 def _shrunk(name: str, data: bytes, side: int) -> bytes:
     try:
-        if data.startswith(_JPEG):  # of the index, where it was shrunk before
+        if data.startswith(_JPEG):  # from an index, already shrunk
             check_preview(data, side)
             return data
         return data if max(check_size(data)) <= side else _smaller(name, data, side)

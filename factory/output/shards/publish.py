@@ -100,7 +100,7 @@ def commit_files(
     A shard that is committed already, for the same plan by the same recipe, is left as it is. Anything else under these
     names was left by a run that is gone, or that lost the lock, and is removed.
 
-    Where this run loses the lock in the middle, a file that is already there stays if the output is still that of the
+    If this run loses the lock halfway, a file that exists already stays if the output is still that of the
     same recipe and plan: the run that has taken over counts on it.
     """
     number = mark.shard
@@ -128,7 +128,7 @@ def commit_files(
 
 
 def _committed(storage: Storage, mark: Mark, shard_format: ShardFormat[Mark]) -> bool:
-    """Whether the same work has been committed, and its files are as its sidecar says."""
+    """Whether the same work has been committed, and its files match its sidecar."""
     number = mark.shard
     try:
         committed = shard_format.read_mark(storage, number)

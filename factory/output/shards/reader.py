@@ -22,7 +22,7 @@ LARGEST_JSON = 1 << 20
 """Bytes of a JSON member."""
 
 _BLOCK = 8 << 20
-"""Bytes that a store in the network is asked for at a time."""
+"""Bytes per request to a store in the network."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where the files of a shard lie, what its sidecar says, and the columns of its index."""
+"""Where the files of a shard are, the fields of its sidecar, and the columns of its index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from factory.output.shards.previews import NAMES
 from factory.store.storage import Storage
 
 PREVIEWS_PER_REASON = 4
-"""Rejected items of one reason in one shard whose small pictures the index keeps, for the gallery."""
+"""Rejected items of one reason in one shard whose previews the index keeps, for the gallery."""
 
 MEMBERS = ("image.png", "mask.png", "changed.png", "original.png", "json")
 """Files of a sample by extension, in the order in which a tar holds them. Without `output.original` one is absent."""
@@ -79,7 +79,7 @@ def record_of(data: bytes) -> FileRecord:
 
 
 class Sidecar(BaseModel):
-    """What `stats/N.json` says of a shard. It is written last: a shard with a sidecar is done.
+    """The content of `stats/N.json`. It is written last: a shard with a sidecar is done.
 
     Attributes:
         digest: of the identity that made the shard.
@@ -117,7 +117,7 @@ class Sidecar(BaseModel):
 
 
 class _Versioned(BaseModel):
-    """What the sidecar of every version of the layout says."""
+    """The field that sidecars of all versions of the layout have."""
 
     model_config = ConfigDict(strict=True)
 

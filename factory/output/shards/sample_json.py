@@ -20,7 +20,7 @@ class Provenance:
     """How a shard was made.
 
     Attributes:
-        digest, method, inference_steps: what every sample's JSON says.
+        digest, method, inference_steps: fields of every sample's JSON.
         plan_sha256: of the plan that the shard belongs to, for its sidecar.
     """
 

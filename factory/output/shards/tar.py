@@ -145,7 +145,7 @@ def _name_and_size(block: bytes, place: int) -> tuple[str, int]:
 def _of_normal(block: bytes) -> tuple[str, int] | None:
     """Name and size where the header is as it is written and the name fits into its first field; else None.
 
-    `tarfile` would take longer for the headers of small pictures than Pillow for the pictures.
+    `tarfile` would take longer for the headers of small images than Pillow for the images.
     """
     name, size = block[:100].rstrip(b"\0"), block[124:135]
     if block[100:124] != _EMPTY[100:124] or block[136:148] != _EMPTY[136:148] or block[156:] != _EMPTY[156:]:

@@ -2,7 +2,7 @@
 
 A sample's members share a name up to the first dot of its last part (WebDataset's rule). Whoever knows a tar's whole
 list of members (`grouped`) puts those of a key together wherever they are; whoever reads a tar as a stream (`adjacent`)
-refuses one whose samples are not each in one piece. The small letters of an extension are as good as its capitals.
+refuses one whose samples are not each in one piece. The case of an extension does not matter.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 
 def grouped(members: Iterable[Named[Part]], on_repeat: OnRepeat) -> dict[str, dict[str, Part]]:
-    """All samples, in the order in which they begin; members by extension in small letters.
+    """All samples, in the order in which they begin; members by extension in lower case.
 
     Members that lie apart are one sample, unless there is one of their extensions already: then they are taken for
     another sample of the same key, and from there on nothing more is added to the first.
@@ -52,8 +52,8 @@ def grouped(members: Iterable[Named[Part]], on_repeat: OnRepeat) -> dict[str, di
     Args:
         on_repeat: called with `duplicate_member` for a second member of one name in a sample, with `ambiguous_case`
             for one whose name differs in the case of its extension only, and with `duplicate_key` for each piece of
-            another sample of the same key. Of members that differ in case that in small letters counts, or else the
-            first by name; of equal ones the first.
+            another sample of the same key. Of members that differ in case, the one in lower case counts, or else
+            the first by name; of equal ones the first.
     """
     found: dict[str, dict[str, Part]] = {}
     repeated = set[str]()
@@ -75,7 +75,7 @@ def adjacent(members: Iterable[Named[Part]]) -> Iterator[tuple[str, dict[str, Pa
     """Streams samples; members by extension as it is written.
 
     Raises:
-        ScatteredSampleError: see there.
+        ScatteredSampleError: a sample's files do not lie side by side, or one of them comes twice.
     """
     seen = set[str]()
     for key, piece in groupby(members, itemgetter(0)):

@@ -122,6 +122,6 @@ def _rows(samples: list[Sample]) -> Iterator[dict[str, object]]:
 
 
 def _previews(sample: Sample) -> dict[str, bytes | None]:
-    """Small pictures of a rejected item, as far as it came."""
-    pictures = dict(zip(NAMES, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
-    return {f"preview_{name}": data for name, data in shrink(pictures, PREVIEW_SIDE).items()}
+    """Previews of a rejected item: of the images that it had when it was rejected."""
+    images = dict(zip(NAMES, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
+    return {f"preview_{name}": data for name, data in shrink(images, PREVIEW_SIDE).items()}

@@ -1,4 +1,4 @@
-"""Repeated pictures by their hashes: against a plain double loop, and by hand."""
+"""Repeated images by their hashes: against a plain double loop, and by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan of a folder of pictures: what is repeated or unreadable is not planned, and every item has its row."""
+"""A scan of a folder of images: what is repeated or unreadable is not planned, and every item has its row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from factory.recipe.recipe import Recipe, parse_recipe
 from factory.store.storage import Storage
 
 
-def picture(seed: int, side: int = 96) -> Image.Image:
+def soft_shapes(seed: int, side: int = 96) -> Image.Image:
     """Soft shapes that follow from a seed."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
@@ -38,28 +38,28 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures; two repeated as bytes, two as looks; a broken one and a small one."""
-    there = tmp_path / "pictures"
+    """Six images; two repeated as bytes, two as looks; a broken one and a small one."""
+    there = tmp_path / "images"
     there.mkdir()
     for number in range(6):
-        (there / f"a{number}.png").write_bytes(encoded(picture(number)))
-    (there / "b0.png").write_bytes(encoded(picture(0)))
-    (there / "b1.png").write_bytes(encoded(picture(1)))
-    (there / "c2.jpg").write_bytes(encoded(picture(2), "JPEG", quality=60))
-    (there / "c3.png").write_bytes(encoded(picture(3).resize((200, 200))))
-    (there / "d.png").write_bytes(encoded(picture(9))[:200])
-    (there / "e.png").write_bytes(encoded(picture(10, side=20)))
+        (there / f"a{number}.png").write_bytes(encoded(soft_shapes(number)))
+    (there / "b0.png").write_bytes(encoded(soft_shapes(0)))
+    (there / "b1.png").write_bytes(encoded(soft_shapes(1)))
+    (there / "c2.jpg").write_bytes(encoded(soft_shapes(2), "JPEG", quality=60))
+    (there / "c3.png").write_bytes(encoded(soft_shapes(3).resize((200, 200))))
+    (there / "d.png").write_bytes(encoded(soft_shapes(9))[:200])
+    (there / "e.png").write_bytes(encoded(soft_shapes(10, side=20)))
     return there
 
 
 def recipe(folder: Path, *changes: str) -> Recipe:
     text = f"""
-name: pictures
+name: images
 source: {{kind: images, urls: [{folder}], size: 64, fields: {{mask: mask.png}}}}
 regions: {{kind: source}}
 output: {{samples_per_shard: 4}}
 """
-    return parse_recipe(text, "pictures.yaml", changes)
+    return parse_recipe(text, "images.yaml", changes)
 
 
 def stem(key: str) -> str:
@@ -105,9 +105,9 @@ def test_only_the_same_bytes(folder: Path, tmp_path: Path):
 def test_a_second_scan_compares_with_the_first(folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     scan(recipe(folder), str(out))
-    (folder / "x4.png").write_bytes(encoded(picture(4)))
-    (folder / "y5.jpg").write_bytes(encoded(picture(5), "JPEG", quality=50))
-    (folder / "z.png").write_bytes(encoded(picture(77)))
+    (folder / "x4.png").write_bytes(encoded(soft_shapes(4)))
+    (folder / "y5.jpg").write_bytes(encoded(soft_shapes(5), "JPEG", quality=50))
+    (folder / "z.png").write_bytes(encoded(soft_shapes(77)))
     found = scan(recipe(folder), str(out))
     # What the first scan left out is not in the plan, and is looked at again.
     assert (found.planned, found.version) == (1, 2) and planned(out)[6:] == ["z"]
@@ -146,7 +146,7 @@ def test_an_output_that_is_begun_while_a_scan_waits_for_the_lock_is_extended(fol
         if "watching" in words:
             out.remove(LOCK)
             scan(recipe(folder), out.url)
-            (folder / "f.png").write_bytes(encoded(picture(11)))
+            (folder / "f.png").write_bytes(encoded(soft_shapes(11)))
 
     found = scan(recipe(folder), out.url, tell=tell)
     assert (found.version, found.planned) == (2, 1)

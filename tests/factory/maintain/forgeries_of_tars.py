@@ -1,4 +1,4 @@
-"""Forged tars: members, headers, JSON and pictures of the samples."""
+"""Forged tars: members, headers, JSON and images of the samples."""
 
 from __future__ import annotations
 
@@ -265,8 +265,8 @@ def compressed(storage: Storage) -> None:
     put_tar(storage, gzip.compress(storage.read(TAR)))
 
 
-def _picture(name: str, data: Callable[[], bytes]) -> Callable[[Storage], None]:
-    """Another picture, with sidecar and hashes in the index refitted."""
+def _image(name: str, data: Callable[[], bytes]) -> Callable[[Storage], None]:
+    """Another image, with sidecar and hashes in the index refitted."""
     member = f"{FIRST}.{name}"
     return lambda storage: change_tar(storage, lambda files: files.update({member: data()}), index=True)
 
@@ -298,9 +298,9 @@ for _name, _member, _data, _what in (
         lambda: _saved(Image.new("RGB", (16, 16)), "JPEG"),
         "original.png cannot be decoded: not a PNG",
     ),
-    ("image_is_text", "image.png", lambda: b"no picture", "image.png cannot be decoded: not a PNG"),
+    ("image_is_text", "image.png", lambda: b"not an image", "image.png cannot be decoded: not a PNG"),
 ):
-    FORGERIES.append(Forgery(_name, _picture(_member, _data), f"{TAR} {FIRST}", _what))
+    FORGERIES.append(Forgery(_name, _image(_member, _data), f"{TAR} {FIRST}", _what))
 
 
 @forged(f"{TAR} {FIRST}", "mask.png covers 100.00%")

@@ -54,7 +54,7 @@ def measured(mask: bytes) -> dict[str, float]:
 
 
 def sample(key: str, source: str, *, rejected: str = "", side: int = 16) -> Sample:
-    """A sample out of nothing; its pictures follow from its key."""
+    """A sample out of nothing; its images follow from its key."""
     rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
     image = encode_image(rng.integers(0, 255, (side, side, 3), dtype=np.uint8))
     mask = encode_mask(rng.random((side, side)) < 0.3)

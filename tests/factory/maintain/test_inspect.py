@@ -1,4 +1,4 @@
-"""Looking an item up: what is told, what is written, and what never is."""
+"""Looking an item up: what is reported, what is written, and what never is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from actors.errors import OutputError
-from factory.maintain.inspect import NOT_MADE, Item, inspect, write_pictures
+from factory.maintain.inspect import NOT_MADE, Item, inspect, write_images
 from factory.maintain.search import find, place_at
 from factory.output.identity import read_identity
 from factory.output.plan import read_plan
@@ -75,7 +75,7 @@ def test_a_rejected_item(output: Storage, tmp_path: Path):
         "spilled it was",
     )
     assert not [name for name in item.index if name.startswith("preview")]
-    written = write_pictures(item, tmp_path / "pictures")
+    written = write_images(item, tmp_path / "images")
     assert [path.name for path in written] == [
         f"cat-4.{name}.png" for name in ("before", "after", "mask", "changed")
     ]
@@ -96,8 +96,8 @@ def test_an_unknown_key_names_similar_ones(output: Storage):
         inspect(output, "zebra")
 
 
-def test_pictures_are_written_as_they_lie_in_the_tar(output: Storage, tmp_path: Path):
-    written = write_pictures(inspect(output, "cat-5"), tmp_path / "deep" / "pictures")
+def test_images_are_written_as_they_lie_in_the_tar(output: Storage, tmp_path: Path):
+    written = write_images(inspect(output, "cat-5"), tmp_path / "deep" / "images")
     made = sample("cat-5", "")
     assert [path.name for path in written] == [
         f"cat-5.{name}" for name in ("image.png", "mask.png", "changed.png", "original.png", "json")
@@ -115,7 +115,7 @@ def test_no_name_out_of_a_tar_becomes_a_path(output: Storage, tmp_path: Path):
     folder = tmp_path / "a" / "b"
     item = inspect(output, "cat-3")
     assert "unknown members " in item.problems[1]
-    assert [path.name for path in write_pictures(item, folder)] == ["cat-3.image.png"]
+    assert [path.name for path in write_images(item, folder)] == ["cat-3.image.png"]
     found = [path for path in tmp_path.rglob("*") if path.is_file() and "evil" in path.name]
     assert found == [] and list(folder.iterdir()) == [folder / "cat-3.image.png"]
 
@@ -124,27 +124,27 @@ def test_no_name_out_of_a_tar_becomes_a_path(output: Storage, tmp_path: Path):
 def test_no_key_out_of_a_plan_becomes_a_path(tmp_path: Path, key: str):
     item = Item(key, {}, {}, {}, "accepted", {}, None, (), (), {"image.png": b"evil"})
     with pytest.raises(OutputError, match="not of the form that keys have; nothing was written"):
-        write_pictures(item, tmp_path / "pictures")
-    assert not (tmp_path / "pictures").exists()
+        write_images(item, tmp_path / "images")
+    assert not (tmp_path / "images").exists()
 
 
-def test_a_damaged_picture_is_told(output: Storage):
-    rewritten(output, {"cat-3.image.png": b"no picture", "cat-3.json": b"[1"})
+def test_a_damaged_image_is_reported(output: Storage):
+    rewritten(output, {"cat-3.image.png": b"not an image", "cat-3.json": b"[1"})
     item = inspect(output, "cat-3")
-    told = "\n".join(item.problems)
+    reported = "\n".join(item.problems)
     for words in (
         "missing mask.png, changed.png",
         "image.png cannot be decoded",
         "json is not that of a sample: Invalid JSON",
     ):
-        assert words in told
+        assert words in reported
     assert {file.name: file.size for file in item.files} == {"image.png": None, "json": None}
 
 
-def test_a_shrunk_picture_has_the_ending_of_its_kind(tmp_path: Path):
+def test_a_shrunk_image_has_the_ending_of_its_kind(tmp_path: Path):
     large = sample("whale", "memory://whale.png", rejected="spilled", side=400)
     storage = by_hand(tmp_path / "out", [[large]])
-    written = write_pictures(inspect(storage, "whale"), tmp_path / "pictures")
+    written = write_images(inspect(storage, "whale"), tmp_path / "images")
     assert [path.name for path in written] == [
         "whale.before.jpg",
         "whale.after.jpg",
@@ -152,9 +152,9 @@ def test_a_shrunk_picture_has_the_ending_of_its_kind(tmp_path: Path):
         "whale.changed.png",
     ]
     for path in written:
-        with Image.open(path) as picture:
-            assert picture.size == (256, 256)
-            assert picture.format == {".jpg": "JPEG", ".png": "PNG"}[path.suffix]
+        with Image.open(path) as image:
+            assert image.size == (256, 256)
+            assert image.format == {".jpg": "JPEG", ".png": "PNG"}[path.suffix]
 
 
 def test_an_item_far_down_a_large_plan(tmp_path: Path):

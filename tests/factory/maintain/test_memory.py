@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[3]
 SIDE = 8000
 SHARDS = 8
 MOST_MIB = 256
-"""What the work may take beyond what is loaded. One picture of 64 megapixels takes 256 MiB in RGB."""
+"""What the work may take beyond what is loaded. One image of 64 megapixels takes 256 MiB in RGB."""
 
 PROGRAM = """
 import json, sys
@@ -40,7 +40,7 @@ before = peak_mib()
 storage = Storage(url)
 
 
-def told(work):
+def reported(work):
     try:
         return str(work())
     except FlawforgeError as error:
@@ -50,10 +50,10 @@ def told(work):
 bomb = Path(place, "bomb.png").read_bytes()
 found = {
     "verify": "\\n".join(map(str, factory.maintain.verify.verify(storage).problems)),
-    "inspect": told(lambda: factory.maintain.inspect.inspect(storage, "item-0").problems),
-    "gallery": told(lambda: eval.gallery.write_gallery(storage, "bombs")),
+    "inspect": reported(lambda: factory.maintain.inspect.inspect(storage, "item-0").problems),
+    "gallery": reported(lambda: eval.gallery.write_gallery(storage, "bombs")),
     "replay": str(list(compare_files({"mask.png": bomb + b" "}, {"mask.png": bomb}))),
-    "merge": told(lambda: factory.maintain.merge.merge(f"{place}/merged", [url, other]).copied),
+    "merge": reported(lambda: factory.maintain.merge.merge(f"{place}/merged", [url, other]).copied),
 }
 found["peak_mib"] = peak_mib() - before
 print(json.dumps(found))
@@ -94,7 +94,7 @@ def outputs(tmp_path: Path) -> tuple[Storage, Storage]:
 
 
 @pytest.mark.parametrize("member", ["mask.png", "image.png", "original.png"])
-def test_eight_pictures_of_64_megapixels(outputs: tuple[Storage, Storage], tmp_path: Path, member: str):
+def test_eight_images_of_64_megapixels(outputs: tuple[Storage, Storage], tmp_path: Path, member: str):
     storage, other = outputs
     data = bomb()
     (tmp_path / "bomb.png").write_bytes(data)
@@ -112,7 +112,7 @@ def test_eight_pictures_of_64_megapixels(outputs: tuple[Storage, Storage], tmp_p
     assert found["merge"] == str(SHARDS + 1)  # bytes are copied, and nothing is decoded
 
 
-def test_small_pictures_of_rejects_are_looked_at_before_they_are_decoded(tmp_path: Path):
+def test_previews_of_rejects_are_looked_at_before_they_are_decoded(tmp_path: Path):
     rejected = [sample(f"item-{n}", f"memory://{n}.png", rejected="unchanged") for n in range(4)]
     storage = by_hand(tmp_path / "out", [[sample("item-9", "memory://9.png")], *([one] for one in rejected)])
     other = by_hand(tmp_path / "other", [[sample("other-1", "memory://o.png")]], name="other")

@@ -132,7 +132,7 @@ def other_parts(tmp_path: Path) -> tuple[Storage, Storage]:
     return made[0], made[1]
 
 
-def test_a_shard_in_the_place_of_another_part_s_is_told(tmp_path: Path):
+def test_a_shard_in_the_place_of_another_part_s_is_reported(tmp_path: Path):
     out, _ = merged(tmp_path, *other_parts(tmp_path))
     assert verify(out).sound
     document = json.loads(out.read("identity.json"))
@@ -149,7 +149,7 @@ def test_duplicates_are_refused_with_the_first_few_named(tmp_path: Path, cats: S
     again = by_hand(tmp_path / "again", [samples("cat", 7), samples("dog", 1)], name="again")
     with pytest.raises(OutputError) as error:
         merged(tmp_path, cats, again)
-    assert "7 keys are there twice: " + f"cat-0 ({cats.url} and {again.url}), cat-1" in str(error.value)
+    assert "7 keys are duplicated: " + f"cat-0 ({cats.url} and {again.url}), cat-1" in str(error.value)
     assert "cat-4" in str(error.value) and "cat-5" not in str(error.value)
     assert not (tmp_path / "merged").exists()
 
@@ -290,8 +290,8 @@ def test_an_output_of_another_schema_version_is_refused_by_name(
     from tests.factory.maintain.forger import change_sidecar
 
     change_sidecar(dogs, lambda document: document.update(schema_version=version))
-    told = rf"stats/000000\.json has schema version {version}, this Flawforge reads 3 only; use the version that made"
-    with pytest.raises(OutputError, match=told):
+    words = rf"stats/000000\.json has schema version {version}, this Flawforge reads 3 only; use the version that made"
+    with pytest.raises(OutputError, match=words):
         merged(tmp_path, cats, dogs)
 
 

@@ -44,7 +44,7 @@ def harmless(path, data):
     return data == old
 
 
-def told(work):
+def reported(work):
     try:
         return work()
     except FlawforgeError as error:
@@ -56,11 +56,11 @@ def told(work):
 found = []
 for damage in damages(storage, int(sys.argv[2])):
     damage.apply(storage)
-    verdict = told(lambda: verify(storage))
+    verdict = reported(lambda: verify(storage))
     words = verdict if isinstance(verdict, str) else "\n".join(map(str, verdict.problems))
     if not isinstance(verdict, str) and verdict.sound:
         words = "harmless" if harmless(damage.path, damage.data) else "PASSED"
-    also = told(lambda: inspect(storage, "item-0"))
+    also = reported(lambda: inspect(storage, "item-0"))
     found.append((damage.name, damage.path, words, also if isinstance(also, str) else ""))
     storage.replace(damage.path, before[damage.path])
 assert verify(storage).sound

@@ -1,4 +1,4 @@
-"""Samples made again from recipe, plan and key: the same bytes, and what is told where they are not."""
+"""Samples made again from recipe, plan and key: the same bytes, and what is reported where they are not."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def identity_changed(storage: Storage, **changes: dict[str, str]) -> None:
 
 
 def notes(report: Report) -> list[str]:
-    """But for the version of our own code, which somebody may edit while a test runs."""
+    """But for the version of our own code, which may be edited while a test runs."""
     return [note for note in report.notes if "versions.flawforge" not in note]
 
 
 def assert_made_again(report: Report) -> None:
-    """Every item ended as in the build, and its pictures differ by one level at most, if at all.
+    """Every item ended as in the build, and its images differ by one level at most, if at all.
 
     With other rows beside it in its batch, a network's output for a row may differ by 1e-6, depending on the CPU.
     """
@@ -115,7 +115,7 @@ def test_a_whole_shard_is_the_same_bytes(made: Storage):
     assert report.identical and [item.shard for item in report.items] == [1]
 
 
-def test_what_was_changed_is_told(copy: Storage):
+def test_what_was_changed_is_reported(copy: Storage):
     """One channel of one pixel moved by 10 levels: 10 / (64 x 64 x 3) on average. And who made it."""
 
     def one_level(data: bytes) -> bytes:
@@ -135,12 +135,15 @@ def test_what_was_changed_is_told(copy: Storage):
     assert not report.identical
     assert image == Difference("image.png", "1 pixels differ", 10, 10 / (64 * 64 * 3))
     assert about.name == "json" and "seed: 77 -> " in about.what and about.largest is None
-    told = "\n".join(report.notes)
-    assert 'versions.torch: "0.1" -> ' in told and 'models.corruption: "tinytown-v0@0" -> "tinytown' in told
+    reported = "\n".join(report.notes)
+    assert (
+        'versions.torch: "0.1" -> ' in reported
+        and 'models.corruption: "tinytown-v0@0" -> "tinytown' in reported
+    )
     json.dumps(asdict(report))
 
 
-def test_another_fate_is_told(copy: Storage):
+def test_another_fate_is_reported(copy: Storage):
     path = Path(copy.url) / "index/000000.parquet"
     table = pq.read_table(path)
     rows = table.to_pylist()
@@ -160,18 +163,18 @@ def test_another_fate_is_told(copy: Storage):
 def test_a_changed_recipe_is_named(copy: Storage):
     report = replay(copy, KEYS[1:2], overrides=["corruption.inversion_steps=4"])
     assert notes(report) == ["content.corruption.inversion_steps: 3 -> 4"] and not report.identical
-    told = {file.name: file.what for file in report.items[0].differences}
-    assert "inversion_steps: 3 -> 4" in told["json"] and "mask.png" not in told
+    reported = {file.name: file.what for file in report.items[0].differences}
+    assert "inversion_steps: 3 -> 4" in reported["json"] and "mask.png" not in reported
 
 
-def test_missing_weights_are_told(copy: Storage):
+def test_missing_weights_are_reported(copy: Storage):
     with pytest.raises(ModelError, match="no model at '/nowhere/sd'"):
         replay(copy, KEYS[:1], overrides=["corruption.model=/nowhere/sd"])
     with pytest.raises(RecipeError, match="found 'x'"):
         replay(copy, KEYS[:1], overrides=["corruption.method=x"])
 
 
-def test_what_cannot_be_replayed_is_told(copy: Storage):
+def test_what_cannot_be_replayed_is_reported(copy: Storage):
     with pytest.raises(OutputError, match="did you mean 'tinytown-000000501'"):
         replay(copy, ["tinytown-00000501"])
     (Path(copy.url) / "stats/000001.json").unlink()

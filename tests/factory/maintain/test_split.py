@@ -128,7 +128,7 @@ def test_a_shard_of_rejects_is_on_no_side(tmp_path: Path):
     assert sorted(url[-10:-4] for url in dealt.train + dealt.validation) == ["000000", "000002"]
 
 
-def test_what_cannot_be_divided_is_told(tmp_path: Path):
+def test_what_cannot_be_divided_is_reported(tmp_path: Path):
     one = output(tmp_path / "one", 4)
     with pytest.raises(OutputError, match="all its samples are of one shard or one source image"):
         split(one, share=0.1)

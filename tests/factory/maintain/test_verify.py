@@ -60,9 +60,9 @@ def test_problems_come_in_the_order_of_the_shards(
     expected = damage(output)
     monkeypatch.setattr(module, "THREADS", threads)
     verdict = verify(output)
-    told = [str(problem) for problem in verdict.problems]
-    assert len(told) == len(expected)
-    for problem, beginning in zip(told, expected, strict=True):
+    reported = [str(problem) for problem in verdict.problems]
+    assert len(reported) == len(expected)
+    for problem, beginning in zip(reported, expected, strict=True):
         assert problem.startswith(beginning)
     assert (verdict.planned, verdict.accepted, verdict.done) == (60, 60 - 6, 29)
 
@@ -116,7 +116,7 @@ def test_a_tar_that_ends_in_the_middle():
         list(samples(io.BytesIO(data[: 3 * 512 + 1])))
 
 
-def test_a_sample_in_two_places_is_told(output: Storage):
+def test_a_sample_in_two_places_is_reported(output: Storage):
     """Readers would take it for two samples."""
     path = Path(output.url) / "shards/000005.tar"
     with tarfile.open(path) as tar:
@@ -124,17 +124,17 @@ def test_a_sample_in_two_places_is_told(output: Storage):
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for member, data in [*files[1:], files[0]]:
             tar.addfile(member, io.BytesIO(data))
-    told = "\n".join(map(str, verify(output).problems))
-    assert "item-10: its files do not lie side by side" in told
+    reported = "\n".join(map(str, verify(output).problems))
+    assert "item-10: its files do not lie side by side" in reported
 
 
-def test_a_sample_of_another_recipe_is_told(output: Storage, tmp_path: Path):
+def test_a_sample_of_another_recipe_is_reported(output: Storage, tmp_path: Path):
     path = Path(output.url) / "shards/000005.tar"
     data = path.read_bytes()
     digest = json.loads(output.read("stats/000005.json"))["digest"]
     path.write_bytes(data.replace(digest.encode(), b"0" * 64))
-    told = [str(problem) for problem in verify(output).problems]
-    assert told == [
+    reported = [str(problem) for problem in verify(output).problems]
+    assert reported == [
         "shards/000005.tar: its sha256 is not that of the sidecar: bytes were changed",
         "shards/000005.tar item-10: json is not that of the index (sha256 differs)",
         "shards/000005.tar item-10: json says that another recipe made it (recipe_digest differs)",

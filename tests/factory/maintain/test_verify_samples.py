@@ -155,25 +155,25 @@ def test_a_mask_of_another_size(output: Storage):
     assert "shards/000000.tar item-0: mask.png is 16 x 8 pixels, the recipe's are 16 x 16" in problems(output)
 
 
-def test_another_picture_under_the_same_name(output: Storage):
+def test_another_image_under_the_same_name(output: Storage):
     other = encode_image(np.zeros((16, 16, 3), np.uint8))
     rewrite(output, lambda files: files.update({"item-0.image.png": other}))
     assert "item-0: image.png is not that of the index: 76 bytes, the index says 852" in problems(output)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("seed", "json has the seed 77, the index 3"),
         ("inversion_steps", "json has the inversion_steps 77, the index 8"),
     ],
 )
-def test_figures_that_differ_from_the_index(output: Storage, name: str, told: str):
+def test_figures_that_differ_from_the_index(output: Storage, name: str, reported: str):
     def change(files: dict[str, bytes]) -> None:
         files["item-3.json"] = json.dumps({**json.loads(files["item-3.json"]), name: 77}).encode()
 
     rewrite(output, change)
-    assert f"shards/000000.tar item-3: {told}" in problems(output)
+    assert f"shards/000000.tar item-3: {reported}" in problems(output)
 
 
 def test_a_member_that_nobody_planned(output: Storage):
@@ -204,7 +204,7 @@ def test_a_damaged_sidecar(output: Storage):
 
 
 @pytest.mark.parametrize("path", ["plan.parquet", "identity.json", "manifest.json", "stats/000000.json"])
-def test_damage_beside_the_shards_is_told_and_never_a_traceback(output: Storage, path: str):
+def test_damage_beside_the_shards_is_reported_and_never_a_traceback(output: Storage, path: str):
     """Truncated, and with one bit flipped in 40 places: sound only where a digit of a duration changed."""
     file = Path(output.url) / path
     whole = file.read_bytes()
@@ -228,7 +228,7 @@ def test_a_committed_shard_is_never_replaced(output: Storage):
     assert {path: output.read(path) for path in before} == before
 
 
-def test_other_weights_and_other_versions_are_told_apart(output: Storage):
+def test_other_weights_and_other_versions_are_distinguished(output: Storage):
     check_same(output, IDENTITY, IDENTITY)
     weights = Identity(IDENTITY.content, {"corruption": "none@1"}, IDENTITY.versions, IDENTITY.devices)
     with pytest.raises(OutputError, match=r'another recipe(.|\n)*models\.corruption: "none@0" -> "none@1"'):
@@ -238,7 +238,7 @@ def test_other_weights_and_other_versions_are_told_apart(output: Storage):
         check_same(output, IDENTITY, newer)
 
 
-def test_rejects_keep_their_reason_and_a_small_picture(output: Storage):
+def test_rejects_keep_their_reason_and_a_preview(output: Storage):
     rows = read_index(output, 0)
     assert [row["status"] for row in rows] == ["accepted", "rejected", "accepted", "accepted"]
     assert (rows[1]["stage"], rows[1]["reason"], rows[1]["detail"]) == (

@@ -100,7 +100,7 @@ def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name
     assert DatasetCard((tmp_path / "README.md").read_text()).data.pretty_name == name
 
 
-def test_only_our_own_pictures_have_our_own_licence(tmp_path: Path):
+def test_only_our_own_images_have_our_own_licence(tmp_path: Path):
     assert card(tmp_path).data.license == "apache-2.0"
     assert card(tmp_path, "corruption.model=someone/sd").data.license == "unknown"
     theirs = parse_recipe(

@@ -94,7 +94,7 @@ def test_the_tar_of_a_shard_without_samples_is_removed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["shards/000003.tar", "index/000007.parquet", "stats/123456.json"])
-def test_files_of_shards_that_no_plan_has_are_told(tmp_path: Path, name: str):
+def test_files_of_shards_that_no_plan_has_are_reported(tmp_path: Path, name: str):
     build(recipe_of(1), str(tmp_path))
     shutil.copy(next((tmp_path / name.partition("/")[0]).iterdir()), tmp_path / name)
     with pytest.raises(BuildError, match=rf"{name} belong to no shard of the plan.*move them away"):
@@ -114,10 +114,10 @@ def test_a_build_counts_no_foreign_shard_of_another_version(tmp_path: Path):
     whole = build(recipe_of(2, 10), str(tmp_path), mode=Mode.EXTEND)
     assert whole.complete
     sidecar(digest="0" * 64)(tmp_path, tmp_path)
-    told: list[str] = []
-    total = build(recipe_of(2, 10), str(tmp_path), tell=told.append)
+    reported: list[str] = []
+    total = build(recipe_of(2, 10), str(tmp_path), tell=reported.append)
     assert (total.done, total.shards) == (whole.shards - 1, whole.shards)
-    assert any("1 shards of other versions are not made yet" in words for words in told)
+    assert any("1 shards of other versions are not made yet" in words for words in reported)
     assert not json.loads((tmp_path / "manifest.json").read_text())["complete"]
 
 

@@ -86,7 +86,7 @@ def test_a_damaged_identity_of_ours(tmp_path: Path, damage: str):
 
 
 def test_files_of_others_stay_and_are_named(tmp_path: Path):
-    out, alone, said = tmp_path / "out", tmp_path / "alone", list[str]()
+    out, alone, messages = tmp_path / "out", tmp_path / "alone", list[str]()
     build(recipe_of(1, 11), str(out))
     theirs = {
         name: name.encode()
@@ -102,12 +102,12 @@ def test_files_of_others_stay_and_are_named(tmp_path: Path):
     for name, data in theirs.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(data)
-    build(recipe_of(2), str(out), mode=Mode.OVERWRITE, tell=said.append)
+    build(recipe_of(2), str(out), mode=Mode.OVERWRITE, tell=messages.append)
     build(recipe_of(2), str(alone))
     made = {name for name in tree(alone) if not name.startswith("runs/")}
     assert {name for name in tree(out) if not name.startswith("runs/")} == made | theirs.keys()
     assert {name: tree(out)[name] for name in theirs} == theirs
-    (sentence,) = said
+    (sentence,) = messages
     assert sentence.startswith(
         f"{out}: left alone, since no build made it: index/1.parquet, notes.md, shards/000001.tar.bak"
     )

@@ -35,7 +35,7 @@ def put(storage: Storage, holder: Holder) -> None:
     storage.replace(lock.PATH, json.dumps(asdict(holder)).encode())
 
 
-def told(storage: Storage, **arguments: bool) -> list[str]:
+def reported(storage: Storage, **arguments: bool) -> list[str]:
     words: list[str] = []
     with Lock(storage, tell=words.append, **arguments):
         assert json.loads(storage.read(lock.PATH))["pid"] == os.getpid()
@@ -44,7 +44,7 @@ def told(storage: Storage, **arguments: bool) -> list[str]:
 
 
 def test_a_free_output_is_locked_and_given_back(storage: Storage):
-    assert told(storage) == []
+    assert reported(storage) == []
 
 
 def test_it_is_given_back_after_an_error(storage: Storage):
@@ -97,14 +97,14 @@ def test_two_runs_at_once(storage: Storage):
 @pytest.mark.parametrize("heartbeat", ["2001-01-01T00:00:00+00:00", "2199-01-01T00:00:00+00:00", ""])
 def test_a_lock_without_a_heartbeat_is_taken_over_whatever_its_clock_says(storage: Storage, heartbeat: str):
     put(storage, elsewhere(heartbeat=heartbeat))
-    watching, taking = told(storage)
+    watching, taking = reported(storage)
     assert "watching for" in watching
     assert taking.startswith("taking over the lock of process") and "elsewhere" in taking
 
 
 def test_taking_over_by_hand_does_not_wait(storage: Storage):
     put(storage, elsewhere())
-    (taking,) = told(storage, take_over=True)
+    (taking,) = reported(storage, take_over=True)
     assert taking.startswith("taking over")
 
 
@@ -112,20 +112,20 @@ def test_a_process_of_this_machine_that_has_died_is_not_watched(storage: Storage
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     put(storage, replace(Holder.here(), run="theirs", pid=dead.pid))
-    (taking,) = told(storage)
+    (taking,) = reported(storage)
     assert taking.startswith("taking over")
 
 
 def test_a_process_of_this_machine_that_lives_is_watched(storage: Storage):
     put(storage, replace(Holder.here(), run="theirs"))
-    watching, _ = told(storage)
+    watching, _ = reported(storage)
     assert "watching for" in watching
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"{}", b"\xff\xfe", b"[1]", b'{"run": 1}'])
 def test_a_damaged_lock_is_nobodys(storage: Storage, rubbish: bytes):
     storage.replace(lock.PATH, rubbish)
-    assert told(storage) == []
+    assert reported(storage) == []
 
 
 def test_whoever_was_taken_over_stops_and_leaves_the_lock(storage: Storage):

@@ -37,7 +37,7 @@ IMAGE = ("corruption.target=image", "corruption.inversion={}", "corruption.deepe
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         (
             ("corruption.deeper=[]",),
@@ -53,7 +53,7 @@ IMAGE = ("corruption.target=image", "corruption.inversion={}", "corruption.deepe
         ((*IMAGE, "verify.baseline=passage"), "uncorrupted passage through the autoencoder."),
     ],
 )
-def test_the_card_says_what_was_done(tmp_path: Path, changes: tuple[str, ...], told: str):
+def test_the_card_says_what_was_done(tmp_path: Path, changes: tuple[str, ...], reported: str):
     identity = Identity({}, {"corruption": "tinytown@abc"}, {}, {})
     (tmp_path / "README.md").write_text(card_text(load_recipe("quickstart", changes), identity, THERE))
-    assert told in " ".join((tmp_path / "README.md").read_text().split())
+    assert reported in " ".join((tmp_path / "README.md").read_text().split())

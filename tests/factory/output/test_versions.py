@@ -93,7 +93,7 @@ def fates(out: Path) -> dict[str, str]:
     return {str(row["key"]): str(row["reason"] or "accepted") for row in rows}
 
 
-def pictures(out: Path) -> dict[str, dict[str, bytes]]:
+def images(out: Path) -> dict[str, dict[str, bytes]]:
     """The files of every sample by key, but for its JSON, which names the recipe."""
     found: dict[str, dict[str, bytes]] = {}
     for tar in sorted(out.glob("shards/*.tar")):
@@ -114,13 +114,13 @@ def test_more_items(out: Path, kept: Callable[[], None], tmp_path: Path):
     assert [plan.size(number) for number in range(plan.shards)] == [4, 4, 2, 4, 1]
     assert (total.planned, total.retried, total.done, total.complete) == (15, 0, 5, True)
     assert verify(Storage(str(out))).sound
-    # Every picture is that of a data set that had fifteen items from the start.
+    # Every image is that of a data set that had fifteen items from the start.
     build(more, str(tmp_path / "whole"))
-    assert pictures(out) == pictures(tmp_path / "whole")
+    assert images(out) == images(tmp_path / "whole")
     # Once more: nothing is new, and nothing changes.
-    after, said = content_of(out), list[str]()
-    build(more, str(out), mode=Mode.EXTEND, tell=said.append)
-    assert content_of(out) == after and "no item that" in said[0]
+    after, messages = content_of(out), list[str]()
+    build(more, str(out), mode=Mode.EXTEND, tell=messages.append)
+    assert content_of(out) == after and "no item that" in messages[0]
     assert build(cheap(), str(out)).complete, "the first recipe's own shards are all there"
     with pytest.raises(NoItemsError, match="no item that"):
         build(cheap("seed=3"), str(out), mode=Mode.EXTEND)
@@ -152,9 +152,9 @@ def test_a_version_that_was_cut_off_goes_on(out: Path, kept: Callable[[], None])
     whole = content_of(out)
     for name in ("shards/000003.tar", "index/000003.parquet", "stats/000003.json"):
         (out / name).unlink()
-    said = list[str]()
-    total = build(cheap(), str(out), tell=said.append)
-    assert not total.complete and "1 shards of other versions are not made yet" in said[0]
+    messages = list[str]()
+    total = build(cheap(), str(out), tell=messages.append)
+    assert not total.complete and "1 shards of other versions are not made yet" in messages[0]
     assert build(more, str(out)).complete
     assert content_of(out) == whole
     kept()
@@ -177,7 +177,7 @@ def test_rejected_items_by_a_relaxed_rule(out: Path, kept: Callable[[], None], t
     assert set(fates(out).values()) == {"accepted"}
     # As if the rule had been the relaxed one from the start.
     build(cheap("verify.least_inside=0"), str(tmp_path / "relaxed"))
-    assert pictures(out) == pictures(tmp_path / "relaxed")
+    assert images(out) == images(tmp_path / "relaxed")
     assert replay(Storage(str(out)), rejected).identical
     assert inspect(Storage(str(out)), rejected[0]).status == "accepted"
     with pytest.raises(OutputError, match="no item that was rejected would"):
@@ -191,4 +191,4 @@ def test_an_output_with_retries_is_merged(out: Path, tmp_path: Path):
     merged = merge(str(tmp_path / "merged"), [str(out), str(other)])
     assert (merged.total.planned, merged.total.retried, merged.left_out) == (13, 0, 0)
     assert verify(Storage(str(tmp_path / "merged"))).sound
-    assert pictures(tmp_path / "merged") == pictures(out) | pictures(other)
+    assert images(tmp_path / "merged") == images(out) | images(other)

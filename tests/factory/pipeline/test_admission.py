@@ -109,9 +109,9 @@ def test_a_worker_with_another_cached_revision_is_refused(caches, tmp_path, monk
     use_cache(monkeypatch, caches["new"])
     with pytest.raises(WorkerError) as caught:
         corrupted(tmp_path, recipe(), identity)
-    told = str(caught.value)
-    assert f"models.corruption: org/tiny@{OLD} -> org/tiny@{NEW}" in told
-    assert f"`hf download org/tiny --revision {OLD}`" in told
+    reported = str(caught.value)
+    assert f"models.corruption: org/tiny@{OLD} -> org/tiny@{NEW}" in reported
+    assert f"`hf download org/tiny --revision {OLD}`" in reported
 
 
 def test_a_worker_without_the_model_is_refused_by_name(caches, tmp_path, monkeypatch):
@@ -228,9 +228,9 @@ def test_changed_code_and_missing_packages_are_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(identity_module, "PACKAGES", (*identity_module.PACKAGES, "no-such-package"))
     with pytest.raises(WorkerError) as caught:
         corrupted(tmp_path, made_by, identity)
-    told = str(caught.value)
-    assert f'versions.flawforge: "{identity.versions["flawforge"]}" -> ' in told
-    assert 'versions.no-such-package: (not set) -> "(not installed)"' in told
+    reported = str(caught.value)
+    assert f'versions.flawforge: "{identity.versions["flawforge"]}" -> ' in reported
+    assert 'versions.no-such-package: (not set) -> "(not installed)"' in reported
 
 
 Machine = Callable[[int], None]
@@ -315,14 +315,14 @@ def test_another_cpu_model_and_hidden_flags_are_other_classes(tmp_path, monkeypa
 def test_the_level_that_torch_uses_counts_not_the_one_that_the_cpu_has():
     """As on a machine whose CPU lacks what this one has; on another process, since torch looks once."""
     program = "from actors.hardware import hardware_class; print(hardware_class('cpu')['isa'])"
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "ATEN_CPU_CAPABILITY": "default"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.split()[0] == "DEFAULT"
+    assert reported.stdout.split()[0] == "DEFAULT"
 
 
 def test_a_gpu_has_a_class_of_its_own(tmp_path, monkeypatch):
@@ -362,8 +362,8 @@ def test_the_recipe_may_refuse_a_mix(build_on, tmp_path, monkeypatch):
     storage = Storage(str(out))
     usual = read_sidecar(storage, 0).hardware["corrupt"]
     limit = {**usual, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    told = str(caught.value)
-    assert hardware.describe(usual) in told and hardware.describe(limit) in told
+    reported = str(caught.value)
+    assert hardware.describe(usual) in reported and hardware.describe(limit) in reported
     with pytest.raises(WorkerError, match="other hardware than"):
         build_on(out, machine, same)
     assert [path.name for path in out.glob("stats/*")] == ["000000.json"]

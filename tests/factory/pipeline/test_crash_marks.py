@@ -16,7 +16,7 @@ from factory.pipeline.crash_marks import (
     ENDS_OF_A_SHARD,
     ENDS_OF_AN_ITEM,
     ENDS_WITHOUT_SURVIVOR,
-    Attempts,
+    CrashMarks,
     forget_all,
 )
 from factory.store.storage import Storage
@@ -53,7 +53,7 @@ class World:
             return f"{item}: {why.reason}, {why.detail}"
 
         try:
-            return Attempts(self.storage, stage, work, set_aside, str.islower)(shard, items)
+            return CrashMarks(self.storage, stage, work, set_aside, str.islower)(shard, items)
         except EOFError:
             for path in kept:
                 path.write_bytes(b"")
@@ -167,7 +167,7 @@ class Killer:
 def test_kills_from_outside_blame_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, moment: str
 ):
-    monkeypatch.setattr("factory.pipeline.crash_marks._DRAW", random.Random(kills))
+    monkeypatch.setattr("factory.pipeline.crash_marks._RANDOM", random.Random(kills))
     world = World(tmp_path, Killer(kills, moment, kills))
     done, ends = world.finish(SHARD)
     assert done == [item.upper() for item in SHARD] and ends <= kills
@@ -190,7 +190,7 @@ def test_a_part_that_survived_and_then_ended_its_process_clears_them_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # The second half comes first, when halves come.
-    monkeypatch.setattr("factory.pipeline.crash_marks._DRAW", random.Random(1))
+    monkeypatch.setattr("factory.pipeline.crash_marks._RANDOM", random.Random(1))
     world = World(tmp_path, poison("a"))
     while "000007.corrupt.8-16.survived" not in world.marks:
         assert world.run(SHARD) is None
@@ -225,7 +225,7 @@ def test_an_error_is_no_end_of_a_process(tmp_path: Path):
 
     for _ in range(ENDS_OF_A_SHARD + 1):
         with pytest.raises(OSError, match="no space left"):
-            Attempts(world.storage, "corrupt", work, lambda item, why: item)(7, ["a"])
+            CrashMarks(world.storage, "corrupt", work, lambda item, why: item)(7, ["a"])
     assert world.marks == []
 
 
@@ -237,11 +237,11 @@ def test_a_run_that_lost_the_lock_does_no_work(tmp_path: Path):
         return group
 
     with Lock(Storage(str(tmp_path))) as lock:
-        attempts = Attempts(lock.storage, "corrupt", work, lambda item, why: item)
-        attempts(0, ["a"])
+        crash_marks = CrashMarks(lock.storage, "corrupt", work, lambda item, why: item)
+        crash_marks(0, ["a"])
         (tmp_path / LOCK).write_text('{"run": "another"}')
         with pytest.raises(LockLostError):
-            attempts(0, ["b"])
+            crash_marks(0, ["b"])
     assert worked == ["a"]
 
 
@@ -256,5 +256,5 @@ def test_a_run_that_lost_the_lock_leaves_the_marks_of_its_successor(tmp_path: Pa
         return group
 
     with Lock(storage) as lock, pytest.raises(LockLostError):
-        Attempts(lock.storage, "corrupt", work, lambda item, why: item)(7, ["a"])
+        CrashMarks(lock.storage, "corrupt", work, lambda item, why: item)(7, ["a"])
     assert storage.exists(theirs)

@@ -55,24 +55,24 @@ def wild(count: int) -> list[Sample]:
         ]
 
 
-def test_a_shipped_net_leaves_out_more_wild_pictures_than_clean_ones() -> None:
-    pictures = {"clean": renders(24), "wild": wild(24)}
+def test_a_shipped_net_leaves_out_more_wild_images_than_clean_ones() -> None:
+    images = {"clean": renders(24), "wild": wild(24)}
     select = region_selector(recipe(CHECKED, "selection.largest_artifact_area=0.1"))
-    kept = {name: [not one.rejected for one in select(some)] for name, some in pictures.items()}
+    kept = {name: [not one.rejected for one in select(some)] for name, some in images.items()}
     assert len(kept["clean"]) == len(kept["wild"]) == 24
     assert sum(kept["clean"]) >= sum(kept["wild"]) + 4
     assert sum(kept["wild"]) > 0
 
 
 def test_the_figure_is_the_share_of_pixels_from_the_threshold_on() -> None:
-    pictures = renders(5)
+    images = renders(5)
     scores = Segmenter("tinytown/regions-convnext")(
-        np.stack([read_image(one.image) for one in pictures if one.image])
+        np.stack([read_image(one.image) for one in images if one.image])
     )
     areas = (scores >= 0.3).mean((1, 2))
     limit = float(sorted(areas)[2])
     settings = (f"selection.largest_artifact_area={limit}", "selection.detector_threshold=0.3")
-    found = region_selector(recipe(CHECKED, *settings))(pictures)
+    found = region_selector(recipe(CHECKED, *settings))(images)
     assert [(one.stage, one.reason, one.detail) for one in found] == [
         (
             "select",

@@ -87,7 +87,7 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("name: a b", "name: found 'a b'; allowed: 1 to 80 letters, digits, '-', '_' or '.'"),
         ("name: 1.0", "name: found 1.0 (text needs quotes here); allowed: text"),
@@ -217,14 +217,14 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
         ("? [a]\n: 1", "a key must be text"),
     ],
 )
-def test_a_single_mistake(line: str, told: str) -> None:
+def test_a_single_mistake(line: str, reported: str) -> None:
     text = "\n".join([*(row for row in SMALL.splitlines() if row.split(":")[0] != line.split(":")[0]), line])
     number = len(text.splitlines()) - line.count("\n")
-    assert refused(text) == ["mine.yaml: 1 mistake", f"  line {number}  {told}"]
+    assert refused(text) == ["mine.yaml: 1 mistake", f"  line {number}  {reported}"]
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "reported"),
     [
         ("size: 65", "source.size: found 65; allowed: a multiple of 8 from 16 to 4096"),
         ("size: 64, urls: [a]", "source.urls: found ['a']; allowed: nothing, since source.kind is tinytown"),
@@ -253,9 +253,9 @@ def test_a_single_mistake(line: str, told: str) -> None:
         ),
     ],
 )
-def test_a_wrong_source(source: str, told: str) -> None:
+def test_a_wrong_source(source: str, reported: str) -> None:
     text = SMALL.replace("size: 64", source)
-    assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {told}"]
+    assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {reported}"]
 
 
 EXTENSIONS = "each an extension without its leading dot, such as png or image.png"
@@ -263,7 +263,7 @@ VALUES = "a list of one or more numbers, texts, true or false, or null"
 
 
 @pytest.mark.parametrize(
-    ("kind", "setting", "told"),
+    ("kind", "setting", "reported"),
     [
         (
             "images",
@@ -360,14 +360,14 @@ VALUES = "a list of one or more numbers, texts, true or false, or null"
         ),
     ],
 )
-def test_a_wrong_source_of_files(kind: str, setting: str, told: str) -> None:
+def test_a_wrong_source_of_files(kind: str, setting: str, reported: str) -> None:
     text = SMALL.replace("tinytown, size: 64", f"{kind}, urls: [a], size: 64, {setting}")
     text = text.replace("kind: source", "kind: segmenter, checkpoint: c")
-    assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {told}"]
+    assert refused(text) == ["mine.yaml: 1 mistake", f"  line 2  {reported}"]
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         (
             "largest_artifact_area: 0.01",
@@ -395,14 +395,14 @@ def test_a_wrong_source_of_files(kind: str, setting: str, told: str) -> None:
         ),
     ],
 )
-def test_a_detector_and_its_area_come_together(setting: str, told: str) -> None:
+def test_a_detector_and_its_area_come_together(setting: str, reported: str) -> None:
     lines = refused(f"{SMALL}selection: {{{setting}}}\n")
-    assert lines == ["mine.yaml: 1 mistake", f"  line 4  {told}"]
+    assert lines == ["mine.yaml: 1 mistake", f"  line 4  {reported}"]
 
 
 def test_files_need_urls_and_have_no_use_for_the_settings_of_tinytown() -> None:
-    told = refused(SMALL.replace("tinytown", "images, first_seed: 4, parts: [hand]"))
-    assert told == [
+    reported = refused(SMALL.replace("tinytown", "images, first_seed: 4, parts: [hand]"))
+    assert reported == [
         "mine.yaml: 3 mistakes",
         "  line 2  source.urls: not set, so []; "
         "allowed: a list of one or more URLs or paths, since source.kind is images",
@@ -454,7 +454,7 @@ def test_a_repeated_key_is_a_mistake_also_deep_inside_and_on_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("a: b: c\n", "line 1, column 5  not YAML: mapping values are not allowed here"),
         ("a: 1\nb: 'x\n", "line 3, column 1  not YAML: while scanning a quoted scalar, found unexpected end"),
@@ -469,28 +469,28 @@ def test_a_repeated_key_is_a_mistake_also_deep_inside_and_on_one_line() -> None:
         ("- a\n", "line 1  not a section; allowed: KEY: VALUE lines with the keys name, seed, source"),
     ],
 )
-def test_what_is_no_recipe_at_all(text: str, told: str) -> None:
+def test_what_is_no_recipe_at_all(text: str, reported: str) -> None:
     first, only = refused(text)
     assert first == "mine.yaml: 1 mistake"
-    assert only.startswith(f"  {told}")
+    assert only.startswith(f"  {reported}")
 
 
 def test_malformed_overrides_are_listed_with_the_other_mistakes() -> None:
-    told = refused(
+    reported = refused(
         SMALL + "seed: -1\n",
         "nonsense",
         "source.kind.x=1",
         "verify.attempts=[",
         "output={original: 1, original: 2}",
     )
-    assert told[:4] == [
+    assert reported[:4] == [
         "mine.yaml: 5 mistakes",
         "  line 4   seed: found -1; allowed: a whole number from 0 to 9223372036854775807",
         "  (--set)  found 'nonsense'; allowed: KEY=VALUE, such as source.share=1.0",
         "  (--set)  source.kind.x: leads through something that is not a section; allowed: SECTION.KEY=VALUE",
     ]
-    assert told[4].startswith("  (--set)  verify.attempts: not YAML: while parsing a flow node")
-    assert told[5] == "  (--set)  output.original: written twice; first on line 1"
+    assert reported[4].startswith("  (--set)  verify.attempts: not YAML: while parsing a flow node")
+    assert reported[5] == "  (--set)  output.original: written twice; first on line 1"
     assert refused(SMALL, "source.urls.0=x")[1] == (
         "  (--set)  source.urls: found a section; allowed: a list, each item text"
     )

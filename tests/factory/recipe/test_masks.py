@@ -39,9 +39,9 @@ def refused(text: str) -> list[str]:
     "extensions", ["[txt]", "[psd]", "[png, tif]", "[GIF]", "[image.heic]", "[png.txt]", "[json]"]
 )
 def test_extensions_that_nothing_can_decode(kind: str, extensions: str):
-    told = refused(recipe_text(f"fields: {{image: {extensions}}}", kind=kind))
-    assert len(told) == 2 and "line 6  source.fields.image: found [" in told[1]
-    assert told[1].endswith(
+    reported = refused(recipe_text(f"fields: {{image: {extensions}}}", kind=kind))
+    assert len(reported) == 2 and "line 6  source.fields.image: found [" in reported[1]
+    assert reported[1].endswith(
         f"allowed: a list of extensions, each of which ends in one of {SUPPORTED}, "
         "which are the formats that can be decoded"
     )
@@ -49,8 +49,8 @@ def test_extensions_that_nothing_can_decode(kind: str, extensions: str):
 
 @pytest.mark.parametrize("mask", ["npy", "mask.tif", "mask.svg", "json"])
 def test_extensions_of_masks_that_nothing_can_decode(mask: str):
-    told = refused(recipe_text(f"fields: {{mask: {mask}}}"))
-    assert told[1] == (
+    reported = refused(recipe_text(f"fields: {{mask: {mask}}}"))
+    assert reported[1] == (
         f"  line 6  source.fields.mask: found '{mask}'; allowed: an extension that ends in one of {SUPPORTED}, "
         "which are the formats that can be decoded, or null"
     )
@@ -82,7 +82,7 @@ def test_settings_of_masks_reach_the_reader_and_the_digest():
 
 
 @pytest.mark.parametrize(
-    ("masks", "told"),
+    ("masks", "reported"),
     [
         ("{ignore_index: -1}", "source.masks.ignore_index: found -1; allowed: a whole number from 0 to 65535, or null"),
         ("{ignore_index: '255'}", "source.masks.ignore_index: found '255'"),
@@ -92,9 +92,9 @@ def test_settings_of_masks_reach_the_reader_and_the_digest():
         ("{ignore_index: 255, alpha: opaque}", "source.masks.alpha: found 'opaque'; allowed: refuse or ignore, since"),
     ],
 )  # fmt: skip
-def test_wrong_settings_of_masks(masks: str, told: str):
+def test_wrong_settings_of_masks(masks: str, reported: str):
     found = refused(recipe_text("fields: {mask: mask.png}", f"masks: {masks}"))
-    assert len(found) == 2 and told in found[1], found
+    assert len(found) == 2 and reported in found[1], found
 
 
 def test_settings_of_masks_where_there_are_none():

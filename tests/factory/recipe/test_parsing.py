@@ -106,7 +106,7 @@ def test_every_mistake_is_listed_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "reported"),
     [
         (
             "schedule: {kind: linear}",
@@ -128,8 +128,8 @@ def test_every_mistake_is_listed_with_its_line() -> None:
         ("classes: 3", "line 4  classes: found 3; allowed: a section"),
     ],
 )
-def test_unions_and_mappings(lines: str, told: str) -> None:
-    assert refused(SMALL + lines) == ["train.yaml: 1 mistake", f"  {told}"]
+def test_unions_and_mappings(lines: str, reported: str) -> None:
+    assert refused(SMALL + lines) == ["train.yaml: 1 mistake", f"  {reported}"]
 
 
 def test_what_validators_say() -> None:

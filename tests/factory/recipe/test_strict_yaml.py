@@ -127,7 +127,7 @@ def test_the_recipe_of_a_stranger_s_output(tmp_path: Path, name: str):
     ):
         with pytest.raises(FlawforgeError, match=r"recipe\.yaml") as caught:
             assert not getattr(work(), "sound", False)
-            raise RecipeError("recipe.yaml: told as a problem")
+            raise RecipeError("recipe.yaml: reported as a problem")
         assert len(str(caught.value)) < 40_000
 
 
@@ -186,7 +186,7 @@ def test_a_value_is_what_yaml_1_2_says(text: str, value: object):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("010", "found 010; allowed: a whole number without leading zeros, which are octal to some readers of YAML: "
          "write 10, or put quotes round text"),
@@ -200,10 +200,10 @@ def test_a_value_is_what_yaml_1_2_says(text: str, value: object):
         ("!!bool yes", "found 'yes', which YAML cannot read"),
     ],
 )  # fmt: skip
-def test_what_has_two_meanings_or_none_is_refused(text: str, told: str):
+def test_what_has_two_meanings_or_none_is_refused(text: str, reported: str):
     with pytest.raises(RecipeError) as caught:
         values(text)
-    assert "line 1  value: " in str(caught.value) and told in str(caught.value)
+    assert "line 1  value: " in str(caught.value) and reported in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_stage_counts_no_reject_of_another_one(ledger: Ledger, tmp_path: Path)
     assert counted["flawforge_stage_seconds_total", "select"] > 0
 
 
-def test_metrics_that_fail_are_told_once_and_fail_nothing(
+def test_metrics_that_fail_are_reported_once_and_fail_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def broken(metric: metrics.Metric) -> Any:

@@ -249,5 +249,5 @@ def test_clocks(seconds: float, words: str):
 @pytest.mark.parametrize(
     ("speed", "words"), [(0.1234, "0.12"), (9.99, "9.99"), (31.44, "31.4"), (12345.6, "12,345.6")]
 )
-def test_slow_speeds_are_told_more_exactly(speed: float, words: str):
+def test_slow_speeds_are_reported_more_exactly(speed: float, words: str):
     assert pace(speed) == words

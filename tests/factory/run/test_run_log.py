@@ -49,7 +49,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return Storage("memory://bucket/out")
 
 
-def test_a_run_is_told_from_begin_to_end(storage: Storage):
+def test_a_run_is_reported_from_begin_to_end(storage: Storage):
     with record(storage.url) as run:
         state = read_state(storage)
         assert state is not None and (state.phase, state.lock, state.figures.total) == (

@@ -27,7 +27,7 @@ def ago(seconds: float) -> str:
 
 
 def holder(heartbeat: float = 3, **changes: str | int) -> Holder:
-    """Of a machine elsewhere, whose last heartbeat was so many seconds ago."""
+    """Of a machine elsewhere, whose last heartbeat was the given number of seconds ago."""
     given = {"run": "theirs", "host": "far", "pid": 4242, "boot": "", "began": ago(90), **changes}
     return Holder(heartbeat=ago(heartbeat), **given)
 
@@ -88,7 +88,7 @@ def test_shards_are_missing_and_nobody_is_there(output: Storage):
     assert (sight.state, sight.total.done, sight.total.accepted) == ("not complete", 2, 2)
 
 
-def test_a_run_at_work_tells_the_counts(output: Storage):
+def test_a_run_at_work_reports_the_counts(output: Storage):
     whole = total_of(output)
     known = replace(whole, done=1, accepted=2, rejected=0, reasons={})
     output.remove("stats/000002.json")
@@ -102,7 +102,7 @@ def test_a_run_at_work_tells_the_counts(output: Storage):
     assert sight.log == "runs/20260102T030405Z-0a1b2c3d.jsonl"
 
 
-def test_a_finished_run_has_told_the_counts(output: Storage):
+def test_a_finished_run_has_reported_the_counts(output: Storage):
     whole = total_of(output)
     write_state(output, state(whole, phase="finished"))
     damage_sidecars(output)

@@ -52,7 +52,7 @@ def test_no_caption_is_asked_for() -> None:
     assert CaptionField.parse(None) is None
 
 
-def test_what_is_told_of_a_bad_caption_is_short() -> None:
+def test_what_is_reported_of_a_bad_caption_is_short() -> None:
     where = CaptionField.parse("json:prompt")
     assert where is not None
     with pytest.raises(Reject) as caught:

@@ -218,9 +218,9 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
             str(tmp_path / "rows.parquet"),
             repr({"allow": [server.root]}),
         ]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert told.returncode == 0, told.stderr[-3000:]
-    *found, mebibytes = told.stdout.split()
+        reported = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert reported.returncode == 0, reported.stderr[-3000:]
+    *found, mebibytes = reported.stdout.split()
     assert found == ["too_many_bytes"] * 16 + ["not_served"] * 8
     assert int(mebibytes) < 1024
 

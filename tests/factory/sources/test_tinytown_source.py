@@ -38,13 +38,13 @@ def test_without_parts_every_scene_is_taken_and_no_region_drawn() -> None:
     assert raw.mask is None and (read_image(raw.image) == render(sample_scene(5)).image).all()
 
 
-def test_reads_the_picture_its_region_and_its_caption() -> None:
+def test_reads_the_image_its_region_and_its_caption() -> None:
     source = TinytownSource(choice=Choice(limit=30), run_seed=3)
     listed = list(source.list())
     for (reference, raw), wanted in zip(source.read(listed[::-1]), listed[::-1], strict=True):
         assert reference is wanted
-        picture = render(sample_scene(int(reference.url.split(":")[1])))
-        assert (read_image(raw.image) == picture.image).all()
+        rendered = render(sample_scene(int(reference.url.split(":")[1])))
+        assert (read_image(raw.image) == rendered.image).all()
         assert raw.caption == reference.caption
         mask = read_mask(raw.mask)
         assert mask.shape == (64, 64)
@@ -72,8 +72,8 @@ def test_regions_lie_on_objects_with_the_part(part: str) -> None:
         assert holds_any(scene, (part,)) == any(thing.kind == KINDS[part] for thing in scene.things)
         if not holds_any(scene, (part,)):
             continue
-        picture = render(scene)
-        mask = draw_region(scene, picture, (part,), np.random.default_rng(seed))
+        rendered = render(scene)
+        mask = draw_region(scene, rendered, (part,), np.random.default_rng(seed))
         assert SMALLEST <= mask.mean() <= LARGEST
         for y, x in np.argwhere(mask):
             near = [
@@ -104,16 +104,16 @@ def test_every_region_of_an_object_comes_up(kind: str, labels: int) -> None:
     part = {"face": "face", "hand": "hand", "sign": "letter"}[kind]
     drawn = set()
     for scene in everything(kind):
-        picture = render(scene)
-        assert (picture.things <= 1).all()
+        rendered = render(scene)
+        assert (rendered.things <= 1).all()
         for seed in range(60):
-            mask = draw_region(scene, picture, (part,), np.random.default_rng(seed))
+            mask = draw_region(scene, rendered, (part,), np.random.default_rng(seed))
             covered = [
                 name
                 for number, name in enumerate(PARTS)
                 if name.startswith(kind)
-                and mask[picture.parts == number].all()
-                and (picture.parts == number).any()
+                and mask[rendered.parts == number].all()
+                and (rendered.parts == number).any()
             ]
             half = "left" if mask[:, :32].sum() > 1.5 * mask[:, 32:].sum() else ""
             half = half or ("right" if mask[:, 32:].sum() > 1.5 * mask[:, :32].sum() else "")
@@ -131,13 +131,13 @@ def test_a_region_of_a_hand_reaches_one_or_two_pixels_beyond_it() -> None:
     scene = Scene(
         "day", (Thing("hand", "medium", 8, 8, tuple((k, v[0]) for k, v in CHOICES["hand"].items())),)
     )
-    picture = render(scene)
-    hand, everywhere = np.argwhere(picture.things == 1), np.argwhere(np.ones((64, 64), bool))
+    rendered = render(scene)
+    hand, everywhere = np.argwhere(rendered.things == 1), np.argwhere(np.ones((64, 64), bool))
     steps = np.abs(everywhere[:, None] - hand).sum(axis=2).min(axis=1).reshape(64, 64)
     reaches = set()
     for seed in range(60):
-        mask = draw_region(scene, picture, ("hand",), np.random.default_rng(seed))
-        if mask[picture.things == 1].all():
+        mask = draw_region(scene, rendered, ("hand",), np.random.default_rng(seed))
+        if mask[rendered.things == 1].all():
             reaches.add(steps[mask].max())
             assert np.array_equal(mask, steps <= steps[mask].max())
     assert reaches == {1, 2}
@@ -146,12 +146,12 @@ def test_a_region_of_a_hand_reaches_one_or_two_pixels_beyond_it() -> None:
 def test_one_letters_box_leaves_the_other_letters_alone() -> None:
     letter = PARTS.index("sign.letter")
     for scene in everything("sign"):
-        picture = render(scene)
-        columns = np.flatnonzero((picture.parts == letter).any(axis=0))
+        rendered = render(scene)
+        columns = np.flatnonzero((rendered.parts == letter).any(axis=0))
         for seed in range(40):
-            mask = draw_region(scene, picture, ("letter",), np.random.default_rng(seed))
-            inside = mask & (picture.parts == letter)
-            share = inside.sum() / (picture.parts == letter).sum()
+            mask = draw_region(scene, rendered, ("letter",), np.random.default_rng(seed))
+            inside = mask & (rendered.parts == letter)
+            share = inside.sum() / (rendered.parts == letter).sum()
             # three equal letters: a box holds one, two or all of them
             assert min(abs(share - third) for third in (1 / 3, 2 / 3, 1)) < 0.07, (seed, share, columns)
 
@@ -162,10 +162,10 @@ def test_about_a_third_of_scenes_with_two_objects_get_two_regions() -> None:
         scene = sample_scene(seed)
         if sum(thing.kind in KINDS.values() for thing in scene.things) < 2:
             continue
-        picture = render(scene)
-        mask = draw_region(scene, picture, tuple(KINDS), np.random.default_rng([7, seed]))
+        rendered = render(scene)
+        mask = draw_region(scene, rendered, tuple(KINDS), np.random.default_rng([7, seed]))
         touched = [
-            (mask & (picture.things == number)).sum() > 12 for number in range(1, len(scene.things) + 1)
+            (mask & (rendered.things == number)).sum() > 12 for number in range(1, len(scene.things) + 1)
         ]
         drawn += 1
         two += sum(touched) >= 2

@@ -356,7 +356,7 @@ def test_a_tar_that_changed_or_went_stops_the_run(tmp_path: Path) -> None:
         read(source, listed)
 
 
-def test_a_store_that_answers_short_fails_the_attempt(
+def test_a_store_that_answers_short_fails_the_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_source(write(tmp_path / "x.tar", *sample("a")))
@@ -398,7 +398,7 @@ def test_shards_of_a_build_can_be_a_source(tmp_path: Path) -> None:
     assert source.skipped == Counter()
 
 
-def test_what_is_told_of_a_name_that_is_not_utf8_is(tmp_path: Path) -> None:
+def test_what_is_reported_of_a_name_that_is_not_utf8_is(tmp_path: Path) -> None:
     tar = tmp_path / "0.tar"
     with tarfile.open(tar, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         for name, size in (

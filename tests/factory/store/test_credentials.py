@@ -162,8 +162,8 @@ def test_a_build_publishes_no_secret(
         assert "SECRET" not in text, path
     assert "127.0.0.1" in (tmp_path / "out/README.md").read_text()
     assert "SECRET" not in repr(first) + str(first)
-    told = capfd.readouterr()
-    assert "SECRET" not in told.out + told.err
+    reported = capfd.readouterr()
+    assert "SECRET" not in reported.out + reported.err
     assert "SECRET" not in caplog.text
 
     # A renewed signature is the same data set, and its plan can be read with it.

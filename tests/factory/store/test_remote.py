@@ -1,4 +1,4 @@
-"""Stores in trouble: what passes is borne with, what does not is told at once."""
+"""Stores in trouble: transient errors are retried, others are reported at once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_passes_is_borne_with(
 
 
 @pytest.mark.parametrize("lasting", [PermissionError("no"), answered(403), answered(401)])
-def test_what_lasts_is_told_at_once(
+def test_what_lasts_is_reported_at_once(
     memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, lasting: Exception
 ) -> None:
     source = ImagesSource(["memory://shelf"])
@@ -118,7 +118,7 @@ def test_a_missing_file_is_looked_for_twice(
     listed = list(source.list())
     with monkeypatch.context() as patch:
         Scripted(patch, "info", FileNotFoundError())
-        with pytest.raises(OSError, match="not found at first, and is there now"):
+        with pytest.raises(OSError, match="not found at first, and exists now"):
             read(source, listed)
     memory.rm("/shelf/a.png")
     looks = Scripted(monkeypatch, "info")

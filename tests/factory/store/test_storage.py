@@ -145,10 +145,10 @@ Storage(sys.argv[1]).publish("shards/000000.tar", b"x" * 1_000_000)
     assert storage.tidy() == 1 and storage.publish("shards/000000.tar", b"whole")
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
-    (told, again, there) = elsewhere(IN_A_MOUNT, tmp_path, FILL)
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path):
+    (reported, again, there) = elsewhere(IN_A_MOUNT, tmp_path, FILL)
     assert (
-        told
+        reported
         == again
         == (
             f"cannot write {tmp_path}/shards/000001.tar: No space left on device; "
@@ -158,16 +158,16 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
     assert there == "['000000.tar'] 100000"
 
 
-def test_a_folder_that_may_not_be_written_is_told(tmp_path):
+def test_a_folder_that_may_not_be_written_is_reported(tmp_path):
     code = FILL.replace('assert storage.publish("shards/000000.tar", b"x" * 100_000)', "").rpartition(
         "print"
     )[0]
-    told = elsewhere(SHUT, tmp_path, code)
+    reported = elsewhere(SHUT, tmp_path, code)
     sentence = f"cannot write {tmp_path}/shards/000001.tar: Read-only file system; "
-    assert told == [sentence + "choose another folder, or mount it for writing"] * 2
+    assert reported == [sentence + "choose another folder, or mount it for writing"] * 2
 
 
-def test_a_file_where_a_folder_should_be_is_told(tmp_path):
+def test_a_file_where_a_folder_should_be_is_reported(tmp_path):
     (tmp_path / "out").write_text("a note")
     storage = Storage(str(tmp_path / "out"))
     for act in (storage.publish, storage.replace):
@@ -181,7 +181,7 @@ def test_a_file_where_a_folder_should_be_is_told(tmp_path):
         storage.empty()
 
 
-def test_a_folder_where_a_file_should_be_is_told(tmp_path):
+def test_a_folder_where_a_file_should_be_is_reported(tmp_path):
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*/manifest\.json: Is a directory"):
         Storage(str(tmp_path)).replace("manifest.json", b"{}")

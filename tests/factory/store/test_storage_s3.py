@@ -226,20 +226,20 @@ def test_hundreds_of_operations_through_one_fault_in_three(storage, s3, bucket, 
     ("fault", "words"),
     [("drop", "onnection"), ("500", "500 InternalError"), ("503", "503 SlowDown"), ("429", "429")],
 )
-def test_a_lasting_outage_is_told(reached, bucket, proxy, fault, words):
+def test_a_lasting_outage_is_reported(reached, bucket, proxy, fault, words):
     proxy.schedule = lambda method, size: fault
     storage = Storage(f"s3://{bucket}/out", SHORT)
-    with pytest.raises(OutputError) as told:
+    with pytest.raises(OutputError) as reported:
         storage.publish("shards/000000.tar", DATA)
-    assert str(told.value).startswith(f"s3://{bucket}/out: cannot write shards/000000.tar: ")
-    assert words in str(told.value) and "gave up after 1 seconds of attempts" in str(told.value)
+    assert str(reported.value).startswith(f"s3://{bucket}/out: cannot write shards/000000.tar: ")
+    assert words in str(reported.value) and "gave up after 1 seconds of attempts" in str(reported.value)
     with pytest.raises(OutputError, match=r"cannot read shards/000000\.tar"):
         storage.read("shards/000000.tar")
     with pytest.raises(OutputError, match="cannot list stats"):
         storage.names("stats")
 
 
-def test_no_server_is_told(bucket):
+def test_no_server_is_reported(bucket):
     with (
         reached_at("http://127.0.0.1:9", **ONE_ATTEMPT),
         pytest.raises(OutputError, match="gave up after 1 sec"),
@@ -247,16 +247,16 @@ def test_no_server_is_told(bucket):
         Storage(f"s3://{bucket}/out", SHORT).exists("identity.json")
 
 
-def test_a_missing_bucket_is_told_at_once(reached, proxy):
+def test_a_missing_bucket_is_reported_at_once(reached, proxy):
     storage = Storage("s3://nowhere-at-all/out", Patience(seconds=3600))
     for act in (lambda: storage.publish("lock.json", b"{}"), lambda: storage.read("plan.parquet")):
         with pytest.raises(
-            OutputError, match="there is no bucket 'nowhere-at-all'; create it, or mend the URL"
+            OutputError, match="there is no bucket 'nowhere-at-all'; create it, or correct the URL"
         ):
             act()
 
 
-def test_no_permission_is_told_at_once(storage, proxy, monkeypatch):
+def test_no_permission_is_reported_at_once(storage, proxy, monkeypatch):
     monkeypatch.setitem(
         __import__("tests.object_store").object_store.STATUS, "403", ("AccessDenied", "Forbidden")
     )
@@ -267,7 +267,7 @@ def test_no_permission_is_told_at_once(storage, proxy, monkeypatch):
     assert proxy.requests <= 4
 
 
-def test_no_credentials_are_told_at_once(bucket, s3, monkeypatch, tmp_path):
+def test_no_credentials_are_reported_at_once(bucket, s3, monkeypatch, tmp_path):
     with reached_at(s3.endpoint):
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.delenv(name)

@@ -16,7 +16,7 @@ from factory.output.shards.tar import write_tar
 from factory.store.storage import Storage
 
 SAMPLES = {
-    "a": {"image.png": b"picture", "json": b'{"caption": "a face", "seed": 7}'},
+    "a": {"image.png": b"image", "json": b'{"caption": "a face", "seed": 7}'},
     "b": {"image.png": b"another", "mask.png": b"m" * 2000, "json": b"[1]"},
     "c": {"json": b"{"},
 }
