@@ -133,8 +133,8 @@ def test_fractions_of_gpus_land_where_gpus_are(ledger: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["execution.corrupt.gpus=1"], r"ask for 4\.5 GPUs .*corrupt 4 x 1.*the cluster has 2: lower"),
-        (["execution.corrupt.cpus=1"], r"ask for 5 CPUs .*the cluster has 3: lower execution\.\*\.cpus"),
+        (["execution.corrupt.gpus=1"], r"require 4\.5 GPUs .*corrupt 4 x 1.*the cluster has 2: lower"),
+        (["execution.corrupt.cpus=1"], r"require 5 CPUs .*the cluster has 3: lower execution\.\*\.cpus"),
     ],
 )
 @pytest.mark.timeout(60)
@@ -152,7 +152,7 @@ def test_pools_of_another_recipe_are_checked(ledger: Path):
     def pools(workers: int) -> dict[StageName, Pool]:
         return {StageName.SELECT: Pool(gpus=1, smallest=workers, largest=workers)}
 
-    words = r"ask for 3 GPUs \(select 3 x 1\), the cluster has 2: lower training\.\*\.gpus or training\.\*\.smallest"
+    words = r"require 3 GPUs \(select 3 x 1\), the cluster has 2: lower training\.\*\.gpus or training\.\*\.smallest"
     with pytest.raises(BuildError, match=words):
         check_resources(pools(3), section="training")
     assert check_resources(pools(2))["GPU"] == 2
