@@ -15,7 +15,7 @@ from actors.errors import SourceError
 from actors.stage_names import StageName
 from eval.gallery import LARGEST_SIDE
 from eval.gallery_page import Figure, Tile, gallery_page
-from factory.output.shards.previews import NAMES, shrink
+from factory.output.shards.previews import previews_of
 from factory.pipeline.outlook import outlook
 from factory.pipeline.stages import corruptor, image_selector, load, region_selector
 from factory.recipe.recipe import Recipe
@@ -114,7 +114,6 @@ def _try(recipe: Recipe, loaded: Sequence[Sample]) -> tuple[list[Sample], dict[s
 
 
 def _tile(sample: Sample, trial: Trial) -> Tile:
-    images = (sample.image, sample.corrupted, sample.mask, sample.changed)
     return Tile(
         key=f"{sample.key} k={trial.inversion_steps} threshold={trial.threshold:g}",
         status="rejected" if sample.rejected else "accepted",
@@ -124,5 +123,5 @@ def _tile(sample: Sample, trial: Trial) -> Tile:
         caption=sample.caption,
         source=sample.source,
         metrics={name: sample.metrics.get(name, float("nan")) for name in METRICS},
-        **shrink(dict(zip(NAMES, images, strict=True)), LARGEST_SIDE),
+        **previews_of(sample, LARGEST_SIDE),
     )

@@ -45,7 +45,7 @@ class RetryPolicy:
         """The draw that follows a refused one, or None where the sample has failed.
 
         First the remaining draws at the same k. Then `unchanged` goes on to a larger k, if there is one. `spilled` does
-        not: the larger k, the more of the image is made anew, so it would only spill more.
+        not: a larger k regenerates more of the image, and would spill more.
 
         Args:
             draw: the one that was refused.
@@ -82,7 +82,7 @@ def deal(
 
     Args:
         pending: the next draw of samples that have one, by the sample's place.
-        baselines: (place, k) for every baseline that exists. A missing one comes right before its draw.
+        baselines: (place, k) for every baseline that exists. A missing one is made just before its draw.
         size: most rows of a batch.
 
     Yields:

@@ -60,15 +60,19 @@ class Load:
         return sample
 
 
-class SelectRegions(SampleStage):
-    """Fills the masks."""
-
-    name = StageName.SELECT
-    roles = ("detector", "regions")
+class _RecipeStage(SampleStage):
+    """A stage in the middle of a build, with its models at the commits that the run's identity names."""
 
     def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
         super().__init__(run_context(recipe, url, identity, run))
         self.recipe = pinned(recipe, identity)
+
+
+class SelectRegions(_RecipeStage):
+    """Fills the masks."""
+
+    name = StageName.SELECT
+    roles = ("detector", "regions")
 
     def make(self) -> Work:
         return region_selector(self.recipe)
@@ -79,15 +83,11 @@ class SelectRegions(SampleStage):
         return selected
 
 
-class Corrupt(SampleStage):
+class Corrupt(_RecipeStage):
     """Makes and checks the artifacts."""
 
     name = StageName.CORRUPT
     roles = ("corruption",)
-
-    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
-        super().__init__(run_context(recipe, url, identity, run))
-        self.recipe = pinned(recipe, identity)
 
     def make(self) -> Work:
         return corruptor(self.recipe, self.shard_work.items.add)

@@ -17,6 +17,7 @@ from factory.recipe.recipe import SHIPPED, load_recipe, shipped_recipe
 from flawforge import api
 from flawforge.commands.options import (
     AddressOption,
+    CheckAddressOption,
     JsonOption,
     OutOption,
     RecipeArgument,
@@ -158,9 +159,7 @@ def scan(
         ),
     ] = 4,
     exact: Annotated[bool, typer.Option("--exact", help="leave out only images with the same bytes")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="check on the workers of a Ray cluster instead of on threads here")
-    ] = None,
+    address: CheckAddressOption = None,
     take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:

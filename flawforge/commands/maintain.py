@@ -14,6 +14,7 @@ from actors.redaction import redact
 from flawforge import api
 from flawforge.commands.options import (
     AddressOption,
+    CheckAddressOption,
     JsonOption,
     TakeOverOption,
     UrlArgument,
@@ -42,9 +43,7 @@ class By(StrEnum):
 @app.command()
 def verify(
     url: UrlArgument,
-    address: Annotated[
-        str | None, typer.Option(help="check on the workers of a Ray cluster instead of on threads here")
-    ] = None,
+    address: CheckAddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every shard against plan, index and sidecar. Exit code 1 when anything is wrong or missing."""

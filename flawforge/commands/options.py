@@ -20,6 +20,9 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 AddressOption = Annotated[str, typer.Option(help="a Ray cluster; 'local' starts one here, 'auto' joins one")]
+CheckAddressOption = Annotated[
+    str | None, typer.Option(help="check on the workers of a Ray cluster instead of on threads here")
+]
 TakeOverOption = Annotated[
     bool, typer.Option("--take-over", help="continue even if another run seems to be active on the output")
 ]

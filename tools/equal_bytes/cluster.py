@@ -36,7 +36,7 @@ def ray_cluster(cpus: int) -> Iterator[str]:
                 "local", num_cpus=cpus, include_dashboard=False, logging_level="error", log_to_driver=False
             )
             break
-        except Exception:
+        except Exception:  # Ray raises many kinds where it was too slow; the last one is raised
             ray.shutdown()
             if start == STARTS:
                 raise

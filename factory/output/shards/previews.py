@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from actors.batch import Sample
 from actors.images import encode_mask, read_image, read_mask
 from factory.output.shards.images import check_preview, check_size
 
@@ -31,6 +32,12 @@ def shrink(images: Mapping[str, bytes | None], side: int) -> dict[str, bytes | N
         ValueError: an image is damaged, of another format, or too large to be decoded.
     """
     return {name: _shrunk(name, data, side) if data else None for name, data in images.items()}
+
+
+def previews_of(sample: Sample, side: int) -> dict[str, bytes | None]:
+    """The images of a sample as far as it has them, by the names of `NAMES`, shrunk as by `shrink`."""
+    images = (sample.image, sample.corrupted, sample.mask, sample.changed)
+    return shrink(dict(zip(NAMES, images, strict=True)), side)
 
 
 def _shrunk(name: str, data: bytes, side: int) -> bytes:

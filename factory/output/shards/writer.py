@@ -11,7 +11,7 @@ from actors.errors import OutputError
 from factory.output.identity import identity_path, read_identity
 from factory.output.provenance import is_merged
 from factory.output.schema import SCHEMA_VERSION, ShardOfSamples
-from factory.output.shards.previews import NAMES, PREVIEW_SIDE, shrink
+from factory.output.shards.previews import PREVIEW_SIDE, previews_of
 from factory.output.shards.publish import ShardFormat, commit_files, publish_shard
 from factory.output.shards.records import INDEX_SCHEMA, PREVIEWS_PER_REASON, FileRecord, Sidecar, read_sidecar
 from factory.output.shards.sample_json import Provenance, SampleJson
@@ -123,5 +123,4 @@ def _rows(samples: list[Sample]) -> Iterator[dict[str, object]]:
 
 def _previews(sample: Sample) -> dict[str, bytes | None]:
     """Previews of a rejected item: of the images that it had when it was rejected."""
-    images = dict(zip(NAMES, (sample.image, sample.corrupted, sample.mask, sample.changed), strict=True))
-    return {f"preview_{name}": data for name, data in shrink(images, PREVIEW_SIDE).items()}
+    return {f"preview_{name}": data for name, data in previews_of(sample, PREVIEW_SIDE).items()}
