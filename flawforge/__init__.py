@@ -1,11 +1,22 @@
-"""Flawforge in Python: `build`, `preview`, `verify`, `evaluate`, and `Corruptor` for one image in a notebook.
+"""Flawforge in Python: `build`, `preview`, `verify`, `train`, `evaluate`, and `Corruptor` for one image in a notebook.
 
 Importing this package loads neither torch nor Ray; the functions import what they need when they are called.
 """
 
 from actors.errors import FlawforgeError
 from factory.recipe.recipe import load_recipe
-from flawforge.api import build, evaluate, preview, verify
+from flawforge.api import build, evaluate, preview, train, verify
 from flawforge.single_image import Corruptor
+from train.recipe import load_training
 
-__all__ = ["Corruptor", "FlawforgeError", "build", "evaluate", "load_recipe", "preview", "verify"]
+__all__ = [
+    "Corruptor",
+    "FlawforgeError",
+    "build",
+    "evaluate",
+    "load_recipe",
+    "load_training",
+    "preview",
+    "train",
+    "verify",
+]

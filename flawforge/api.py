@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from actors.errors import ArgumentError
+from factory.recipe.parsing import parse
 from factory.recipe.recipe import Recipe, load_recipe, parse_recipe
 from factory.recipe.strict_yaml import dump_yaml
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from factory.run.tally import Tally
     from flawforge.evaluation import Report
     from flawforge.trials import Preview
+    from train.progress import Progress as TrainingProgress
+    from train.recipe import TrainingRecipe
+    from train.result import Trained
 
 RecipeLike = Recipe | str | PathLike[str]
 """What `load_recipe` returns, the path of a YAML file, or the name of a shipped recipe."""
@@ -218,6 +222,69 @@ def evaluate(
     return evaluate_checkpoint(
         str(checkpoint), split=split or "validation", urls=urls, threshold=threshold, reading=reading
     )
+
+
+def train(
+    recipe: TrainingRecipe | str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    data: str | Sequence[str] = (),
+    workers: int | str | None = None,
+    overrides: Sequence[str] = (),
+    address: str = "local",
+    take_over: bool = False,
+    show: Callable[[TrainingProgress], None] = lambda progress: None,
+    tell: Callable[[str], None] = log.warning,
+) -> Trained:
+    """Train a region selector or a detector on shards with Ray Train, or continue a training that was stopped.
+
+    Example:
+        >>> import flawforge
+        >>> trained = flawforge.train(
+        ...     "train-tinytown-detector", "out/detector", data="out/small", overrides=["iterations=20"]
+        ... )
+        >>> trained.steps
+        20
+
+    Args:
+        recipe: a path, the name of a shipped training recipe, or what `load_training` returns.
+        out: the output, a folder or an fsspec URL that all workers can reach.
+        data: `NAME=URL` of data sets of the recipe, or one URL where the recipe has one data set.
+        workers: processes that train, instead of `execution.workers`; `"2,8"` for an elastic training.
+        overrides: changes of the recipe, such as `iterations=1000`.
+        address: a Ray cluster; `local` starts one on this machine, `auto` joins the one that is running.
+        take_over: train even if another run seems to be active on the output.
+        show: called with the progress about once a second.
+        tell: called with a message when the training waits for something or goes on after a loss.
+
+    Returns:
+        The figures of the trained model. Its folder opens in transformers, `evaluate` and `load_reward`.
+
+    Raises:
+        ArgumentError: a value of `workers` that is not allowed.
+        RecipeError: the recipe cannot be read or is wrong, or a data set has no URL.
+        SourceError: data that cannot be read.
+        TrainingError: data, loss or settings do not allow the training.
+        OutputError: the output belongs to another training, or cannot be written.
+        BuildError: the cluster is too small, or workers were lost too often; the same call continues.
+    """
+    from train.recipe import TrainingRecipe, load_training, with_data
+    from train.run import train as run
+
+    changes = list(overrides)
+    if workers is not None:
+        parts = str(workers).split(",")
+        if len(parts) > 2 or not all(part.strip().isdigit() for part in parts):
+            raise ArgumentError("workers", f"found {workers}; allowed: a number, or two such as 2,8")
+        changes.append(
+            f"execution.workers={workers}" if len(parts) == 1 else f"execution.workers=[{workers}]"
+        )
+    if isinstance(recipe, TrainingRecipe):
+        recipe = parse(TrainingRecipe, dump_yaml(recipe.model_dump(mode="json")), recipe.name, changes)
+    else:
+        recipe = load_training(str(recipe), changes)
+    loaded = with_data(recipe, [data] if isinstance(data, str) else list(data))
+    return run(loaded, str(out), address=address, take_over=take_over, show=show, tell=tell)
 
 
 def resolve_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:

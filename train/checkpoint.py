@@ -1,44 +1,164 @@
-"""A training state on disk, without pickle: tensors as safetensors, the rest as JSON, replaced as a whole."""
+"""Checkpoints of a training in its output: tensors as safetensors, everything else as JSON, no pickle.
+
+`checkpoints/NNNNNN.*.safetensors` hold the state after that many steps, and `checkpoints/NNNNNN.json`, which is written
+last, commits it. The lines of the log since the checkpoint before are part of a checkpoint, so that the log and the
+state are always of one history.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
 
+from actors.errors import OutputError
+from factory.output.shards.records import FileRecord
+from factory.store.storage import Storage
 
-def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Writes model and optimizer to `folder/state.safetensors`; a kill leaves the state before."""
-    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    state = optimizer.state_dict()
-    for number, slots in state["state"].items():
-        for slot, value in slots.items():
-            tensors[f"optimizer.{number}.{slot}"] = torch.as_tensor(value).contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / "state.tmp"
-    save_file(tensors, aside)
-    aside.replace(folder / "state.safetensors")
+FOLDER = "checkpoints"
+_STATE = re.compile(r"(\d{6,9})\.json")
 
 
-def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restores what `save_state` wrote and returns the optimizer's step; 0 where nothing was saved.
+class Best(BaseModel):
+    """The best validation so far.
+
+    Attributes:
+        step: number of steps after which it was made; there is a checkpoint of that step.
+        value: its score, the larger the better.
+        threshold: chosen there; None for tasks without one.
+        figures: of the validation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    step: int
+    value: float
+    threshold: float | None
+    figures: dict[str, float]
+
+
+class State(BaseModel):
+    """The content of `checkpoints/NNNNNN.json`.
+
+    Attributes:
+        step: number of steps done.
+        digest: of the training: recipe, data and weights that it began with.
+        best: None without a validation.
+        since_best: validations since then.
+        skipped: bad samples so far, by data set.
+        log: files with the lines of the log so far, in order.
+        samples: files with the samples read so far, where the recipe logs them.
+        files: size and hash of the files of this checkpoint by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    step: int
+    digest: str
+    best: Best | None
+    since_best: int
+    skipped: dict[str, int]
+    log: list[str]
+    samples: list[str]
+    files: dict[str, FileRecord]
+
+
+def steps_of(storage: Storage) -> list[int]:
+    """Steps of the committed checkpoints, rising."""
+    return sorted(int(match[1]) for name in storage.names(FOLDER) if (match := _STATE.fullmatch(name)))
+
+
+def read_state(storage: Storage, step: int) -> State:
+    """The state of a committed checkpoint.
 
     Raises:
-        RuntimeError: the saved model has another shape.
+        OutputError: it is missing or damaged.
     """
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return 0
-    tensors = load_file(path)
-    model.load_state_dict(
-        {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    )
-    slots: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, slot = name.split(".", 2)
-            slots.setdefault(int(number), {})[slot] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    return int(slots[0]["step"].item()) if slots else 0
+    path = _state_path(step)
+    try:
+        return State.model_validate_json(storage.read(path))
+    except ValidationError as error:
+        raise OutputError(
+            f"{storage.url}: {path} is damaged: {error.errors()[0]['msg']}; delete it to go on from the checkpoint "
+            "before it"
+        ) from error
+
+
+def write_tensors(storage: Storage, step: int, name: str, tensors: Mapping[str, Tensor]) -> FileRecord:
+    """Write tensors (`model`, `optimizer` or `ema`) of a checkpoint that is not committed yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tensors"
+        save_file(dict(tensors), file)
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        record = FileRecord(bytes=file.stat().st_size, sha256=digest)
+        storage.settle(_tensors_path(step, name), file)
+    return record
+
+
+def read_tensors(storage: Storage, state: State, name: str) -> dict[str, Tensor]:
+    """The tensors of a file of a committed checkpoint.
+
+    Raises:
+        OutputError: it is missing, damaged, or not the file that was committed.
+    """
+    path = _tensors_path(state.step, name)
+    advice = f"delete {_state_path(state.step)} to go on from the checkpoint before it"
+    record = state.files.get(name)
+    if record is None:
+        raise OutputError(f"{storage.url}: the checkpoint of step {state.step:,} has no {name}; {advice}")
+    data = storage.read(path)
+    if len(data) != record.bytes or hashlib.sha256(data).hexdigest() != record.sha256:
+        raise OutputError(
+            f"{storage.url}: {path} is not the file that was written ({len(data):,} of {record.bytes:,} bytes); "
+            f"{advice}"
+        )
+    try:
+        tensors: dict[str, Tensor] = load(data)
+        return tensors
+    except SafetensorError as error:
+        raise OutputError(f"{storage.url}: {path} is damaged: {error}; {advice}") from error
+
+
+def commit(storage: Storage, state: State) -> None:
+    """Commit a checkpoint whose files are written."""
+    storage.settle(_state_path(state.step), state.model_dump_json(indent=1).encode())
+
+
+def prune(storage: Storage, state: State, *, keep: int) -> None:
+    """Delete the oldest checkpoints, but for the last `keep`, and that of the best validation."""
+    kept = {*steps_of(storage)[-keep:], *([state.best.step] if state.best else [])}
+    for step in steps_of(storage):
+        if step not in kept:
+            old = read_state(storage, step)
+            storage.remove(_state_path(step))
+            for name in old.files:
+                storage.remove(_tensors_path(step, name))
+
+
+def _state_path(step: int) -> str:
+    return f"{FOLDER}/{step:06d}.json"
+
+
+def _tensors_path(step: int, name: str) -> str:
+    return f"{FOLDER}/{step:06d}.{name}.safetensors"
+
+
+def write_lines(storage: Storage, path: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """Write lines of JSON; returns the path."""
+    storage.settle(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    return path
+
+
+def read_lines(storage: Storage, paths: Sequence[str]) -> bytes:
+    """The lines of several files, one after the other."""
+    return b"".join(storage.read(path) for path in paths)

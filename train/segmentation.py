@@ -1,225 +1,152 @@
-"""Fine-tuning of a UperNet on one machine: a plain loop for the region selector and for small detectors."""
+"""The task of region selectors and detectors: images and labels from shards, a UperNet, validation by IoU_fg."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import UperNetForSemanticSegmentation
+from torch import nn
 
-from actors.segmentation.segmenter import IMAGENET_MEAN, IMAGENET_STD, load_upernet
-from train.checkpoint import load_state, save_state
+from actors.errors import BadSample
+from actors.segmentation.normalisation import Normalisation
+from factory.store.storage import Storage
+from train import batch_norm
+from train.augmentation import augment
+from train.data.catalogue import DataSet
+from train.data.order import Order
+from train.data.reading import Reader
+from train.data.samples import IGNORED, decode
+from train.distributed import Workers
+from train.recipe import TrainingRecipe
+from train.segmentation_loss import SegmentationBatch, SegmentationLoss
+from train.segmentation_validation import validate
+from train.segmenter import starting_point
+from train.task import Read, Scores
 
-CLASSES = {0: "clean", 1: "artifact"}
-IGNORED = 255
-"""Label of pixels that the loss ignores; the default of UperNet's own configuration."""
+_BLANK = 64
+"""Pixels along the side of the image that stands for a forward pass without any example."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FineTuning:
-    """Settings of the loop; the defaults are those of the paper's region selector.
+@dataclass(frozen=True)
+class LabelledImage:
+    """An augmented training image.
 
     Attributes:
-        learning_rate: at its peak, after the warm-up; falls linearly (polynomial decay of power 1) to 0.
-        betas: of AdamW.
-        weight_decay: of matrices and kernels; norms, biases and position tables have none.
-        iterations: steps in all.
-        batch: images per step.
-        warm_up: steps over which the rate rises from 0.
-        flip: share of images that are mirrored left to right.
-        scale: smallest and largest factor of a random zoom about the centre; (1, 1) for none.
-        shift: largest random shift, as a share of the side; 0 for none.
-        colour: largest change of a channel's gain, and of its offset in units of full scale; 0 for none.
-        seed: of batches and augmentation, which are drawn from (seed, step) alone.
-        bf16: run the network in bfloat16 where that is safe; the weights and the loss stay in float32.
-        threads: of torch; None leaves them as they are.
-        save_every: steps between two writes of the state, where one is saved.
+        image: uint8 [H, W, 3].
+        label: uint8 [H, W]: 0 clean, 1 artifact, 255 ignored.
     """
 
-    learning_rate: float = 6e-5
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    iterations: int = 1000
-    batch: int = 8
-    warm_up: int = 50
-    flip: float = 0.5
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    colour: float = 0.0
-    seed: int = 0
-    bf16: bool = False
-    threads: int | None = None
-    save_every: int = 250
+    image: NDArray[np.uint8]
+    label: NDArray[np.uint8]
 
 
-def fine_tune(
-    net: UperNetForSemanticSegmentation,
-    images: NDArray[np.uint8],
-    masks: NDArray[np.bool_] | NDArray[np.uint8],
-    settings: FineTuning,
-    *,
-    report: Callable[[int, float], None] = lambda step, loss: None,
-    state: Path | None = None,
-) -> list[float]:
-    """Trains a segmenter in place by cross-entropy and leaves it in evaluation mode.
+class Segmentation:
+    """See `train.task.Task`, whose methods these are.
 
     Args:
-        net: its number of classes must cover the masks' values.
-        images: uint8 [N, H, W, 3], RGB.
-        masks: bool [N, H, W], True for an artifact; or uint8 class numbers, 255 where there is no label.
-        settings: of the loop.
-        report: called after every step with the number of steps done and the loss.
-        state: a folder that is resumed from and written to; the result is that of an unbroken run.
-
-    Returns:
-        The loss of every step that was run here.
-    """
-    assert len(images) == len(masks) > 0 and images.shape[:3] == masks.shape
-    optimizer = torch.optim.AdamW(parameter_groups(net, settings.weight_decay), betas=settings.betas)
-    start = load_state(state, net, optimizer) if state else 0
-    net.to(memory_format=torch.channels_last).train()
-    losses = []
-    with _torch_threads(settings.threads), torch.random.fork_rng(devices=[]):
-        for step in range(start, settings.iterations):
-            # Also for what the network draws itself (stochastic depth), so that a resumed run is an unbroken one.
-            torch.manual_seed(settings.seed * 10_000_000 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(settings, step)
-            pixels, labels = draw_batch(images, masks, settings, step)
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-                loss = net(pixels, labels=labels).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-            report(step + 1, losses[-1])
-            if state and ((step + 1) % settings.save_every == 0 or step + 1 == settings.iterations):
-                save_state(state, net, optimizer)
-    net.eval()
-    return losses
-
-
-def rate(settings: FineTuning, step: int) -> float:
-    """The learning rate of a step, counted from 0."""
-    if step < settings.warm_up:
-        return settings.learning_rate * (step + 1) / settings.warm_up
-    left = (settings.iterations - step) / (settings.iterations - settings.warm_up)
-    return settings.learning_rate * left
-
-
-def parameter_groups(net: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups for AdamW: matrices and kernels decay; norms, biases, scales and position tables do not."""
-    decayed: list[torch.nn.Parameter] = []
-    free: list[torch.nn.Parameter] = []
-    for name, parameter in net.named_parameters():
-        (free if parameter.ndim <= 1 or "position" in name else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-
-
-def draw_batch(
-    images: NDArray[np.uint8],
-    masks: NDArray[np.bool_] | NDArray[np.uint8],
-    settings: FineTuning,
-    step: int,
-) -> tuple[Tensor, Tensor]:
-    """The batch of a step: normalised pixels, float32 [B, 3, H, W], and labels, int64 [B, H, W]."""
-    rng = np.random.default_rng((settings.seed, step))
-    rows = rng.choice(len(images), settings.batch, replace=len(images) < settings.batch)
-    pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255
-    labels = torch.from_numpy(masks[rows].astype(np.int64))
-    mirrored = torch.from_numpy(rng.random(settings.batch) < settings.flip)
-    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-    labels = torch.where(mirrored[:, None, None], labels.flip(-1), labels)
-    if settings.scale != (1.0, 1.0) or settings.shift:
-        pixels, labels = _moved(pixels, labels, settings, rng)
-    if settings.colour:
-        gain, offset = (
-            torch.from_numpy(
-                rng.uniform(-settings.colour, settings.colour, (settings.batch, 3, 1, 1))
-            ).float()
-            for _ in range(2)
-        )
-        pixels = (pixels * (1 + gain) + offset).clamp(0, 1)
-    return normalise(pixels), labels
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """[B, 3, H, W] in [0, 1] to what the network expects, channels last."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def two_classes(net: UperNetForSemanticSegmentation, seed: int = 0) -> UperNetForSemanticSegmentation:
-    """A copy of a part segmenter whose last layers are new and classify clean or artifact; all else is retained."""
-    result = copy.deepcopy(net)
-    generator = torch.Generator().manual_seed(seed)
-    for head in (result.decode_head, result.auxiliary_head):
-        if head is not None:
-            head.classifier = torch.nn.Conv2d(head.classifier.in_channels, len(CLASSES), kernel_size=1)
-            torch.nn.init.normal_(head.classifier.weight, std=0.02, generator=generator)
-            torch.nn.init.zeros_(head.classifier.bias)
-    result.config.id2label = dict(CLASSES)
-    result.config.label2id = {name: number for number, name in CLASSES.items()}
-    assert result.config.num_labels == len(CLASSES)
-    return result
-
-
-def load(checkpoint: str) -> UperNetForSemanticSegmentation:
-    """A segmenter to start from, in float32: a shipped name, a folder, or a hub id in the local cache.
+        recipe: of the training.
+        data: the recipe's data sets, in its order.
+        validation: the data set of its validation, if it has one.
+        cache: the output, where the indexes of foreign tars are.
 
     Raises:
-        ModelError: there are no such weights, or they are no safetensors of a UperNet.
+        ModelError: the checkpoint cannot be loaded.
     """
-    return load_upernet(checkpoint)
+
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        data: Sequence[DataSet],
+        validation: DataSet | None,
+        *,
+        cache: Storage | None = None,
+    ) -> None:
+        self.recipe, self.data = recipe, data
+        net, self.normalisation, self.new_weights = starting_point(recipe.model, seed=recipe.seed)
+        net.to(memory_format=torch.channels_last)
+        module = SegmentationLoss(net, recipe.loss)
+        if recipe.precision == "float64":
+            module = module.double()
+        self.module: nn.Module = module
+        self._units = module.units
+        self._readers = [Reader(one, cache=cache) for one in data]
+        self._validation = Reader(validation, cache=cache) if validation else None
+        self.order = Order(
+            [one.counts for one in data],
+            [one.weight for one in recipe.data],
+            seed=recipe.seed,
+            digests=[one.digest for one in data],
+        )
+
+    def read(self, step: int, slot: int) -> Read[LabelledImage]:
+        """See `Task.read`."""
+        recipe = self.recipe
+        draw = self.order.at(step * recipe.batch + slot)
+        data_set = self.data[draw.data_set]
+        key = ""
+        try:
+            encoded = self._readers[draw.data_set].read(draw.shard, draw.row)
+            key = encoded.key
+            sample = decode(encoded, data_set.label)
+        except BadSample as bad:
+            if recipe.bad_samples == "refuse":
+                raise
+            return Read(data_set.name, key, None, str(bad))
+        image, label = augment(
+            sample.image, sample.label, recipe.augmentation, seed=recipe.seed, step=step, slot=slot
+        )
+        return Read(data_set.name, sample.key, LabelledImage(image, label))
+
+    def collate(self, examples: Sequence[LabelledImage]) -> SegmentationBatch:
+        """See `Task.collate`. Images of unequal sizes are padded at the right and below with ignored pixels."""
+        side = self.recipe.augmentation.crop or _BLANK
+        sizes = [one.label.shape for one in examples] or [(side, side)]
+        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+        images = np.zeros((max(1, len(examples)), height, width, 3), np.uint8)
+        labels = np.full(images.shape[:3], IGNORED, np.uint8)
+        for number, one in enumerate(examples):
+            images[number, : one.label.shape[0], : one.label.shape[1]] = one.image
+            labels[number, : one.label.shape[0], : one.label.shape[1]] = one.label
+        pixels = normalised(self.normalisation, images)
+        if self.recipe.precision == "float64":
+            pixels = pixels.double()
+        return SegmentationBatch(pixels, torch.from_numpy(labels).long())
+
+    def units(self, batch: SegmentationBatch) -> float:
+        """See `Task.units`."""
+        return self._units(batch.labels)
+
+    def to_device(self, batch: SegmentationBatch, workers: Workers) -> SegmentationBatch:
+        """See `Task.to_device`."""
+        if workers.device.type == "cpu":
+            return batch
+        pixels, labels = (
+            one.pin_memory().to(workers.device, non_blocking=True) for one in (batch.pixels, batch.labels)
+        )
+        return SegmentationBatch(pixels, labels)
+
+    def training_mode(self) -> None:
+        """See `Task.training_mode`."""
+        batch_norm.training_mode(self.module, self.recipe.model.batch_norm)
+
+    def network(self, module: nn.Module) -> nn.Module:
+        """See `Task.network`: the UperNet."""
+        net = module.net
+        assert isinstance(net, nn.Module)
+        return net
+
+    def validate(self, network: nn.Module, workers: Workers) -> Scores:
+        """See `Task.validate`."""
+        assert self._validation is not None
+        return validate(
+            network, self._validation, self.normalisation, workers, decoders=self.recipe.execution.decoders
+        )
 
 
-def save(net: UperNetForSemanticSegmentation, folder: Path) -> None:
-    """Writes a folder as transformers does: weights in fp16 safetensors, and how pixels are normalised."""
-    copy.deepcopy(net).half().save_pretrained(folder)
-    preprocessor = {
-        "image_processor_type": "SegformerImageProcessor",
-        "do_resize": False,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
-
-
-def _moved(
-    pixels: Tensor, labels: Tensor, settings: FineTuning, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Zooms and shifts every image by its own draw; what comes in from outside the image has no label."""
-    zoom = rng.uniform(*settings.scale, settings.batch)
-    shift = rng.uniform(-2 * settings.shift, 2 * settings.shift, (2, settings.batch))
-    zero = np.zeros_like(zoom)
-    matrices = np.stack([1 / zoom, zero, shift[0], zero, 1 / zoom, shift[1]], axis=1).reshape(-1, 2, 3)
-    grid = torch.nn.functional.affine_grid(
-        torch.from_numpy(matrices).float(), list(pixels.shape), align_corners=False
-    )
-    sample = torch.nn.functional.grid_sample
-    pixels = sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    # Labels are moved up by one, so that the zeros from outside differ from class 0.
-    moved = sample((labels + 1)[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0].long() - 1
-    return pixels, torch.where(moved < 0, IGNORED, moved)
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def normalised(normalisation: Normalisation, images: NDArray[np.uint8]) -> torch.Tensor:
+    """Images, uint8 [B, H, W, 3], as float32 [B, 3, H, W] for the network, channels last."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return normalisation(pixels).contiguous(memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ from actors.models import open_folder
 from actors.segmentation.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from actors.weights import check_forward, explained, load_network, usable
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Segmenter", "load_upernet"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Segmenter", "load_upernet", "normalisation_of"]
 
 _KIND = "UperNetForSemanticSegmentation"
 _SUPPORTED = f"a segmenter is a {_KIND} of transformers, as `flawforge train` writes it"
@@ -64,22 +64,39 @@ class Segmenter:
         return np.concatenate(scores)
 
 
-def load_upernet(checkpoint: str, revision: str | None = None) -> UperNetForSemanticSegmentation:
+def load_upernet(
+    checkpoint: str, revision: str | None = None, *, drop_path: float | None = None
+) -> UperNetForSemanticSegmentation:
     """A UperNet of any number of classes in float32, whatever the precision on disk, in evaluation mode.
 
     Args:
         checkpoint: a shipped name, a folder, or a hub id in the local cache.
         revision: of a hub id.
+        drop_path: largest rate of stochastic depth; None takes the checkpoint's.
 
     Raises:
         ModelError: there are no such weights, or they are not those of a UperNet.
     """
-    return _load(open_folder(checkpoint, revision, config="config.json"), two_classes=False)
+    folder = open_folder(checkpoint, revision, config="config.json")
+    return _load(folder, two_classes=False, drop_path=drop_path)
 
 
-def _load(folder: ModelFolder, *, two_classes: bool) -> UperNetForSemanticSegmentation:
+def normalisation_of(checkpoint: str, revision: str | None = None) -> Normalisation:
+    """How a checkpoint wants its pixels.
+
+    Raises:
+        ModelError: there is no such checkpoint, or it asks for what is not supported.
+    """
+    return Normalisation.of(open_folder(checkpoint, revision, config="config.json"))
+
+
+def _load(
+    folder: ModelFolder, *, two_classes: bool, drop_path: float | None = None
+) -> UperNetForSemanticSegmentation:
     document = folder.config("config.json")
     _check_kind(folder, document)
+    if drop_path is not None:
+        document["backbone_config"]["drop_path_rate"] = drop_path
     folder.refuse_adapters("", folder.weights(""))
     with explained(folder, ""):
         config = UperNetConfig.from_dict(usable(folder, "", document))

@@ -14,7 +14,6 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from actors.errors import BuildError
-from actors.stage_names import StageName
 from factory.recipe.sections import Pool
 
 log = logging.getLogger(__name__)
@@ -65,14 +64,14 @@ def _core_silenced() -> Iterator[None]:
 
 
 def check_resources(
-    pools: Mapping[StageName, Pool], patience: float = 0.0, *, section: str = "execution"
+    pools: Mapping[str, Pool], patience: float = 0.0, *, section: str = "execution"
 ) -> dict[str, float]:
     """Check that the cluster has room for the smallest size of all pools together.
 
     Ray itself would wait forever, with a warning after a minute.
 
     Args:
-        pools: by stage.
+        pools: by name, such as that of a stage.
         patience: seconds that a cluster may take to grow; its autoscaler, if it has one, gets a request for the pools.
         section: of the recipe that the pools come from, for the message.
 
@@ -100,7 +99,7 @@ def check_resources(
     return dict(ray.cluster_resources())
 
 
-def _lack(pools: Mapping[StageName, Pool], section: str) -> str:
+def _lack(pools: Mapping[str, Pool], section: str) -> str:
     """What the smallest pools need beyond what the cluster has, in words; empty if there is enough."""
     available = ray.cluster_resources()
     cpus = sum(pool.cpus * pool.smallest for pool in pools.values())
@@ -119,7 +118,7 @@ def _lack(pools: Mapping[StageName, Pool], section: str) -> str:
     return ""
 
 
-def _bundles(pools: Mapping[StageName, Pool]) -> list[dict[str, float]]:
+def _bundles(pools: Mapping[str, Pool]) -> list[dict[str, float]]:
     return [
         {name: amount for name, amount in (("CPU", pool.cpus), ("GPU", pool.gpus)) if amount}
         for pool in pools.values()

@@ -31,6 +31,7 @@ from factory.recipe.text import read_file
 
 __all__ = [
     "CONTENT",
+    "NAME",
     "SHIPPED",
     "Execution",
     "Fields",
@@ -55,7 +56,9 @@ SHIPPED = ("quickstart", "images", "sd15")
 
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"
 """A link to `recipes/` in a checkout, a folder of copies in an installed wheel."""
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+"""Of a recipe; it becomes the name of a file."""
+
 CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
 """Sections and settings that decide the bytes of the shards."""
 _NOT_SET = object()
@@ -80,7 +83,7 @@ class Recipe(Config):
     @field_validator("name")
     @classmethod
     def _fit_for_a_file(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+        if not NAME.fullmatch(value):
             raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
         return value
 

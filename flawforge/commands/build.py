@@ -196,7 +196,7 @@ def status(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the progress and the speed of a build, from any machine that can read the output."""
+    """Show the progress and the speed of a build or a training, from any machine that can read the output."""
     from flawforge.commands.status import show
 
     show(console, url, as_json=as_json, every=watch)

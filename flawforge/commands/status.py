@@ -18,11 +18,13 @@ from factory.run.run_state import RUNNING, RunState
 from factory.run.status import AT_WORK, COMPLETE, SILENT, Sight, look
 from factory.run.tally import Figures, amounts, clock, pace, shares
 from factory.store.storage import Storage
+from flawforge.commands import training_status
 from flawforge.commands.printing import counts, print_json
+from train.identity import is_training
 
 
 def show(console: Console, url: str, *, as_json: bool = False, every: float | None = None) -> None:
-    """Print the progress of an output once, or repeatedly until it is complete.
+    """Print the progress of an output, of a build or of a training, once or repeatedly until it is complete.
 
     Args:
         console: to print on; a terminal is redrawn.
@@ -31,6 +33,9 @@ def show(console: Console, url: str, *, as_json: bool = False, every: float | No
         every: seconds between two reports; None prints one.
     """
     storage = Storage(url)
+    if is_training(storage):
+        training_status.show(console, storage, as_json=as_json, every=every)
+        return
     if every is None:
         sight = look(storage)
         if as_json:

@@ -1,0 +1,44 @@
+"""What batch norms do in training: keep their statistics, or take those of all images of a step, or of a worker's."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from actors.errors import TrainingError
+
+Norm = nn.modules.batchnorm._BatchNorm
+
+
+def prepare(module: nn.Module, policy: str) -> nn.Module:
+    """The module with batch norms that follow the policy; see `train.recipe.ModelConfig.batch_norm`."""
+    if policy != "synchronised":
+        return module
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def training_mode(module: nn.Module, policy: str) -> None:
+    """Set the module to training; where the policy is `frozen`, batch norms stay in evaluation mode."""
+    module.train()
+    if policy == "frozen":
+        for part in module.modules():
+            if isinstance(part, Norm):
+                part.eval()
+
+
+def check_images(module: nn.Module, policy: str, images: int) -> None:
+    """Refuse forward passes of a single image where a batch norm would compute statistics of a single value.
+
+    Args:
+        module: the network.
+        policy: of the recipe.
+        images: fewest images over which statistics are computed.
+
+    Raises:
+        TrainingError: there is one image only.
+    """
+    if policy != "frozen" and images < 2 and any(isinstance(part, Norm) for part in module.modules()):
+        raise TrainingError(
+            f"model.batch_norm is {policy}, and a forward pass has one image, of which no statistics can be computed: "
+            "set model.batch_norm to frozen, or take a larger batch or micro_batch, or fewer workers"
+        )

@@ -1,0 +1,185 @@
+"""The result of a training: a folder that opens in transformers, with its figures and a model card."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from pydantic import BaseModel, ConfigDict, ValidationError
+from transformers import UperNetForSemanticSegmentation
+
+from actors.errors import OutputError
+from actors.foreign_text import code, markdown
+from actors.segmentation.normalisation import Normalisation
+from factory.store.storage import Storage
+from train import checkpoint
+from train.checkpoint import State
+from train.identity import TrainingIdentity
+from train.recipe import TrainingRecipe
+from train.segmenter import starting_point
+
+PATH = "metrics.json"
+"""Written last: a training whose output has it is finished."""
+
+LOG = "log.jsonl"
+SAMPLES = "samples.jsonl"
+CARD = "README.md"
+
+_CARD = """\
+# {name}
+
+{what}, trained by Flawforge: {steps} steps of {batch} images from {data}. Class 1 is the artifact.{scores}
+
+| data set | samples | label | weight | digest |
+|---|---|---|---|---|
+{rows}
+
+It began with the weights {checkpoint}. `training.json` has all settings and digests, `recipe.yaml` the recipe,
+`log.jsonl` the loss of every step.
+
+```python
+from transformers import AutoImageProcessor, UperNetForSemanticSegmentation
+
+net = UperNetForSemanticSegmentation.from_pretrained(FOLDER)
+```
+"""
+
+
+class Trained(BaseModel):
+    """The content of `metrics.json`.
+
+    Attributes:
+        step: after how many steps the weights were taken.
+        steps: that were trained.
+        threshold: probability from which a pixel is an artifact, chosen on the validation; None without one.
+        validation: figures there, of these weights.
+        loss: mean over the last tenth of the steps.
+        skipped: bad samples, by data set.
+        new_weights: those that the checkpoint did not have.
+        digest: of the training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    step: int
+    steps: int
+    threshold: float | None
+    validation: dict[str, float] | None
+    loss: float
+    skipped: dict[str, int]
+    new_weights: list[str]
+    digest: str
+
+
+def is_finished(storage: Storage) -> bool:
+    """Whether a training has its result."""
+    return storage.exists(PATH)
+
+
+def read_trained(storage: Storage) -> Trained:
+    """The figures of a finished training.
+
+    Raises:
+        OutputError: they are missing or damaged.
+    """
+    try:
+        return Trained.model_validate_json(storage.read(PATH))
+    except ValidationError as error:
+        raise OutputError(f"{storage.url}: {PATH} is damaged: {error.errors()[0]['msg']}") from error
+
+
+def write_result(storage: Storage, recipe: TrainingRecipe, identity: TrainingIdentity) -> None:
+    """Write the model of the best checkpoint (of the last one without a validation), and everything about it.
+
+    Raises:
+        OutputError: a checkpoint is damaged, or the output cannot be written.
+    """
+    last = checkpoint.read_state(storage, checkpoint.steps_of(storage)[-1])
+    chosen = checkpoint.read_state(storage, last.best.step) if last.best else last
+    net, normalisation, new = starting_point(recipe.model, seed=recipe.seed)
+    net.load_state_dict(_weights(storage, chosen, averaged=recipe.ema is not None))
+    lines = checkpoint.read_lines(storage, last.log)
+    storage.settle(LOG, lines)
+    if last.samples:
+        storage.settle(SAMPLES, checkpoint.read_lines(storage, last.samples))
+    trained = Trained(
+        step=chosen.step,
+        steps=last.step,
+        threshold=last.best.threshold if last.best else None,
+        validation=last.best.figures if last.best else None,
+        loss=_final_loss(lines),
+        skipped=last.skipped,
+        new_weights=new,
+        digest=identity.digest,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        save(net, normalisation, Path(folder))
+        for file in sorted(Path(folder).iterdir()):
+            storage.settle(file.name, file)
+    storage.settle(CARD, card(recipe, identity, trained).encode())
+    storage.settle(PATH, trained.model_dump_json(indent=1).encode())
+
+
+def save(net: UperNetForSemanticSegmentation, normalisation: Normalisation, folder: Path) -> None:
+    """Write a folder as transformers does: safetensors in float32, and how pixels are normalised."""
+    net.float().save_pretrained(folder)
+    preprocessor = {
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / normalisation.divisor,
+        "do_normalize": True,
+        "image_mean": list(normalisation.mean),
+        "image_std": list(normalisation.std),
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
+
+
+def card(recipe: TrainingRecipe, identity: TrainingIdentity, trained: Trained) -> str:
+    """The model card, with the front matter of the Hugging Face hub."""
+    data = ModelCardData(
+        language=None,
+        library_name="transformers",
+        pipeline_tag="image-segmentation",
+        tags=["flawforge", "image-artifacts", recipe.kind],
+        model_name=recipe.name,
+    )
+    what = {"regions": "A region selector", "detector": "An artifact detector"}[recipe.kind]
+    scores = ""
+    if trained.validation is not None:
+        scores = (
+            f" On the validation images its pooled IoU_fg is {trained.validation['iou_fg']:.1%} at the threshold "
+            f"{trained.threshold:.2f}, which was chosen there."
+        )
+    weights = {one.name: one.weight for one in recipe.data}
+    rows = "\n".join(
+        f"| {markdown(one.name)} | {one.samples:,} | {one.label} | {weights[one.name]:g} | {code(one.digest[:16])} |"
+        for one in identity.data
+    )
+    body = _CARD.format(
+        name=markdown(recipe.name),
+        what=what,
+        steps=f"{trained.step:,}",
+        batch=recipe.batch,
+        data=" and ".join(markdown(one.url) for one in identity.data),
+        scores=scores,
+        rows=rows,
+        checkpoint=code(identity.checkpoint),
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def _weights(storage: Storage, state: State, *, averaged: bool) -> dict[str, Any]:
+    """The UperNet's own tensors of a checkpoint."""
+    tensors = checkpoint.read_tensors(storage, state, "ema" if averaged else "model")
+    prefix = "module.net." if averaged else "net."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _final_loss(lines: bytes) -> float:
+    losses = [float(json.loads(line)["loss"]) for line in lines.splitlines()]
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / len(tail)

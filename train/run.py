@@ -1,0 +1,231 @@
+"""The main job of training: open the data, run the workers on Ray Train until all steps are done, write the result."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from actors.errors import BuildError, FlawforgeError
+from factory.output.lock import Lock
+from factory.recipe.sections import Pool
+from factory.run.signals import heeded
+from factory.store.storage import Storage
+from train import checkpoint, progress
+from train.data.catalogue import DataSet, open_data_set
+from train.data.labels import Label
+from train.identity import TrainingIdentity, begin
+from train.places import absolute, place_of
+from train.progress import Progress
+from train.recipe import TrainingRecipe, dump
+from train.result import Trained, is_finished, read_trained, write_result
+
+log = logging.getLogger(__name__)
+
+_LOOK = 1.0
+"""Seconds between two looks at the progress."""
+
+RECIPE = "recipe.yaml"
+
+
+def train(
+    recipe: TrainingRecipe,
+    url: str,
+    *,
+    address: str = "local",
+    take_over: bool = False,
+    show: Callable[[Progress], None] = lambda progress: None,
+    tell: Callable[[str], None] = log.warning,
+) -> Trained:
+    """Train a model, or go on with a training that was stopped.
+
+    Args:
+        recipe: of the training; every data set has its URL.
+        url: the output, a folder at any fsspec URL that all workers can reach.
+        address: a Ray cluster, or `local` for one of our own on this machine.
+        take_over: even if another run seems to be at work on the output, see `factory.output.lock`.
+        show: called with the progress about once a second.
+        tell: called with messages for the user.
+
+    Returns:
+        The trained model's figures.
+
+    Raises:
+        TrainingError: the data, the loss or the settings do not allow it.
+        OutputError: the output belongs to another training, or cannot be written.
+        BuildError: the cluster is too small, or workers were lost too often; the same call goes on.
+        LockLostError: another run took the output over.
+        Terminated: SIGTERM came; the same call goes on.
+    """
+    storage = Storage(url)
+    with Lock(storage, take_over=take_over, tell=tell) as lock:
+        storage = lock.storage
+        recipe = absolute(recipe)
+        data = [_open(storage, one.name, str(one.url), one.label) for one in recipe.data]
+        validation = None
+        if recipe.validation is not None:
+            validation = _open(storage, "validation", recipe.validation.url, "mask")
+        identity = TrainingIdentity.of(recipe, data, validation)
+        begin(storage, identity, data)
+        storage.settle(RECIPE, dump(recipe).encode())
+        if not is_finished(storage):
+            job = (recipe, identity, tuple(data), validation)
+            try:
+                _run(storage, *job, address=address, show=show, tell=tell)
+            except BaseException as error:
+                _note_end(storage, recipe, error)
+                raise
+            write_result(storage, recipe, identity)
+        trained = read_trained(storage)
+        show(_last(storage, recipe, progress.FINISHED, ""))
+        return trained
+
+
+def _open(storage: Storage, name: str, url: str, label: Label) -> DataSet:
+    return open_data_set(name, place_of(url), label=label, cache=storage)
+
+
+def _run(
+    storage: Storage,
+    recipe: TrainingRecipe,
+    identity: TrainingIdentity,
+    data: tuple[DataSet, ...],
+    validation: DataSet | None,
+    *,
+    address: str,
+    show: Callable[[Progress], None],
+    tell: Callable[[str], None],
+) -> None:
+    """Run the workers, again after they were lost, until the training is done."""
+    from factory.pipeline.cluster import check_resources, connect
+    from train.worker import Job
+
+    execution = recipe.execution
+    connect(address)
+    pool = Pool(cpus=execution.cpus, gpus=execution.gpus, smallest=execution.fewest, largest=execution.most)
+    check_resources({"train": pool}, patience=0 if address == "local" else execution.patience)
+    fruitless = restarts = 0
+    with heeded(), _watching(storage, show):
+        while True:
+            before = checkpoint.steps_of(storage)
+            job = Job(recipe, identity.digest, data, validation, storage.url, storage.run, restarts)
+            trouble = _attempt(job)
+            if trouble is None:
+                return
+            fruitless = 0 if checkpoint.steps_of(storage) != before else fruitless + 1
+            if fruitless > execution.retries:
+                raise trouble
+            restarts += 1
+            tell(f"going on from step {(checkpoint.steps_of(storage) or [0])[-1]:,} after: {trouble}")
+
+
+def _attempt(job: Any) -> BuildError | None:
+    """Run the workers once; what ended them before the training was done, if trying again may help.
+
+    Raises:
+        FlawforgeError: what a worker found wrong with data, settings or output.
+    """
+    import ray.exceptions
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+    from train.worker import work
+
+    execution = job.recipe.execution
+    with tempfile.TemporaryDirectory() as folder, _own_signals():
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(
+                backend="nccl" if execution.gpus else "gloo", timeout_s=int(execution.time_out)
+            ),
+            scaling_config=ScalingConfig(
+                num_workers=execution.workers,
+                use_gpu=bool(execution.gpus),
+                resources_per_worker={
+                    "CPU": execution.cpus,
+                    **({"GPU": execution.gpus} if execution.gpus else {}),
+                },
+            ),
+            run_config=RunConfig(
+                name=f"{job.recipe.name}-{uuid.uuid4().hex[:8]}",
+                # Nothing of ours is kept there: checkpoints are written to the output.
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=0),
+                # Idle OpenMP threads that spin take the cores from the workers beside them.
+                worker_runtime_env={
+                    "env_vars": {"OMP_WAIT_POLICY": "passive", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+                },
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                cause = getattr(failure, "_base_exc", failure)
+                if isinstance(cause, FlawforgeError) and not isinstance(cause, BuildError):
+                    raise cause from None
+            return BuildError(f"workers were lost: {_short(error.worker_failures)}")
+        except (TrainingFailedError, ray.exceptions.RayError) as error:
+            return BuildError(f"Ray Train ended: {' '.join(str(error).split())[:500]}")
+        return None
+
+
+def _short(failures: dict[int, Exception]) -> str:
+    rank, failure = min(failures.items())
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    return f"worker {rank}: {lines[-1][:300] if lines else type(failure).__name__}"
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray Train replaces the handler of SIGINT and leaves its own; and it turns a stop into an exit with code 0."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _watching(storage: Storage, show: Callable[[Progress], None]) -> Iterator[None]:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK):
+            found = progress.read(storage)
+            if found is not None:
+                show(found)
+
+    thread = threading.Thread(target=look, name="training monitor", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _note_end(storage: Storage, recipe: TrainingRecipe, error: BaseException) -> None:
+    stopped = isinstance(error, KeyboardInterrupt)
+    why = "" if stopped else " ".join(str(error).split())[:1000]
+    progress.write(storage, _last(storage, recipe, progress.STOPPED if stopped else progress.FAILED, why))
+
+
+def _last(storage: Storage, recipe: TrainingRecipe, phase: str, why: str) -> Progress:
+    found = progress.read(storage) or Progress(phase, 0, recipe.iterations)
+    return replace(found, phase=phase, why=why)
