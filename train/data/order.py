@@ -116,7 +116,9 @@ def slots_of(weights: Sequence[float]) -> tuple[int, ...]:
         ValueError: a weight is negative or not finite, all are 0, or more than `CYCLE` are positive.
     """
     if any(not 0 <= weight < float("inf") for weight in weights) or not any(weights):
-        raise ValueError(f"weights are {list(weights)}; none may be negative, and at least one must be above 0")
+        raise ValueError(
+            f"weights are {list(weights)}; none may be negative, and at least one must be above 0"
+        )
     if sum(weight > 0 for weight in weights) > CYCLE:
         raise ValueError(f"at most {CYCLE:,} data sets can be mixed")
     # In fractions: rounding must not depend on the order of a sum.
@@ -194,7 +196,9 @@ class _Passes:
 
     def _shards_in_line(self, pass_number: int) -> tuple[Integers, Integers]:
         """int64 [shards]: the shards in the order of a pass, and where in its line each begins."""
-        shards = permutation(len(self._counts), seed_for(self._seed, self._digest, "order/shards", pass_number))
+        shards = permutation(
+            len(self._counts), seed_for(self._seed, self._digest, "order/shards", pass_number)
+        )
         counts = self._counts[shards]
         return shards, np.cumsum(counts) - counts
 
