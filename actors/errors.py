@@ -67,6 +67,26 @@ class EvaluationError(FlawforgeError):
     """Data or scores cannot be evaluated."""
 
 
+class TrainingError(FlawforgeError):
+    """Training data, or a checkpoint, cannot be trained on."""
+
+
+class BadSample(TrainingError):
+    """One sample of a training data set cannot be learned from; a recipe may count such samples and go on.
+
+    Args:
+        reason: a short name for counting, such as `missing_mask`.
+        detail: the message, with shard and key.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = self.args
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
 class ArgumentError(FlawforgeError, ValueError):
     """An argument of the Python API has a value that is not allowed.
 
