@@ -232,6 +232,7 @@ def train(
     workers: int | str | None = None,
     overrides: Sequence[str] = (),
     address: str = "local",
+    mode: Literal["resume", "overwrite"] = "resume",
     take_over: bool = False,
     show: Callable[[TrainingProgress], None] = lambda progress: None,
     tell: Callable[[str], None] = log.warning,
@@ -253,6 +254,7 @@ def train(
         workers: processes that train, instead of `execution.workers`; `"2,8"` for an elastic training.
         overrides: changes of the recipe, such as `iterations=1000`.
         address: a Ray cluster; `local` starts one on this machine, `auto` joins the one that is running.
+        mode: `resume` continues the training; `overwrite` deletes another one in the output first.
         take_over: train even if another run seems to be active on the output.
         show: called with the progress about once a second.
         tell: called with a message when the training waits for something or goes on after a loss.
@@ -261,7 +263,7 @@ def train(
         The figures of the trained model. Its folder opens in transformers, `evaluate` and `load_reward`.
 
     Raises:
-        ArgumentError: a value of `workers` that is not allowed.
+        ArgumentError: a value of `workers` or `mode` that is not allowed.
         RecipeError: the recipe cannot be read or is wrong, or a data set has no URL.
         SourceError: data that cannot be read.
         TrainingError: data, loss or settings do not allow the training.
@@ -271,6 +273,8 @@ def train(
     from train.recipe import TrainingRecipe, load_training, with_data
     from train.run import train as run
 
+    if mode not in ("resume", "overwrite"):
+        raise ArgumentError("mode", "allowed: resume, overwrite")
     changes = list(overrides)
     if workers is not None:
         parts = str(workers).split(",")
@@ -284,7 +288,15 @@ def train(
     else:
         recipe = load_training(str(recipe), changes)
     loaded = with_data(recipe, [data] if isinstance(data, str) else list(data))
-    return run(loaded, str(out), address=address, take_over=take_over, show=show, tell=tell)
+    return run(
+        loaded,
+        str(out),
+        address=address,
+        overwrite=mode == "overwrite",
+        take_over=take_over,
+        show=show,
+        tell=tell,
+    )
 
 
 def resolve_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from actors.errors import OutputError
 from actors.models import fingerprint
+from factory.output.clearing import Names, clear
 from factory.output.identity import versions_here
 from factory.recipe.recipe import differences, digest
+from factory.store.fence import LOCK
 from factory.store.storage import Storage
 from train.data.catalogue import DataSet, check_same
 from train.data.data_set import DataSetRecord
@@ -132,20 +135,39 @@ def read_training(storage: Storage) -> TrainingIdentity:
     )
 
 
-def begin(storage: Storage, identity: TrainingIdentity, data: Sequence[DataSet]) -> None:
+OURS: Names = {
+    "checkpoints": re.compile(r"\d{6,9}\.(json|(model|optimizer|ema)\.safetensors)"),
+    "log": re.compile(r"\d{6,9}\.jsonl"),
+    "samples": re.compile(r"\d{6,9}-\d{4}\.jsonl"),
+    "tensorboard": re.compile(r"events\.out\.tfevents\.[\w.-]+"),
+    "index": re.compile(r"[\w-]+\.parquet"),
+    "": re.compile(
+        r"metrics\.json|progress\.json|recipe\.yaml|README\.md|(log|samples)\.jsonl|(preprocessor_)?config\.json|"
+        r"model\.safetensors"
+    ),
+}
+"""Names of the files that a training makes, by folder; see `factory.output.clearing`."""
+
+
+def begin(
+    storage: Storage, identity: TrainingIdentity, data: Sequence[DataSet], *, overwrite: bool = False
+) -> None:
     """Record what a training is, or check that the output is of the same one.
 
     Args:
         storage: the output.
         identity: of the training.
         data: its data sets.
+        overwrite: delete another training first.
 
     Raises:
         TrainingError: the data has changed since the training began.
         OutputError: the output holds another training, or something else; the message has the differences.
     """
+    if is_training(storage) and overwrite:
+        clear(storage, OURS, last=PATH)
     if not is_training(storage):
-        if not storage.empty(besides=("lock.json", "index")):
+        if not storage.empty(besides=(LOCK, "index")):
             raise OutputError(
                 f"{storage.url} holds files that are not of a training ({', '.join(storage.entries()[:5])}): choose "
                 "another folder"
@@ -157,8 +179,8 @@ def begin(storage: Storage, identity: TrainingIdentity, data: Sequence[DataSet])
     if before.digest != identity.digest:
         lines = "\n  ".join(differences(before.basis, identity.basis))
         raise OutputError(
-            f"{storage.url} holds another training; choose another folder, or go back to its recipe and data:\n"
-            f"  {lines}"
+            f"{storage.url} holds another training; choose another folder, go back to its recipe and data, or delete "
+            f"it with --mode overwrite:\n  {lines}"
         )
 
 

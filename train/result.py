@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import ModelCard, ModelCardData
 from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import UperNetForSemanticSegmentation
@@ -57,6 +58,8 @@ class Trained(BaseModel):
         threshold: probability from which a pixel is an artifact, chosen on the validation; None without one.
         validation: figures there, of these weights.
         loss: mean over the last tenth of the steps.
+        seconds: that the steps took, without validations, checkpoints and starts.
+        waited: of these, waiting for data on worker 0.
         skipped: bad samples, by data set.
         new_weights: those that the checkpoint did not have.
         digest: of the training.
@@ -69,6 +72,8 @@ class Trained(BaseModel):
     threshold: float | None
     validation: dict[str, float] | None
     loss: float
+    seconds: float
+    waited: float
     skipped: dict[str, int]
     new_weights: list[str]
     digest: str
@@ -103,6 +108,7 @@ def write_result(storage: Storage, recipe: TrainingRecipe, identity: TrainingIde
     net.load_state_dict(_weights(storage, chosen, averaged=recipe.ema is not None))
     lines = checkpoint.read_lines(storage, last.log)
     storage.settle(LOG, lines)
+    log = [json.loads(line) for line in lines.splitlines()]
     if last.samples:
         storage.settle(SAMPLES, checkpoint.read_lines(storage, last.samples))
     trained = Trained(
@@ -110,7 +116,9 @@ def write_result(storage: Storage, recipe: TrainingRecipe, identity: TrainingIde
         steps=last.step,
         threshold=last.best.threshold if last.best else None,
         validation=last.best.figures if last.best else None,
-        loss=_final_loss(lines),
+        loss=float(np.mean([line["loss"] for line in log[-max(1, len(log) // 10) :]])),
+        seconds=sum(line["seconds"] for line in log),
+        waited=sum(line["waited"] for line in log),
         skipped=last.skipped,
         new_weights=new,
         digest=identity.digest,
@@ -177,9 +185,3 @@ def _weights(storage: Storage, state: State, *, averaged: bool) -> dict[str, Any
     tensors = checkpoint.read_tensors(storage, state, "ema" if averaged else "model")
     prefix = "module.net." if averaged else "net."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _final_loss(lines: bytes) -> float:
-    losses = [float(json.loads(line)["loss"]) for line in lines.splitlines()]
-    tail = losses[-max(1, len(losses) // 10) :]
-    return sum(tail) / len(tail)

@@ -39,6 +39,7 @@ def train(
     url: str,
     *,
     address: str = "local",
+    overwrite: bool = False,
     take_over: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
     tell: Callable[[str], None] = log.warning,
@@ -49,6 +50,7 @@ def train(
         recipe: of the training; every data set has its URL.
         url: the output, a folder at any fsspec URL that all workers can reach.
         address: a Ray cluster, or `local` for one of our own on this machine.
+        overwrite: delete another training in the output first.
         take_over: even if another run seems to be at work on the output, see `factory.output.lock`.
         show: called with the progress about once a second.
         tell: called with messages for the user.
@@ -72,7 +74,7 @@ def train(
         if recipe.validation is not None:
             validation = _open(storage, "validation", recipe.validation.url, "mask")
         identity = TrainingIdentity.of(recipe, data, validation)
-        begin(storage, identity, data)
+        begin(storage, identity, data, overwrite=overwrite)
         storage.settle(RECIPE, dump(recipe).encode())
         if not is_finished(storage):
             job = (recipe, identity, tuple(data), validation)

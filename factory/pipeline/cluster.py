@@ -14,6 +14,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from actors.errors import BuildError
+from actors.stage_names import StageName
 from factory.recipe.sections import Pool
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _core_silenced() -> Iterator[None]:
 
 
 def check_resources(
-    pools: Mapping[str, Pool], patience: float = 0.0, *, section: str = "execution"
+    pools: Mapping[StageName, Pool] | Mapping[str, Pool], patience: float = 0.0, *, section: str = "execution"
 ) -> dict[str, float]:
     """Check that the cluster has room for the smallest size of all pools together.
 
@@ -99,7 +100,7 @@ def check_resources(
     return dict(ray.cluster_resources())
 
 
-def _lack(pools: Mapping[str, Pool], section: str) -> str:
+def _lack(pools: Mapping[StageName, Pool] | Mapping[str, Pool], section: str) -> str:
     """What the smallest pools need beyond what the cluster has, in words; empty if there is enough."""
     available = ray.cluster_resources()
     cpus = sum(pool.cpus * pool.smallest for pool in pools.values())
@@ -118,7 +119,7 @@ def _lack(pools: Mapping[str, Pool], section: str) -> str:
     return ""
 
 
-def _bundles(pools: Mapping[str, Pool]) -> list[dict[str, float]]:
+def _bundles(pools: Mapping[StageName, Pool] | Mapping[str, Pool]) -> list[dict[str, float]]:
     return [
         {name: amount for name, amount in (("CPU", pool.cpus), ("GPU", pool.gpus)) if amount}
         for pool in pools.values()

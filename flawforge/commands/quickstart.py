@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from factory.recipe.recipe import load_recipe
 from flawforge import api
 from flawforge.commands.printing import cell, console, say
+from flawforge.commands.train import training_view
 
 if TYPE_CHECKING:
     from eval.metrics import Interval
@@ -85,48 +83,11 @@ def run(console: Console, out: str, items: int, steps: int) -> int:
 
 
 def _train(console: Console, out: str, steps: int) -> Training:
-    """Train in this process, after shutting Ray down to free its cores."""
-    import ray
-
+    """Train on the Ray cluster of the build."""
     from flawforge.commands.quickstart_training import train_detector
 
-    ray.shutdown()
-    with _training_progress(console, steps) as show:
-        return train_detector([f"{out}/shards/*.tar"], Path(f"{out}-{DETECTOR}"), steps, show)
-
-
-@contextmanager
-def _training_progress(console: Console, steps: int) -> Iterator[Callable[[int, float], None]]:
-    """Show a bar on a terminal, or else a line every 30 seconds; yields a function of the step and the loss."""
-    if not console.is_terminal:
-        yield _training_lines(console, steps)
-        return
-    columns = (
-        TextColumn("training a detector"),
-        BarColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=steps, loss="")
-        yield lambda step, loss: bar.update(task, completed=step, loss=f"loss {loss:.3f}")
-
-
-def _training_lines(console: Console, steps: int) -> Callable[[int, float], None]:
-    from factory.run.monitor import SECONDS_BETWEEN_LINES
-    from factory.run.tally import clock
-
-    began = latest = time.monotonic()
-
-    def show(step: int, loss: float) -> None:
-        nonlocal latest
-        now = time.monotonic()
-        if step == 1 or step == steps or now - latest >= SECONDS_BETWEEN_LINES:
-            latest = now
-            left = (now - began) / step * (steps - step)
-            say(console, f"training a detector: step {step} of {steps}, loss {loss:.3f}, {clock(left)} left")
-
-    return show
+    with training_view(console, "training a detector: ") as show:
+        return train_detector(out, f"{out}-{DETECTOR}", steps, show, partial(say, console))
 
 
 def _closing(result: _Result) -> Group:
@@ -159,7 +120,7 @@ def _scores(training: Training) -> list[Table | Text]:
     headings = ("validation, 300 images", "IoU_fg", "95 % interval", "F1", "AP", "at")
     table = Table(*headings, box=SIMPLE_HEAD)
     rows = (
-        (f"detector: {training.samples} made", training.detector),
+        ("detector: made samples", training.detector),
         ("selector: 100 labelled", training.selector),
     )
     for name, one in rows:
@@ -171,7 +132,10 @@ def _scores(training: Training) -> list[Table | Text]:
             f"{one.average_precision:.1%}",
             f"{one.threshold:.2f}",
         )
+    trained = training.trained
     words = (
+        f"Ray Train: {trained.steps:,} steps in {trained.seconds:.0f} s, "
+        f"{trained.waited / max(trained.seconds, 1e-9):.0%} of it waiting for data from the shards\n"
         f"difference {training.gain.value:+.1%} {_range(training.gain)}, paired by image;\n"
         "for both, the threshold that is best on these same images\n"
         f"detector  {training.folder}   (flawforge eval {training.folder})"

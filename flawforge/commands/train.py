@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console, Group
@@ -41,6 +41,9 @@ def train(
     ] = None,
     set_: SetOption = None,
     address: AddressOption = "local",
+    mode: Annotated[
+        str, typer.Option(help="resume: continue; overwrite: delete another training in the output first")
+    ] = "resume",
     take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,6 +59,7 @@ def train(
             workers=workers,
             overrides=set_ or [],
             address=address,
+            mode=cast(Literal["resume", "overwrite"], mode),
             take_over=take_over,
             show=show,
             tell=partial(say, screen),

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from tinytown.scene import KINDS, SIZE, parse
 from tools.tinytown.data import HELD_OUT, renders
 from tools.tinytown.objects import COLOURS, Judge, build, present, targets
+from tools.tinytown.state import load_state, save_state
 from tools.tinytown.vae import TRAIN_SCENES, tensor
-from train.checkpoint import load_state, save_state
 
 log = logging.getLogger(__name__)
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actors.segmentation.segmenter import Segmenter
+from actors.segmentation.segmenter import Segmenter, load_upernet
 from eval.evaluate import random_iou
 from eval.labelled import Labelled
 from eval.metrics import average_precision, counts, iou_fg
-from eval.splits import open_split
+from eval.splits import ROOT, open_split
 from tools.tinytown.data import HELD_OUT
+from tools.tinytown.plain_training import save
 from tools.tinytown.segmenter import KINDS, drawn_scenes
-from train.segmentation import FineTuning, fine_tune, load, save, two_classes
+from train.recipe import load_training, with_data
+from train.run import train as run
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +36,24 @@ SMALLEST_AREA = 0.001
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def train(segmenter: Path, labelled: Labelled, settings: FineTuning, out: Path) -> None:
-    """Fine-tunes a part segmenter's folder on labelled images and writes the region selector to `out`.
+def train(segmenter: Path, labelled: str, out: Path, overrides: Sequence[str] = ()) -> None:
+    """Fine-tune a part segmenter's folder on labelled images by the shipped recipe, and write the region selector.
 
-    The last layers are new, so the result depends on `settings.seed` in them as well as in the batches.
+    Args:
+        segmenter: the folder to begin with.
+        labelled: tars of the labelled images.
+        out: the region selector, in float16; `OUT-training` beside it holds the training, and is resumed.
+        overrides: changes of the recipe.
     """
-    net = two_classes(load(str(segmenter)), seed=settings.seed)
-    losses: list[float] = []
-
-    def report(step: int, loss: float) -> None:
-        losses.append(loss)
-        if step % 100 == 0:
-            log.info("step %d loss %.4f", step, np.mean(losses[-100:]))
-
-    fine_tune(net, labelled.images, labelled.masks, settings, report=report)
-    save(net, out)
+    recipe = with_data(
+        load_training(
+            "train-tinytown-regions", [f"model.checkpoint={segmenter}", "validation=null", *overrides]
+        ),
+        [f"labelled={labelled}"],
+    )
+    training = out.with_name(f"{out.name}-training")
+    run(recipe, str(training), tell=log.info)
+    save(load_upernet(str(training)), out)
 
 
 def show(selector: Path, validation: Labelled, clean: NDArray[np.uint8]) -> None:
@@ -92,8 +98,8 @@ if __name__ == "__main__":
     selector = arguments.out / f"regions-{arguments.kind}"
     train(
         arguments.out / f"segmenter-{arguments.kind}",
-        open_split("labelled", root=arguments.splits),
-        FineTuning(learning_rate=3e-4, iterations=arguments.steps, seed=arguments.seed),
+        str((arguments.splits or ROOT) / "labelled"),
         selector,
+        [f"iterations={arguments.steps}", f"seed={arguments.seed}", f"execution.threads={arguments.threads}"],
     )
     show(selector, open_split("validation", root=arguments.splits), drawn_scenes(HELD_OUT, CLEAN)[0])

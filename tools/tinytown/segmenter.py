@@ -21,8 +21,8 @@ from actors.models import fingerprint
 from tinytown.render import PARTS, render
 from tinytown.scene import SIZE, sample_scene
 from tools.tinytown.data import HELD_OUT
+from tools.tinytown.plain_training import FineTuning, fine_tune, normalise, save
 from tools.tinytown.vae import tensor
-from train.segmentation import FineTuning, fine_tune, normalise, save
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from actors.models import fingerprint
 from tools.tinytown.data import renders
+from tools.tinytown.state import load_state, save_state
 from tools.tinytown.text import MAX_TOKENS, build_text_encoder, build_tokenizer, pretrain
 from tools.tinytown.vae import TRAIN_SCENES, tensor
-from train.checkpoint import load_state, save_state
 
 log = logging.getLogger(__name__)
 

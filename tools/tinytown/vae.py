@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from tools.tinytown.data import HELD_OUT, Renders, renders
-from train.checkpoint import load_state, save_state
+from tools.tinytown.state import load_state, save_state
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from tests.upernet import save_upernet
 from tinytown.render import PARTS, render
 from tinytown.scene import sample_scene
 from tools.tinytown import segmenter
+from tools.tinytown.plain_training import FineTuning
 from tools.tinytown.segmenter import KINDS, build, drawn_scenes, mean_iou, round_trip
-from train.segmentation import FineTuning
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from train.checkpoint import load_state, save_state
+from tools.tinytown.state import load_state, save_state
 
 
 def net() -> tuple[torch.nn.Module, torch.optim.Optimizer]:

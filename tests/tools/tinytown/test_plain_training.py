@@ -9,28 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import UperNetConfig, UperNetForSemanticSegmentation
+from transformers import UperNetForSemanticSegmentation
 
-from actors.segmentation.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
+from actors.segmentation.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter, load_upernet
 from tests.upernet import save_upernet
-from tools.tinytown.segmenter import KINDS, build
-from train.segmentation import (
-    FineTuning,
-    draw_batch,
-    fine_tune,
-    load,
-    parameter_groups,
-    rate,
-    save,
-    two_classes,
-)
+from tools.tinytown.plain_training import FineTuning, draw_batch, fine_tune, rate, save
 
 STILL = FineTuning(learning_rate=5e-3, iterations=2, batch=4, warm_up=0, flip=0.0)
 
 
 @pytest.fixture
 def net(tmp_path: Path) -> UperNetForSemanticSegmentation:
-    return load(str(save_upernet(tmp_path / "net")))
+    return load_upernet(str(save_upernet(tmp_path / "net")))
 
 
 def toys() -> tuple[np.ndarray, np.ndarray]:
@@ -52,20 +42,6 @@ def test_the_defaults_are_the_paper_s():
     settings = FineTuning()
     assert (settings.learning_rate, settings.betas, settings.weight_decay) == (6e-5, (0.9, 0.999), 0.01)
     assert (settings.iterations, settings.batch) == (1000, 8)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_only_matrices_and_kernels_decay(kind: str):
-    net = build(kind)
-    decayed, free = parameter_groups(net, 0.01)
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
-    kernels = {
-        id(module.weight) for module in net.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
-    }
-    everything = {id(parameter) for parameter in net.parameters()}
-    assert {id(parameter) for parameter in decayed["params"]} == kernels
-    assert {id(parameter) for parameter in free["params"]} == everything - kernels
-    assert len(decayed["params"]) + len(free["params"]) == len(everything)
 
 
 def test_two_steps_lower_the_loss(net):
@@ -90,7 +66,7 @@ def test_a_toy_is_learnt(net):
 
 def test_the_seed_decides(tmp_path: Path):
     def weights(seed: int, bf16: bool = False) -> list[torch.Tensor]:
-        one = load(str(save_upernet(tmp_path / "net")))
+        one = load_upernet(str(save_upernet(tmp_path / "net")))
         fine_tune(one, *toys(), replace(STILL, flip=0.5, colour=0.1, seed=seed, bf16=bf16))
         return list(one.parameters())
 
@@ -122,7 +98,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path):
         if step == 5:
             raise Stop
 
-    whole, broken, resumed = (load(str(save_upernet(tmp_path / "net"))) for _ in range(3))
+    whole, broken, resumed = (load_upernet(str(save_upernet(tmp_path / "net"))) for _ in range(3))
     losses = fine_tune(whole, *toys(), settings)
     with pytest.raises(Stop):
         fine_tune(broken, *toys(), settings, report=stop, state=tmp_path / "state")
@@ -192,32 +168,10 @@ def test_pixels_without_a_label_have_no_say(net):
     assert alone == pytest.approx(-log_probability[truth == 1].mean().item(), rel=1e-4)
 
 
-def test_two_classes_renews_the_last_layers_alone():
-    config = build("convnext").config
-    config.use_auxiliary_head, config.auxiliary_channels = True, 16
-    parts = UperNetForSemanticSegmentation(UperNetConfig(**config.to_dict()))
-    assert parts.config.num_labels == 24
-    net = two_classes(parts).eval()
-    assert net.config.id2label == {0: "clean", 1: "artifact"} and net.config.num_labels == 2
-    old, new = parts.state_dict(), net.state_dict()
-    assert old.keys() == new.keys()
-    for name in old:
-        if ".classifier." in name:
-            assert (len(old[name]), len(new[name])) == (24, 2)
-        else:
-            assert torch.equal(old[name], new[name]), name
-    heads = [f"{head}.classifier.weight" for head in ("decode_head", "auxiliary_head")]
-    again, another = two_classes(parts).state_dict(), two_classes(parts, seed=1).state_dict()
-    assert all(
-        torch.equal(new[head], again[head]) and not torch.equal(new[head], another[head]) for head in heads
-    )
-    assert net(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 2, 64, 64)
-
-
 def test_what_was_saved_is_a_segmenter(net, tmp_path: Path):
     images, masks = toys()
     fine_tune(net, images, masks, STILL)
-    save(two_classes(net), tmp_path / "regions")
+    save(net, tmp_path / "regions")
     files = {path.name for path in (tmp_path / "regions").iterdir()}
     assert files == {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert (tmp_path / "regions" / "model.safetensors").stat().st_size < 2.2 * sum(
@@ -226,11 +180,11 @@ def test_what_was_saved_is_a_segmenter(net, tmp_path: Path):
     preprocessor = json.loads((tmp_path / "regions" / "preprocessor_config.json").read_text())
     assert tuple(preprocessor["image_mean"]) == IMAGENET_MEAN
     assert next(net.parameters()).dtype == torch.float32
-    assert load(str(tmp_path / "regions")).dtype == torch.float32
+    assert load_upernet(str(tmp_path / "regions")).dtype == torch.float32
     segmenter = Segmenter(str(tmp_path / "regions"))
     assert next(segmenter.net.parameters()).dtype == torch.float32
     pixels, _ = draw_batch(images, masks, replace(STILL, batch=4), 0)
     order = np.random.default_rng((0, 0)).choice(4, 4, replace=False)
     with torch.no_grad():
-        wanted = two_classes(net)(pixels).logits.softmax(1)[:, 1].numpy()
+        wanted = net(pixels).logits.softmax(1)[:, 1].numpy()
     assert segmenter(images)[order] == pytest.approx(wanted, abs=5e-3)
