@@ -17,6 +17,7 @@ from train.data.reading import Encoded
 from train.data.samples import IGNORED, decode
 
 IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+NOISE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
 
 
 def grey(levels: list[list[int]] | NDArray[np.uint8]) -> bytes:
@@ -87,7 +88,7 @@ SOUND = encode_mask(LEFT)
         ({"mask": SOUND}, "intersection", "missing_changed", "x.tar, k: the sample has no changed"),
         ({"image": b"x"}, "none", "not_an_image", "x.tar, k: image: not a PNG, JPEG or WebP file"),
         (
-            {"image": encode_image(IMAGE)[:-40]},
+            {"image": encode_image(NOISE)[:2000]},
             "none",
             "damaged",
             "x.tar, k: image: the image cannot be decoded",
