@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, zip_longest
+from itertools import chain, pairwise, zip_longest
 
 import numpy as np
 import pytest
@@ -120,7 +120,7 @@ def test_shuffling_goes_across_shards_and_within_them() -> None:
         assert abs(np.corrcoef(position, ranks)[0, 1]) < 4 * 0.0313
     # Neighbours within a stream are not neighbours in their shard: of random pairs of one shard, 1 in 16 is.
     stream = found[0::16]
-    steps = [abs(b[1] - a[1]) for a, b in zip(stream, stream[1:], strict=False) if a[0] == b[0]]
+    steps = [abs(b[1] - a[1]) for a, b in pairwise(stream) if a[0] == b[0]]
     assert np.mean([step == 1 for step in steps]) < 0.25
     # A batch has samples of as many shards as there are streams that are in different ones: 16 streams of 2 shards.
     distinct = [len(set(batch)) for batch in found[:, 0].reshape(64, 16)]
