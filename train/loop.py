@@ -177,6 +177,7 @@ class Loop(Generic[Example, Batch]):
                 began = time.monotonic() if self._is_pause(step.number + 1) else began
         if self._saved_step != progress.step:
             self._save()
+        self.workers.total([0.0])  # Worker 0 has written the checkpoint.
         return checkpoint.read_state(self.storage, progress.step)
 
     def _step(self, step: Step[Batch]) -> tuple[float, bool]:

@@ -68,6 +68,7 @@ class Segmentation:
         net, self.normalisation, self.new_weights = starting_point(recipe.model, seed=recipe.seed)
         net.to(memory_format=torch.channels_last)
         module = SegmentationLoss(net, recipe.loss)
+        _freeze_unused(module)
         if recipe.precision == "float64":
             module = module.double()
         self.module: nn.Module = module
@@ -152,6 +153,18 @@ class Segmentation:
         return validate(
             network, self._validation, self.normalisation, workers, decoders=self.recipe.execution.decoders
         )
+
+
+def _freeze_unused(module: SegmentationLoss) -> None:
+    """Exempt weights that the loss does not depend on, as the last norm of Swin, from training.
+
+    DistributedDataParallel waits for the gradient of every weight that is trained.
+    """
+    pixels = torch.zeros(1, 3, _BLANK, _BLANK)
+    module(SegmentationBatch(pixels, torch.full((1, _BLANK, _BLANK), IGNORED))).backward()
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    module.zero_grad()
 
 
 def normalised(normalisation: Normalisation, images: NDArray[np.uint8]) -> torch.Tensor:
