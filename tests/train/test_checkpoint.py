@@ -110,8 +110,8 @@ def test_damaged_tensors(storage: Storage, tmp_path: Path, damage: Callable[[byt
     path = tmp_path / "checkpoints/000012.model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     words = (
-        rf"{tmp_path}: checkpoints/000012.model.safetensors is not the file that was written \([\d,]+ of 2\d\d bytes\); "
-        "delete checkpoints/000012.json to go on from the checkpoint before it"
+        rf"{tmp_path}: checkpoints/000012.model.safetensors is not the file that was written "
+        r"\([\d,]+ of 2\d\d bytes\); delete checkpoints/000012.json to go on from the checkpoint before it"
     )
     with pytest.raises(OutputError, match=words):
         read_tensors(storage, state, "model")
