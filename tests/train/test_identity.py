@@ -111,11 +111,8 @@ def test_changed_data_is_refused_and_moved_data_is_fine(place: Path, tmp_path: P
     moved = with_data(recipe_of(place / "net"), [str(tmp_path / "small.tar")])
     begin(storage, identity(place, moved), [data_of(tmp_path / "small.tar")])
     shutil.copytree(place / "net", tmp_path / "net")
-    begin(
-        storage,
-        identity(place, recipe_of(tmp_path / "net").model_copy(update={"data": moved.data})),
-        [data_of(tmp_path / "small.tar")],
-    )
+    copied = with_data(recipe_of(tmp_path / "net"), [str(tmp_path / "small.tar")])
+    begin(storage, identity(place, copied), [data_of(tmp_path / "small.tar")])
     with pytest.raises(
         TrainingError, match="the data set small has changed since the checkpoint: it had 3 samples"
     ):
