@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from actors.images import encode_image, encode_mask
 from factory.store.storage import Storage
@@ -16,7 +19,7 @@ from tests.train.data.data_sets import write_tar
 from train.data.catalogue import DataSet, open_data_set
 from train.data.labels import Label
 from train.distributed import Workers
-from train.loop import Hooks, Loop
+from train.loop import Hooks, Loop, Report
 from train.recipe import TrainingRecipe
 from train.segmentation import LabelledImage, Segmentation
 from train.segmentation_loss import SegmentationBatch
@@ -109,3 +112,23 @@ def lines_of(out: Path, kind: str = "log") -> list[dict[str, Any]]:
 
 def losses_of(out: Path) -> list[float]:
     return [line["loss"] for line in lines_of(out)]
+
+
+def stop_after(step: int) -> Hooks:
+    def report(found: Report) -> None:
+        if found.step == step:
+            raise Stop
+
+    return Hooks(report=report)
+
+
+def weights_of(out: Path, step: int, kind: str = "model") -> dict[str, torch.Tensor]:
+    return load_file(out / f"checkpoints/{step:06d}.{kind}.safetensors")
+
+
+def edited(net: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    shutil.copytree(net, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
