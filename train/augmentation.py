@@ -46,6 +46,15 @@ def augment(
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
+def padded(image: Pixels, label: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
+    """An image and its label at least so large, filled up at the right and at the bottom with ignored pixels."""
+    down, right = max(0, height - label.shape[0]), max(0, width - label.shape[1])
+    if down or right:
+        image = np.pad(image, ((0, down), (0, right), (0, 0)))
+        label = np.pad(label, ((0, down), (0, right)), constant_values=IGNORED)
+    return image, label
+
+
 def _resized(image: Pixels, label: Pixels, scale: float) -> tuple[Pixels, Pixels]:
     height, width = (max(1, round(side * scale)) for side in label.shape)
     size = (width, height)
@@ -58,10 +67,7 @@ def _resized(image: Pixels, label: Pixels, scale: float) -> tuple[Pixels, Pixels
 def _cropped(
     image: Pixels, label: Pixels, side: int, largest_share: float, rng: np.random.Generator
 ) -> tuple[Pixels, Pixels]:
-    down, right = (max(0, side - length) for length in label.shape)
-    if down or right:
-        image = np.pad(image, ((0, down), (0, right), (0, 0)))
-        label = np.pad(label, ((0, down), (0, right)), constant_values=IGNORED)
+    image, label = padded(image, label, side, side)
     top = left = 0
     for _ in range(_TRIES):
         top, left = (int(rng.integers(0, length - side + 1)) for length in label.shape)

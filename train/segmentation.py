@@ -14,7 +14,7 @@ from actors.errors import BadSample
 from actors.segmentation.normalisation import Normalisation
 from factory.store.storage import Storage
 from train import batch_norm
-from train.augmentation import augment
+from train.augmentation import augment, padded
 from train.data.catalogue import DataSet
 from train.data.order import Order
 from train.data.reading import Reader
@@ -22,7 +22,7 @@ from train.data.samples import IGNORED, decode
 from train.distributed import Workers
 from train.recipe import TrainingRecipe
 from train.segmentation_loss import SegmentationBatch, SegmentationLoss
-from train.segmentation_validation import validate
+from train.segmentation_validation import SMALLEST, validate
 from train.segmenter import starting_point
 from train.task import Read, Scores
 
@@ -107,17 +107,16 @@ class Segmentation:
     def collate(self, examples: Sequence[LabelledImage]) -> SegmentationBatch:
         """See `Task.collate`.
 
-        Images of unequal sizes are padded at the right and below with ignored pixels. Where skipped samples leave too
-        few for batch norms, an image is repeated with an ignored label.
+        Images of unequal sizes, and those that are too small for the network, are padded at the right and below with
+        ignored pixels. Where skipped samples leave too few for batch norms, an image is repeated with an ignored label.
         """
         side = self.recipe.augmentation.crop or _BLANK
         sizes = [one.label.shape for one in examples] or [(side, side)]
-        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+        height, width = (max(SMALLEST, *(size[axis] for size in sizes)) for axis in (0, 1))
         images = np.zeros((max(self._fewest, len(examples)), height, width, 3), np.uint8)
         labels = np.full(images.shape[:3], IGNORED, np.uint8)
         for number, one in enumerate(examples):
-            images[number, : one.label.shape[0], : one.label.shape[1]] = one.image
-            labels[number, : one.label.shape[0], : one.label.shape[1]] = one.label
+            images[number], labels[number] = padded(one.image, one.label, height, width)
         images[len(examples) :] = images[0]
         pixels = normalised(self.normalisation, images)
         if self.recipe.precision == "float64":

@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from actors.segmentation.normalisation import Normalisation
 from eval.evaluate import CANDIDATES
+from train.augmentation import padded
 from train.data.reading import Reader
 from train.data.samples import IGNORED, Sample, decode
 from train.distributed import Workers
 from train.task import Scores
+
+SMALLEST = 32
+"""Pixels along a side that backbones of stride 32 need; smaller images are padded."""
 
 _AT_ONCE = 16
 """Images of equal size in one forward pass, at most."""
@@ -102,7 +106,9 @@ def _samples(reader: Reader, workers: Workers, decoders: int) -> Iterator[Sample
     mine = places[workers.rank :: workers.world]
 
     def read(place: tuple[int, int]) -> Sample:
-        return decode(reader.read(*place), data_set.label)
+        sample = decode(reader.read(*place), data_set.label)
+        image, label = padded(sample.image, sample.label, SMALLEST, SMALLEST)
+        return Sample(sample.key, image, label)
 
     with ThreadPoolExecutor(decoders, thread_name_prefix="validation") as pool:
         window = 4 * decoders
