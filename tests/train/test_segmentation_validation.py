@@ -121,7 +121,7 @@ def test_ignored_pixels_do_not_count(tmp_path: Path) -> None:
     thresholds = torch.tensor(CANDIDATES)
     table = segmentation_validation._histogram(scores, torch.from_numpy(labels), thresholds)
     half = segmentation_validation._histogram(
-        scores[:, :, 8:], torch.from_numpy(labels[:, :, 8:]), thresholds
+        scores[:, :, 8:].contiguous(), torch.from_numpy(labels[:, :, 8:]), thresholds
     )
     assert torch.equal(table, half) and int(table.sum()) == 4 * 16 * 8
 
