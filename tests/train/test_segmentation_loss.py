@@ -105,7 +105,7 @@ def test_it_is_the_loss_of_transformers(auxiliary: bool) -> None:
     module = SegmentationLoss(net, Loss())
     ours = module(batch) / module.units(batch.labels)
     theirs = net(batch.pixels, labels=batch.labels).loss
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-12)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
     assert module.units(batch.labels) == int((batch.labels != 255).sum())
     mine, others = (torch.autograd.grad(loss, list(net.parameters())) for loss in (ours, theirs))
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(mine, others, strict=True))
