@@ -17,31 +17,35 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from factory.store.storage import Storage
-from train import progress
+from train import checkpoint, progress
 
-RECIPE = """\
+STEPS, BATCH = 200, 8
+SIZES = {"labelled": 100, "others": 300}
+"""Samples of the data sets."""
+
+RECIPE = f"""\
 name: faults
 kind: detector
-iterations: 200
-batch: 8
+iterations: {STEPS}
+batch: {BATCH}
 data:
-  - {name: labelled, url: tinytown/labelled, weight: 3}
-  - {name: others, url: tinytown/validation, weight: 1}
-model: {checkpoint: tinytown/segmenter-convnext, batch_norm: frozen, drop_path: 0.0}
-augmentation: {crop: 48}
-optimizer: {learning_rate: 3.0e-4, warm_up: 10}
+  - {{name: labelled, url: tinytown/labelled, weight: 3}}
+  - {{name: others, url: tinytown/validation, weight: 1}}
+model: {{checkpoint: tinytown/segmenter-convnext, batch_norm: frozen, drop_path: 0.0}}
+augmentation: {{crop: 48}}
+optimizer: {{learning_rate: 3.0e-4, warm_up: 10}}
 precision: float64
-execution: {micro_batch: 4, save_every: 20, log_samples: true, cpus: 0.5}
+execution: {{micro_batch: 4, save_every: 20, log_samples: true, cpus: 0.5}}
 """
 BOUND = 1e-8
 LIMIT = 1800.0
@@ -52,20 +56,38 @@ WORKER = "RayTrainWorker"
 
 
 @dataclass(frozen=True)
-class Result:
-    """A training with a fault.
+class Fault:
+    """What happens to a training.
 
     Attributes:
-        name: of the fault.
-        killed_at: steps that were done when it was killed, as far as the progress told; None where nothing was killed.
-        resumed_at: the checkpoint from which it went on.
+        kind: `worker`: one of its workers gets a SIGKILL; `job`: its driver and everything that it has started.
+        workers: with how many a job is started again.
+    """
+
+    kind: Literal["worker", "job"]
+    workers: int = 2
+
+
+FAULTS = {
+    "worker killed": (Fault("worker"),),
+    "job killed": (Fault("job"),),
+    "other number of workers": (Fault("job", workers=1),),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A training with faults.
+
+    Attributes:
+        name: of the training.
+        kills: steps that were done at each fault, as far as the progress showed, and the checkpoint then.
         difference: largest difference of a loss from the training that was left alone.
         problems: what is wrong with the samples of its history.
     """
 
     name: str
-    killed_at: int | None
-    resumed_at: int | None
+    kills: tuple[tuple[int, int], ...]
     difference: float
     problems: tuple[str, ...]
 
@@ -76,7 +98,17 @@ class Result:
 
 def start(recipe: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
     """Start `flawforge train` with a Ray of its own, in a session of its own; its output goes to `OUT.txt`."""
-    command = [sys.executable, "-m", "flawforge", "train", str(recipe), "--out", str(out), "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "flawforge",
+        "train",
+        str(recipe),
+        "--out",
+        str(out),
+        "--workers",
+        str(workers),
+    ]
     with Path(f"{out}.txt").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -123,7 +155,7 @@ def losses(out: Path) -> list[float]:
     return [float(line["loss"]) for line in lines]
 
 
-def problems_of(out: Path, sizes: dict[str, int], steps: int, batch: int) -> tuple[str, ...]:
+def problems_of(out: Path, sizes: Mapping[str, int], steps: int, batch: int) -> tuple[str, ...]:
     """What is wrong with the samples of a history: slots that come twice or never, samples that repeat in a pass."""
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     rows.sort(key=lambda row: (row["step"], row["slot"]))
@@ -140,53 +172,85 @@ def problems_of(out: Path, sizes: dict[str, int], steps: int, batch: int) -> tup
     return tuple(found)
 
 
-def faulty_trainings(
-    folder: Path, *, seed: int, recipe: str = RECIPE, steps: int = 200, sizes: dict[str, int] | None = None
-) -> list[Result]:
-    """Run the four trainings, one after the other; the first of the results is that of the undisturbed one.
+def disturbed(
+    file: Path, out: Path, faults: Sequence[Fault], chance: random.Random, *, steps: int
+) -> tuple[tuple[int, int], ...]:
+    """Run a training of two workers, with faults at random moments, to its end.
+
+    Args:
+        file: its recipe.
+        out: its output.
+        faults: in their order.
+        chance: of the moments: between a tenth and three quarters of the steps.
+        steps: its iterations.
+
+    Returns:
+        Steps that were done at each fault, and the checkpoint then.
+    """
+    moments = sorted(chance.sample(range(steps // 10, steps * 3 // 4), len(faults)))
+    process, kills = start(file, out, 2), []
+    for fault, moment in zip(faults, moments, strict=True):
+        done = wait_for_step(process, out, moment)
+        if fault.kind == "worker":
+            kill_worker(process, chance)
+        else:
+            kill_job(process)
+        kills.append((done, max(checkpoint.steps_of(Storage(str(out))), default=0)))
+        if fault.kind == "job":
+            process = start(file, out, fault.workers)
+    finish(process, out)
+    return tuple(kills)
+
+
+def compared(
+    name: str,
+    out: Path,
+    alone: Path,
+    kills: tuple[tuple[int, int], ...],
+    sizes: Mapping[str, int],
+    batch: int,
+) -> Result:
+    """The result of a training, compared with one that was left alone.
+
+    Args:
+        name: of the training.
+        out, alone: the outputs of both.
+        kills: see `disturbed`.
+        sizes: samples of the data sets by name.
+        batch: of the recipe.
+    """
+    wanted = losses(alone)
+    difference = max(abs(one - other) for one, other in zip(losses(out), wanted, strict=True))
+    return Result(name, kills, difference, problems_of(out, sizes, len(wanted), batch))
+
+
+def faulty_trainings(folder: Path, *, seed: int) -> list[Result]:
+    """Run the four trainings, one after the other.
 
     Args:
         folder: for the recipe and the outputs.
         seed: of the moments of the kills.
-        recipe: of the training.
-        steps: its iterations.
-        sizes: samples of its data sets by name.
     """
     chance = random.Random(seed)
-    file = folder / "recipe.yaml"
-    file.write_text(recipe)
-    sizes = sizes or {"labelled": 100, "others": 300}
-    alone = folder / "alone"
+    file, alone = folder / "recipe.yaml", folder / "left-alone"
+    file.write_text(RECIPE)
     finish(start(file, alone, 1), alone)
-    wanted = losses(alone)
-    results = [Result("left alone", None, None, 0.0, problems_of(alone, sizes, steps, 8))]
-
-    def run(name: str, first: int, then: int, kill: Callable[[subprocess.Popen[bytes]], Any]) -> None:
+    results = [compared("left alone", alone, alone, (), SIZES, BATCH)]
+    for name, faults in FAULTS.items():
         out = folder / name.replace(" ", "-")
-        process = start(file, out, first)
-        done = wait_for_step(process, out, chance.randrange(steps // 5, steps * 4 // 5))
-        kill(process)
-        at = max([int(path.stem) for path in (out / "checkpoints").glob("*.json")], default=0)
-        if process.poll() is not None:
-            process = start(file, out, then)
-        finish(process, out)
-        difference = max(abs(a - b) for a, b in zip(losses(out), wanted, strict=True))
-        results.append(Result(name, done, at, difference, problems_of(out, sizes, steps, 8)))
-
-    run("worker killed", 2, 2, lambda process: kill_worker(process, chance))
-    run("job killed", 2, 2, kill_job)
-    run("other number of workers", 2, 1, kill_job)
+        kills = disturbed(file, out, faults, chance, steps=STEPS)
+        results.append(compared(name, out, alone, kills, SIZES, BATCH))
     return results
 
 
 def report(results: Sequence[Result], console: Console) -> None:
     """Print a table; ends the program with 1 where a result is wrong."""
-    table = Table("training", "killed at step", "went on from", "largest difference of a loss", "samples")
+    table = Table("training", "killed at step", "last checkpoint", "largest difference of a loss", "samples")
     for one in results:
         table.add_row(
             one.name,
-            "" if one.killed_at is None else str(one.killed_at),
-            "" if one.resumed_at is None else str(one.resumed_at),
+            ", ".join(str(done) for done, _ in one.kills),
+            ", ".join(str(saved) for _, saved in one.kills),
             f"{one.difference:.1e}",
             "; ".join(one.problems) or "each once",
         )
