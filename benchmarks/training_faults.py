@@ -1,10 +1,10 @@
 """Kills trainings and compares the losses of what goes on: `benchmarks.faults --only training`.
 
 Four trainings of one recipe, in float64, with frozen batch norms and without stochastic depth: one that is left alone;
-one whose worker gets a SIGKILL at a random moment; one whose job, driver and Ray with it, gets one and is started again;
-and one that is started again with another number of workers. The losses must be those of the first to 1e-8, and in the
-surviving history (lines past a checkpoint are dropped) no sample may be read twice within a pass of its data set, and
-none be missed.
+one whose worker gets a SIGKILL at a random moment; one whose job, driver and Ray with it, gets one and is started
+again; and one that is started again with another number of workers. The losses must be those of the first to 1e-8, and
+in the surviving history (lines past a checkpoint are dropped) no sample may be read twice within a pass of its data
+set, and none be missed.
 """
 
 from __future__ import annotations
@@ -119,13 +119,13 @@ def finish(run: subprocess.Popen[bytes], out: Path) -> None:
         raise SystemExit(f"{out} ended with {run.returncode}:\n{Path(f'{out}.txt').read_text()[-3000:]}")
 
 
-def wait_for_step(run: subprocess.Popen[bytes], out: Path, step: int) -> int:
-    """Wait until a training has done so many steps; returns the steps that it had done."""
+def wait_for_step(run: subprocess.Popen[bytes], out: Path, step: int, restarts: int) -> int:
+    """Wait until a training has done `step` steps, after its workers were restarted; returns the steps it had done."""
     deadline = time.monotonic() + LIMIT
     storage = Storage(str(out))
     while time.monotonic() < deadline:
         found = progress.read(storage)
-        if found is not None and found.step >= step:
+        if found is not None and found.step >= step and found.restarts >= restarts:
             return found.step
         if run.poll() is not None:
             raise SystemExit(f"{out} ended before step {step}:\n{Path(f'{out}.txt').read_text()[-3000:]}")
@@ -181,20 +181,22 @@ def disturbed(
         file: its recipe.
         out: its output.
         faults: in their order.
-        chance: of the moments: between a tenth and three quarters of the steps.
+        chance: of the moments: between a tenth and a half of the steps.
         steps: its iterations.
 
     Returns:
         Steps that were done at each fault, and the checkpoint then.
     """
-    moments = sorted(chance.sample(range(steps // 10, steps * 3 // 4), len(faults)))
-    process, kills = start(file, out, 2), []
+    moments = sorted(chance.sample(range(steps // 10, steps // 2), len(faults)))
+    process, kills, restarts = start(file, out, 2), [], 0
     for fault, moment in zip(faults, moments, strict=True):
-        done = wait_for_step(process, out, moment)
+        done = wait_for_step(process, out, moment, restarts)
         if fault.kind == "worker":
             kill_worker(process, chance)
+            restarts += 1
         else:
             kill_job(process)
+            restarts = 0
         kills.append((done, max(checkpoint.steps_of(Storage(str(out))), default=0)))
         if fault.kind == "job":
             process = start(file, out, fault.workers)

@@ -16,18 +16,16 @@ from actors.images import encode_image, encode_mask
 from benchmarks.training_faults import BOUND, Fault, compared, disturbed
 from factory.output.shards.tar import write_tar
 from factory.store.storage import Storage
-from tests.upernet import save_upernet
 from train import checkpoint, progress
 
-STEPS, BATCH = 120, 4
+STEPS, BATCH = 60, 4
 SIZES = {"one": 9, "two": 5}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network, two data sets, and the recipe `recipe.yaml` over them."""
+    """Two data sets, and the recipe `recipe.yaml` over them."""
     place = tmp_path_factory.mktemp("training")
-    save_upernet(place / "net")
     for name, count in SIZES.items():
         (place / f"{name}.tar").write_bytes(
             write_tar({f"{name}-{number}": sample(number) for number in range(count)})
@@ -40,8 +38,8 @@ batch: {BATCH}
 data:
   - {{name: one, url: {place}/one.tar, weight: 3}}
   - {{name: two, url: {place}/two.tar, weight: 1}}
-model: {{checkpoint: {place}/net, batch_norm: frozen, drop_path: 0.0}}
-optimizer: {{learning_rate: 1.0e-2, warm_up: 2}}
+model: {{checkpoint: tinytown/segmenter-convnext, batch_norm: frozen, drop_path: 0.0}}
+optimizer: {{learning_rate: 1.0e-3, warm_up: 2}}
 precision: float64
 execution: {{micro_batch: 2, save_every: 5, log_samples: true, cpus: 0.5}}
 """)
@@ -51,8 +49,8 @@ execution: {{micro_batch: 2, save_every: 5, log_samples: true, cpus: 0.5}}
 def sample(number: int) -> dict[str, bytes]:
     """Noise with a bright square, which is the artifact."""
     rng = np.random.default_rng(number)
-    image = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-    mask = np.zeros((32, 32), np.bool_)
+    image = rng.integers(0, 120, (48, 48, 3), dtype=np.uint8)
+    mask = np.zeros((48, 48), np.bool_)
     mask[number : number + 12, 4:20] = True
     image[mask] += 100
     return {"image.png": encode_image(image), "mask.png": encode_mask(mask)}
