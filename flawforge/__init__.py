@@ -1,4 +1,4 @@
-"""Flawforge in Python: `build`, `preview`, `verify`, `evaluate`, and `Corruptor` for one image in a notebook.
+"""Flawforge in Python: `build`, `preview`, `verify`, `evaluate`, `load_reward`, and `Corruptor` for single images.
 
 Importing this package loads neither torch nor Ray; the functions import what they need when they are called.
 """
@@ -6,6 +6,16 @@ Importing this package loads neither torch nor Ray; the functions import what th
 from actors.errors import FlawforgeError
 from factory.recipe.recipe import load_recipe
 from flawforge.api import build, evaluate, preview, verify
+from flawforge.reward import load_reward
 from flawforge.single_image import Corruptor
 
-__all__ = ["Corruptor", "FlawforgeError", "build", "evaluate", "load_recipe", "preview", "verify"]
+__all__ = [
+    "Corruptor",
+    "FlawforgeError",
+    "build",
+    "evaluate",
+    "load_recipe",
+    "load_reward",
+    "preview",
+    "verify",
+]
