@@ -6,7 +6,6 @@ import torch
 
 from actors.errors import ModelError
 
-
 RECIPE_REMEDY = "or set execution.corrupt.gpus (and execution.select.gpus) to 0"
 
 

@@ -84,7 +84,7 @@ def change(reward: Score, images: Tensor, moved: Tensor, masks: NDArray[np.bool_
 
 
 def samples(urls: Sequence[str], count: int) -> tuple[Tensor, NDArray[np.bool_]]:
-    """The first images that have a region, of tars or of the validation split: [N, 3, H, W] in 0 to 1, bool [N, H, W]."""
+    """The first images with a region, of tars or of the validation split: [N, 3, H, W] in 0 to 1, bool [N, H, W]."""
     data = read_labelled(urls) if urls else open_split("validation")
     chosen = np.flatnonzero(data.masks.any((1, 2)))[:count]
     pixels = torch.from_numpy(data.images[chosen]).permute(0, 3, 1, 2).float() / 255
@@ -94,10 +94,14 @@ def samples(urls: Sequence[str], count: int) -> tuple[Tensor, NDArray[np.bool_]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="tinytown/regions-convnext")
-    parser.add_argument("--data", nargs="*", default=[], help="tars; default: the validation split of tinytown")
+    parser.add_argument(
+        "--data", nargs="*", default=[], help="tars; default: the validation split of tinytown"
+    )
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--length", type=float, default=1 / 255, help="root mean square of a step, full scale 1")
+    parser.add_argument(
+        "--length", type=float, default=1 / 255, help="root mean square of a step, full scale 1"
+    )
     parser.add_argument("--threshold", type=float, default=0.5)
     arguments = parser.parse_args()
     reward = load_reward(arguments.checkpoint, threshold=arguments.threshold)

@@ -32,8 +32,8 @@ def load_reward(
     and an image without any pixel above it gets none at all. The score does not grow with the area of artifacts; add
     `probability.mean((1, 2))` to the loss where area should count. At `threshold=0` all pixels count.
 
-    The reward is a `torch.nn.Module`: frozen, always in evaluation mode, without numpy in its path, and it compiles with
-    `torch.compile`. The images' range is checked in the first call only, with some slack for decoders that overshoot.
+    The reward is a `torch.nn.Module`: frozen, and always in evaluation mode. It compiles with `torch.compile`. The
+    images' range is checked in the first call only, with some slack for decoders that overshoot.
 
     Example:
         >>> import torch

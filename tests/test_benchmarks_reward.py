@@ -22,7 +22,9 @@ def test_measures_by_hand():
     moved = follow(brightness, images, steps=3, length=0.01, direction=1)
     # Root mean square 0.01 with half of the pixels at 0: the others move by 0.01 * sqrt(2), three times.
     step = 0.03 * 2**0.5
-    assert torch.allclose(moved[..., :2], torch.tensor(0.5 + step)) and torch.equal(moved[..., 2:], images[..., 2:])
+    assert torch.allclose(moved[..., :2], torch.tensor(0.5 + step)) and torch.equal(
+        moved[..., 2:], images[..., 2:]
+    )
     masks = np.zeros((2, 4, 4), np.bool_)
     masks[0, :, :2] = True  # all that moves
     masks[1, :, 1:3] = True  # half of it

@@ -49,7 +49,9 @@ class Predictor:
         smallest: int = 1,
     ) -> None:
         if tile is not None and tile < smallest:
-            raise ArgumentError("tile", f"found {tile}; allowed: at least {smallest} pixels, for this network")
+            raise ArgumentError(
+                "tile", f"found {tile}; allowed: at least {smallest} pixels, for this network"
+            )
         if overlap is not None and (tile is None or not 0 <= overlap <= tile // 2):
             allowed = "nothing without tile" if tile is None else f"0 to {tile // 2}, half of the tile"
             raise ArgumentError("overlap", f"found {overlap}; allowed: {allowed}")
@@ -70,7 +72,9 @@ class Predictor:
         maps = np.zeros(images.shape[:3], np.float32)
         tiles = self._tiles(images.shape)
         while group := list(islice(tiles, self.batch_size)):
-            found = self.scores(np.stack([images[number, rows, columns] for number, rows, columns, _ in group]))
+            found = self.scores(
+                np.stack([images[number, rows, columns] for number, rows, columns, _ in group])
+            )
             for (number, rows, columns, weights), score in zip(group, found, strict=True):
                 maps[number, rows, columns] += weights * score
         # The sum of weights is 1 but for rounding, which must not lead beyond 1.

@@ -99,7 +99,9 @@ class Reward(nn.Module):
 
     def _check(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ArgumentError("images", f"shape {list(images.shape)}; allowed: [B, 3, H, W], nothing of it 0")
+            raise ArgumentError(
+                "images", f"shape {list(images.shape)}; allowed: [B, 3, H, W], nothing of it 0"
+            )
         if not images.is_floating_point():
             raise ArgumentError("images", f"{images.dtype}; allowed: floating-point numbers from 0 to 1")
         if images.device != self.mean.device:

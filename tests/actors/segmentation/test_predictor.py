@@ -82,7 +82,9 @@ def test_tiles_by_hand():
 
 def test_constant_scores_stay_constant_and_within_range():
     for value in (1.0, 0.3):
-        constant = Predictor(lambda images, value=value: np.full(images.shape[:3], value, np.float32), tile=32)
+        constant = Predictor(
+            lambda images, value=value: np.full(images.shape[:3], value, np.float32), tile=32
+        )
         found = constant(noise(1, 1000, 70))
         assert np.allclose(found, value, atol=1e-6) and found.max() <= 1
 

@@ -130,7 +130,11 @@ def test_other_precisions(folder: str, dtype: torch.dtype):
     for reward in (Reward(folder, threshold=0), Reward(folder, threshold=0, dtype=dtype)):
         score, probability = reward(own)
         assert torch.allclose(probability.float(), wanted, atol=0.02)
-        assert probability.dtype == score.dtype == (reward.mean.dtype if dtype == torch.float64 else torch.float32)
+        assert (
+            probability.dtype
+            == score.dtype
+            == (reward.mean.dtype if dtype == torch.float64 else torch.float32)
+        )
         (gradient,) = torch.autograd.grad(score.sum(), own)
         assert gradient.dtype == dtype and torch.isfinite(gradient).all()
 
@@ -182,10 +186,10 @@ def test_images_that_are_none(folder: str, images: torch.Tensor, message: str):
 def test_arguments_that_are_not_allowed(folder: str, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ArgumentError, match="threshold: found 1; allowed"):
         Reward(folder, threshold=1)
-    with pytest.raises(ArgumentError, match="dtype: found torch.int8"):
+    with pytest.raises(ArgumentError, match=r"dtype: found torch\.int8"):
         Reward(folder, dtype=torch.int8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match='a GPU is required and torch finds none here: .*device="cpu"'):
+    with pytest.raises(ModelError, match=r'a GPU is required and torch finds none here: .*device="cpu"'):
         Reward(folder, device="cuda")
     with pytest.raises(ModelError):
         Reward(str(Path(folder).parent))
