@@ -159,12 +159,12 @@ def _streamed(
     from actors.diffusion.memory import memory_errors_explained
 
     found = StreamedEvaluation(thresholds)
+    advice = f"set {'a smaller --batch-size' if scoring.batch_size > 1 else '--tile, or a smaller one'}"
     for batch in batches(samples, scoring.batch_size):
         images = np.stack([sample.image for _, sample in batch])
         height, width = images.shape[1:3]
-        smaller = "a smaller --batch-size" if scoring.batch_size > 1 else "tiles (--tile)"
         with memory_errors_explained(
-            f"scoring {scoring.batch_size} images", size=(height, width), advice=f"take {smaller}"
+            f"scoring {scoring.batch_size} images", size=(height, width), advice=advice, on_cpu=True
         ):
             scores = score(images)
         for (number, sample), one in zip(batch, scores, strict=True):
