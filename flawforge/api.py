@@ -210,17 +210,7 @@ def evaluate(
         ModelError: a checkpoint that cannot be loaded, no GPU, or a batch that does not fit into memory.
     """
     urls = [str(data)] if isinstance(data, str | PathLike) else [str(one) for one in data]
-    if split and urls:
-        raise ArgumentError("split", "give split or data, not both")
-    splits = ("labelled", "validation", "sealed")
-    if split is not None and split not in splits:
-        raise ArgumentError("split", f"allowed: {', '.join(splits)}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ArgumentError("threshold", f"found {threshold}; allowed: 0 to 1")
-    if device not in ("cpu", "cuda"):
-        raise ArgumentError("device", f"found {device!r}; allowed: cpu, cuda")
-    if batch_size < 1:
-        raise ArgumentError("batch_size", f"found {batch_size}; allowed: at least 1")
+    _check_evaluation(split, urls, threshold, device, batch_size)
     from actors.masks import MaskReading
 
     reading = MaskReading(ignore_index, alpha, mask_orientation)
@@ -236,6 +226,22 @@ def evaluate(
         reading=reading,
         scoring=Scoring(device, batch_size, tile),
     )
+
+
+def _check_evaluation(
+    split: str | None, urls: Sequence[str], threshold: float | None, device: str, batch_size: int
+) -> None:
+    if split and urls:
+        raise ArgumentError("split", "give split or data, not both")
+    splits = ("labelled", "validation", "sealed")
+    if split is not None and split not in splits:
+        raise ArgumentError("split", f"allowed: {', '.join(splits)}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ArgumentError("threshold", f"found {threshold}; allowed: 0 to 1")
+    if device not in ("cpu", "cuda"):
+        raise ArgumentError("device", f"found {device!r}; allowed: cpu, cuda")
+    if batch_size < 1:
+        raise ArgumentError("batch_size", f"found {batch_size}; allowed: at least 1")
 
 
 def resolve_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:

@@ -64,10 +64,7 @@ def evaluate(
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where the network runs")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="images in one step of the network")] = 8,
-    tile: Annotated[
-        int | None,
-        typer.Option(min=1, help="score larger images in overlapping tiles with this side in pixels"),
-    ] = None,
+    tile: Annotated[int | None, typer.Option(min=1, help="score larger images in tiles of this side")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a segmenter against true masks, with intervals over images."""
