@@ -101,7 +101,7 @@ def test_every_public_name_is_documented_with_an_example():
     for name in flawforge.__all__:
         page = getattr(flawforge, name).__doc__
         assert page
-        if name in ("build", "preview", "verify", "evaluate", "Corruptor"):
+        if name in ("build", "preview", "verify", "evaluate", "load_reward", "Corruptor"):
             assert ">>> " in page and "Args:" in page and "Raises:" in page
 
 
