@@ -60,18 +60,22 @@ class Verifier:
         """
         inside, outside = metrics["change_inside"], metrics["change_outside"]
         if outside > self.config.most_outside:
-            beyond = f" beyond {self.margin} pixels of the region" if metrics["mask_area"] else ""
-            return Reject(
-                "spilled",
-                f"{outside:.1%} of the image{beyond} changed; "
-                f"at most {self.config.most_outside:.1%} is allowed",
-            )
+            return Reject("spilled", self._spilled(outside, clean=not metrics["mask_area"]))
         if inside < self.config.least_inside:
             return Reject(
                 "unchanged",
                 f"{inside:.1%} of the region changed; at least {self.config.least_inside:.1%} is asked",
             )
         return None
+
+    def _spilled(self, outside: float, *, clean: bool) -> str:
+        most = self.config.most_outside
+        if clean:  # its limit may be a few pixels of a large image
+            return f"{100 * outside:.3g}% of a clean negative changed; at most {100 * most:.3g}% is allowed"
+        return (
+            f"{outside:.1%} of the image beyond {self.margin} pixels of the region changed; "
+            f"at most {most:.1%} is allowed"
+        )
 
 
 def difference(baseline: NDArray[np.uint8], corrupted: NDArray[np.uint8]) -> NDArray[np.float32]:

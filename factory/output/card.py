@@ -51,7 +51,7 @@ Pixel-level Detection*). A sample is accepted when at least {inside:.0%} of its 
 rest changed, against {baseline}."""
 _ONE_CLEAN = """\
 Clean negatives: images from {source} were {how}, as corrupted images are, but nothing in them was replaced. A sample is
-accepted when at most {outside:.0%} of it changed, against {baseline}."""
+accepted when at most {outside_exact} of it changed, against {baseline}."""
 _BASELINES = {
     "passage": "the image's own uncorrupted passage through the model",
     "autoencoder": "the image's own uncorrupted passage through the autoencoder",
@@ -91,6 +91,7 @@ def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
         baseline=_BASELINES[baseline],
         inside=recipe.verify.least_inside,
         outside=recipe.verify.most_outside,
+        outside_exact=f"{100 * recipe.verify.most_outside:.3g}%",
     )
     return _card(
         recipe.name,
