@@ -121,8 +121,8 @@ class Corruptor:
             image: a PIL image of mode RGB, or uint8 [H, W, 3]. Sides must be a multiple of the model's step; the
                 error states the step.
             mask: the region, white (or True) inside, of the image's size: a PIL image, bool [H, W] or uint8 [H, W].
-                Empty only with the method `none`.
-                The levels of uint8 and of PIL images are read as those of a source: 0 and 1, or 0 and 255.
+                The levels of uint8 and of PIL images are read as those of a source: 0 and 1, or 0 and 255. It may be
+                empty with the method `none` only.
             caption: the prompt, where the setting `prompt` is `caption`.
             key: another key gives other random draws.
 
