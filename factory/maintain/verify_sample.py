@@ -80,7 +80,7 @@ def _check_masks(
         yield "mask.png is empty"
         return
     changed_area = np.count_nonzero(changed) / mask.size
-    shares = {"mask_area": inside / mask.size, "changed_area": changed_area}
+    shares: dict[str, float] = {"mask_area": inside / mask.size, "changed_area": changed_area}
     if inside:
         shares["change_inside"] = np.count_nonzero(changed & mask) / inside
     else:
