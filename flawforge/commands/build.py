@@ -42,8 +42,9 @@ def recipes(
     if name:
         print(shipped_recipe(name), end="")
         return
+    width = max(map(len, SHIPPED)) + 2
     for shipped in SHIPPED:
-        say(console, f"{shipped:<12}{shipped_recipe(shipped).splitlines()[0].removeprefix('# ')}")
+        say(console, f"{shipped:<{width}}{shipped_recipe(shipped).splitlines()[0].removeprefix('# ')}")
 
 
 @app.command()
