@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 
 from actors.errors import TrainingError
@@ -41,4 +43,20 @@ def check_images(module: nn.Module, policy: str, images: int) -> None:
         raise TrainingError(
             f"model.batch_norm is {policy}, and a forward pass has one image, of which no statistics can be computed: "
             "set model.batch_norm to frozen, or take a larger batch or micro_batch, or fewer workers"
+        )
+
+
+def check_passes(numbers: Collection[int]) -> None:
+    """Refuse synchronised batch norms where a worker would wait in a forward pass that others do not have.
+
+    Args:
+        numbers: of forward passes in a step, of all workers.
+
+    Raises:
+        TrainingError: they differ.
+    """
+    if len(set(numbers)) > 1:
+        raise TrainingError(
+            f"model.batch_norm is synchronised, and some workers have {min(numbers)} micro-batches in a step, others "
+            f"{max(numbers)}: make batch a multiple of the number of workers, or change execution.micro_batch"
         )

@@ -13,9 +13,9 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
@@ -26,6 +26,7 @@ from factory.store.storage import Storage
 
 FOLDER = "checkpoints"
 _STATE = re.compile(r"(\d{6,9})\.json")
+_FILE = re.compile(r"(\d{6,9})\.(json|\w+\.safetensors)")
 
 
 class Best(BaseModel):
@@ -67,8 +68,8 @@ class State(BaseModel):
     best: Best | None
     since_best: int
     skipped: dict[str, int]
-    log: list[str]
-    samples: list[str]
+    log: list[Annotated[str, Field(pattern=r"^log/\d{6,9}\.jsonl$")]]
+    samples: list[Annotated[str, Field(pattern=r"^samples/\d{6,9}-\d{4}\.jsonl$")]]
     files: dict[str, FileRecord]
 
 
@@ -84,13 +85,17 @@ def read_state(storage: Storage, step: int) -> State:
         OutputError: it is missing or damaged.
     """
     path = _state_path(step)
+    advice = "delete it to go on from the checkpoint before it"
     try:
-        return State.model_validate_json(storage.read(path))
+        state = State.model_validate_json(storage.read(path))
     except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
         raise OutputError(
-            f"{storage.url}: {path} is damaged: {error.errors()[0]['msg']}; delete it to go on from the checkpoint "
-            "before it"
+            f"{storage.url}: {path} is damaged: {where + ': ' if where else ''}{error.errors()[0]['msg']}; {advice}"
         ) from error
+    if state.step != step:
+        raise OutputError(f"{storage.url}: {path} is damaged: it is of step {state.step:,}; {advice}")
+    return state
 
 
 def write_tensors(storage: Storage, step: int, name: str, tensors: Mapping[str, Tensor]) -> FileRecord:
@@ -135,14 +140,15 @@ def commit(storage: Storage, state: State) -> None:
 
 
 def prune(storage: Storage, state: State, *, keep: int) -> None:
-    """Delete the oldest checkpoints, but for the last `keep`, and that of the best validation."""
+    """Delete all checkpoints but the last `keep` and that of the best validation, and what killed runs left of others.
+
+    The files of a checkpoint that commit it go first.
+    """
     kept = {*steps_of(storage)[-keep:], *([state.best.step] if state.best else [])}
-    for step in steps_of(storage):
-        if step not in kept:
-            old = read_state(storage, step)
-            storage.remove(_state_path(step))
-            for name in old.files:
-                storage.remove(_tensors_path(step, name))
+    files = [match for name in storage.names(FOLDER) if (match := _FILE.fullmatch(name))]
+    for match in sorted(files, key=lambda match: match[2] != "json"):
+        if int(match[1]) not in kept:
+            storage.remove(f"{FOLDER}/{match[0]}")
 
 
 def _state_path(step: int) -> str:
@@ -160,5 +166,23 @@ def write_lines(storage: Storage, path: str, lines: Sequence[Mapping[str, Any]])
 
 
 def read_lines(storage: Storage, paths: Sequence[str]) -> bytes:
-    """The lines of several files, one after the other."""
-    return b"".join(storage.read(path) for path in paths)
+    """The lines of several files, one after the other.
+
+    Raises:
+        OutputError: a file is missing or damaged.
+    """
+    parts = []
+    for path in paths:
+        parts.append(storage.read(path))
+        try:
+            whole = parts[-1].endswith(b"\n") and all(
+                isinstance(json.loads(line), dict) for line in parts[-1].splitlines()
+            )
+        except (ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise OutputError(
+                f"{storage.url}: {path} is damaged; delete the checkpoints from that step on, in {FOLDER}/, to go on "
+                "from the one before"
+            )
+    return b"".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,12 +39,22 @@ class Workers:
         """Size of the smallest part that a worker has."""
         return batch // self.world
 
+    def most_slots(self, batch: int) -> int:
+        """Size of the largest part that a worker has."""
+        return -(-batch // self.world)
+
     def total(self, values: Sequence[float] | Tensor) -> Tensor:
         """Sums over all workers, float64 on the device."""
         summed = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
         if self.world > 1:
             dist.all_reduce(summed)
         return summed
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors in place by those of worker 0."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def agreed(self, value: int) -> int:
         """The value of worker 0, on all of them."""

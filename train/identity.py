@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from actors.errors import OutputError
 from actors.models import fingerprint
@@ -128,7 +128,7 @@ def read_training(storage: Storage) -> TrainingIdentity:
                 f"{storage.url}: {PATH} has schema version {version}, this Flawforge reads {SCHEMA_VERSION} only"
             )
         found = _Document.model_validate_json(data)
-    except (ValueError, AttributeError, ValidationError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise OutputError(f"{storage.url}: {PATH} is damaged: {str(error).splitlines()[0]}") from error
     return TrainingIdentity(
         found.name, found.content, found.checkpoint, tuple(found.data), found.validation, found.versions

@@ -13,14 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from actors.errors import TrainingError
+from actors.errors import OutputError, TrainingError
 from actors.seeding import seed_for
 from factory.store.storage import Storage
 from train import batch_norm, checkpoint
@@ -144,6 +145,8 @@ class Loop(Generic[Example, Batch]):
             OutputError: a checkpoint is damaged, of another training, or cannot be written.
         """
         self._resume()
+        if self._ends():
+            return checkpoint.read_state(self.storage, self._progress.step)
         if self.workers.world > 1:
             ids = [self.workers.device.index or 0] if self.workers.device.type == "cuda" else None
             buffers = self.recipe.model.batch_norm != "frozen"
@@ -174,6 +177,7 @@ class Loop(Generic[Example, Batch]):
                 began = time.monotonic() if self._is_pause(step.number + 1) else began
         if self._saved_step != progress.step:
             self._save()
+        self.workers.total([0.0])  # Worker 0 has written the checkpoint.
         return checkpoint.read_state(self.storage, progress.step)
 
     def _step(self, step: Step[Batch]) -> tuple[float, bool]:
@@ -202,9 +206,12 @@ class Loop(Generic[Example, Batch]):
             loss += part.detach().double()
         mean = float(workers.total(loss).item()) / max(total, 1.0)
         if not math.isfinite(mean):
-            raise self._not_finite(step, mean, rate)
-        if recipe.optimizer.clip is not None:
-            nn.utils.clip_grad_norm_(self.task.module.parameters(), recipe.optimizer.clip)
+            raise self._not_finite(step, "loss", mean, rate)
+        norm = float(
+            nn.utils.clip_grad_norm_(self.task.module.parameters(), recipe.optimizer.clip or math.inf)
+        )
+        if not math.isfinite(norm):
+            raise self._not_finite(step, "norm of the gradient", norm, rate)
         self.optimizer.step()
         if self._averaged is not None:
             self._averaged.update_parameters(self.task.module)
@@ -222,10 +229,10 @@ class Loop(Generic[Example, Batch]):
         enabled = self.recipe.precision == "bfloat16"
         return torch.autocast(self.workers.device.type, torch.bfloat16, enabled=enabled)
 
-    def _not_finite(self, step: Step[Batch], loss: float, rate: float) -> TrainingError:
+    def _not_finite(self, step: Step[Batch], what: str, value: float, rate: float) -> TrainingError:
         keys = ", ".join(read.key for read in step.reads[:8])
         return TrainingError(
-            f"the loss of step {step.number + 1:,} is {loss:g}, at a learning rate of {rate:.3g}; worker "
+            f"the {what} of step {step.number + 1:,} is {value:g}, at a learning rate of {rate:.3g}; worker "
             f"{self.workers.rank} had the samples {keys}: lower optimizer.learning_rate, set optimizer.clip, or take "
             "precision float32; the checkpoints before it are sound"
         )
@@ -275,18 +282,26 @@ class Loop(Generic[Example, Batch]):
         """Validate and save where it is due; whether the training ends here."""
         recipe = self.recipe
         last = done == recipe.iterations
-        better = stop = False
+        better = False
         if recipe.validation is not None and (last or done % recipe.validation.every == 0):
             better = self._validate()
-            patience = recipe.validation.patience
-            stop = patience is not None and self._progress.since_best >= patience
-        if last or stop or better or preempted or done % recipe.execution.save_every == 0:
+        if self._ends() or better or preempted or done % recipe.execution.save_every == 0:
             self._save()
-        return stop
+        return self._ends()
+
+    def _ends(self) -> bool:
+        """Whether all steps are done, or the validations have not become better for too long."""
+        validation, progress = self.recipe.validation, self._progress
+        patience = validation.patience if validation is not None else None
+        return progress.step >= self.recipe.iterations or (
+            patience is not None and progress.since_best >= patience
+        )
 
     def _validate(self) -> bool:
         """Score the weights; whether they are the best so far."""
         progress = self._progress
+        # The buffers of worker 0 are those that a checkpoint holds.
+        self.workers.share(self._result().buffers())
         scores = self.task.validate(self.task.network(self._result()), self.workers)
         better = progress.best is None or scores.value > progress.best.value
         if better:
@@ -353,13 +368,23 @@ class Loop(Generic[Example, Batch]):
                 f"{self.storage.url}: the checkpoint of step {step:,} is of another training (recipe, data or initial "
                 "weights differ): choose another folder"
             )
-        self.task.module.load_state_dict(checkpoint.read_tensors(self.storage, state, "model"))
-        restore_optimizer(self.optimizer, checkpoint.read_tensors(self.storage, state, "optimizer"))
+        self._restore(state, "model", self.task.module.load_state_dict)
+        self._restore(state, "optimizer", partial(restore_optimizer, self.optimizer))
         if self._averaged is not None:
-            self._averaged.load_state_dict(checkpoint.read_tensors(self.storage, state, "ema"))
+            self._restore(state, "ema", self._averaged.load_state_dict)
         self._progress = _Progress(
             step, state.best, state.since_best, Counter(state.skipped), list(state.log), list(state.samples)
         )
+
+    def _restore(self, state: State, name: str, load: Callable[[dict[str, Tensor]], object]) -> None:
+        tensors = checkpoint.read_tensors(self.storage, state, name)
+        try:
+            load(tensors)
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise OutputError(
+                f"{self.storage.url}: the {name} of the checkpoint of step {state.step:,} does not fit this training: "
+                f"{' '.join(str(error).split())[:300]}; choose another folder"
+            ) from error
 
     def _latest(self) -> int:
         steps = checkpoint.steps_of(self.storage)
@@ -368,9 +393,11 @@ class Loop(Generic[Example, Batch]):
     def _check_batch_norm(self) -> None:
         recipe, workers = self.recipe, self.workers
         policy = recipe.model.batch_norm
-        slots: Sequence[int] = [len(workers.slots(recipe.batch)), workers.fewest_slots(recipe.batch)]
+        slots: Sequence[int] = [workers.most_slots(recipe.batch), workers.fewest_slots(recipe.batch)]
         size = recipe.execution.micro_batch
         fewest = min(slots) if size is None else min(count % size or min(size, count) for count in slots)
         batch_norm.check_images(
             self.task.module, policy, fewest * (workers.world if policy == "synchronised" else 1)
         )
+        if size is not None and policy == "synchronised":
+            batch_norm.check_passes({math.ceil(count / size) for count in slots})

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from actors.errors import OutputError
 from factory.store.storage import Storage
 
@@ -61,6 +63,9 @@ class Progress:
         return asdict(self)
 
 
+_PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
+
+
 class ProgressFile:
     """Writes the progress now and then.
 
@@ -96,6 +101,6 @@ def write(storage: Storage, progress: Progress) -> None:
 def read(storage: Storage) -> Progress | None:
     """The latest progress; None where there is none that this version understands."""
     try:
-        return Progress(**json.loads(storage.read(PATH)))
-    except (OutputError, ValueError, TypeError):
+        return _PROGRESS.validate_json(storage.read(PATH), strict=True)
+    except (OutputError, ValidationError):
         return None

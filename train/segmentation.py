@@ -68,10 +68,14 @@ class Segmentation:
         net, self.normalisation, self.new_weights = starting_point(recipe.model, seed=recipe.seed)
         net.to(memory_format=torch.channels_last)
         module = SegmentationLoss(net, recipe.loss)
+        _freeze_unused(module)
         if recipe.precision == "float64":
             module = module.double()
         self.module: nn.Module = module
         self._units = module.units
+        # Batch norms need two images, and skipped samples may leave fewer.
+        skips = recipe.bad_samples == "skip" and recipe.model.batch_norm != "frozen"
+        self._fewest = 2 if skips else 1
         self._readers = [Reader(one, cache=cache) for one in data]
         self._validation = Reader(validation, cache=cache) if validation else None
         self.order = Order(
@@ -101,15 +105,20 @@ class Segmentation:
         return Read(data_set.name, sample.key, LabelledImage(image, label))
 
     def collate(self, examples: Sequence[LabelledImage]) -> SegmentationBatch:
-        """See `Task.collate`. Images of unequal sizes are padded at the right and below with ignored pixels."""
+        """See `Task.collate`.
+
+        Images of unequal sizes are padded at the right and below with ignored pixels. Where skipped samples leave too
+        few for batch norms, an image is repeated with an ignored label.
+        """
         side = self.recipe.augmentation.crop or _BLANK
         sizes = [one.label.shape for one in examples] or [(side, side)]
         height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-        images = np.zeros((max(1, len(examples)), height, width, 3), np.uint8)
+        images = np.zeros((max(self._fewest, len(examples)), height, width, 3), np.uint8)
         labels = np.full(images.shape[:3], IGNORED, np.uint8)
         for number, one in enumerate(examples):
             images[number, : one.label.shape[0], : one.label.shape[1]] = one.image
             labels[number, : one.label.shape[0], : one.label.shape[1]] = one.label
+        images[len(examples) :] = images[0]
         pixels = normalised(self.normalisation, images)
         if self.recipe.precision == "float64":
             pixels = pixels.double()
@@ -144,6 +153,18 @@ class Segmentation:
         return validate(
             network, self._validation, self.normalisation, workers, decoders=self.recipe.execution.decoders
         )
+
+
+def _freeze_unused(module: SegmentationLoss) -> None:
+    """Exempt weights that the loss does not depend on, as the last norm of Swin, from training.
+
+    DistributedDataParallel waits for the gradient of every weight that is trained.
+    """
+    pixels = torch.zeros(1, 3, _BLANK, _BLANK)
+    module(SegmentationBatch(pixels, torch.full((1, _BLANK, _BLANK), IGNORED))).backward()
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    module.zero_grad()
 
 
 def normalised(normalisation: Normalisation, images: NDArray[np.uint8]) -> torch.Tensor:

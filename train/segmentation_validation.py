@@ -37,7 +37,8 @@ def validate(
         decoders: threads that read images.
 
     Returns:
-        Pooled IoU_fg at its best threshold (the smallest of equal ones), that threshold, and precision and recall.
+        Pooled IoU_fg at its best threshold (the smallest of equal ones), that threshold, and precision and recall. By
+        the rule of `eval.metrics`, all are 1 where there are no artifacts and none are found.
 
     Raises:
         TrainingError: a sample that cannot be read.
@@ -71,12 +72,13 @@ def _scores(table: Tensor) -> Scores:
     iou = torch.where(union > 0, true / union.clamp(min=1), 1.0)
     best = int(iou.argmax())
     middle = CANDIDATES.index(0.5)
+    empty = float(union[best] == 0)
     figures = {
         "iou_fg": float(iou[best]),
         "threshold": CANDIDATES[best],
         "iou_fg_at_0.5": float(iou[middle]),
-        "precision": float(true[best] / (true[best] + false[best]).clamp(min=1)),
-        "recall": float(true[best] / (true[best] + missed[best]).clamp(min=1)),
+        "precision": float(true[best] / (true[best] + false[best]).clamp(min=1)) or empty,
+        "recall": float(true[best] / (true[best] + missed[best]).clamp(min=1)) or empty,
     }
     return Scores(figures["iou_fg"], CANDIDATES[best], figures)
 

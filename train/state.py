@@ -20,10 +20,23 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` gave, for an optimizer over the same parameters."""
+    """Restore what `optimizer_tensors` gave, for an optimizer over the same parameters.
+
+    Raises:
+        ValueError, RuntimeError or LookupError: the tensors are not those of these parameters.
+    """
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, slot = name.split(".", 1)
+        if value.ndim:
+            parameter = parameters[int(number)]
+            if value.shape != parameter.shape:
+                raise ValueError(
+                    f"{name} has the shape {list(value.shape)}, its parameter {list(parameter.shape)}"
+                )
+            # As the optimizer made it: other strides than the parameter's would be slow.
+            value = torch.empty_like(parameter).copy_(value)
         slots.setdefault(int(number), {})[slot] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
