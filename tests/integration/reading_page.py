@@ -52,7 +52,7 @@ def put(code: str, old: str, new: str) -> str:
 
 def run(
     code: str,
-    place: str,
+    place: str | None,
     folder: Path,
     more: str = "",
     *,
@@ -63,15 +63,18 @@ def run(
 
     Args:
         code: the block.
-        place: of the output, in place of the page's.
+        place: of the output, in place of the page's; None for a block that reads something else.
         folder: the working folder.
         more: code to append.
         command: what runs a script: an interpreter, or a launcher of several.
         environment: more variables.
     """
-    (named,) = [name for name in PLACES if name in code]
+    named = [name for name in PLACES if name in code]
+    assert len(named) == (place is not None)
+    for name in named:
+        code = put(code, name, str(place))
     script = folder / "block.py"
-    script.write_text(put(code, named, place) + more)
+    script.write_text(code + more)
     path = os.pathsep.join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     packages = {"PYTHONPATH": path} if command[0] == sys.executable else {}

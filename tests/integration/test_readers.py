@@ -63,6 +63,11 @@ def test_every_block_of_the_page_is_run():
         "PyTorch DataLoader": 1,
         "Hugging Face datasets": 2,
         "Ray Data": 1,
+        "PyTorch Lightning": 1,
+        "Hugging Face Trainer": 1,
+        "NVIDIA energon": 1,
+        "MosaicML streaming": 2,
+        "litdata": 2,
         "The index: what was accepted, what was rejected, and why": 2,
     }
 
