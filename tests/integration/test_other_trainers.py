@@ -15,7 +15,7 @@ from tests.upernet import save_upernet
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 RANKS = [1, pytest.param(2, marks=pytest.mark.slow)]
 needs_lightning = pytest.mark.skipif(
-    find_spec("pytorch_lightning") is None, reason="pytorch-lightning is not installed"
+    find_spec("pytorch_lightning") is None, reason="pytorch-lightning is not installed; the extra dev has it"
 )
 
 
@@ -32,9 +32,9 @@ def shards(made) -> list[dict[str, str]]:
     return shards
 
 
-def lightning(made: Path, folder: Path, ranks: int, batch_size: int) -> None:
+def lightning(made: Path, folder: Path, *, ranks: int = 1, batch_size: int = 4, workers: int = 2) -> None:
     code = put(block("PyTorch Lightning"), "devices=1", f"devices={ranks}, accelerator='cpu'")
-    code = put(code, "batch_size, workers = 4, 2", f"batch_size, workers = {batch_size}, 2")
+    code = put(code, "batch_size, workers = 4, 2", f"batch_size, workers = {batch_size}, {workers}")
     step = "        images, masks, keys = batch\n"
     gather = """        assert images.dtype == masks.dtype == torch.float32 and set(masks.unique().tolist()) == {0, 1}
         _see((images * 255).round().byte().movedim(1, -1), masks.bool(), keys)
@@ -45,10 +45,17 @@ def lightning(made: Path, folder: Path, ranks: int, batch_size: int) -> None:
 @needs_lightning
 @pytest.mark.parametrize("ranks", RANKS)
 def test_lightning_reads_every_sample_once(made, shards, tmp_path, ranks):
-    lightning(made, tmp_path, ranks, batch_size=4)
+    lightning(made, tmp_path, ranks=ranks)
     processes = seen(tmp_path, shards)
     assert len(processes) == ranks
     assert surplus(processes, shards) == []
+
+
+@pytest.mark.slow
+@needs_lightning
+def test_lightning_with_more_workers_than_shards(made, shards, tmp_path):
+    lightning(made, tmp_path, workers=6)
+    assert surplus(seen(tmp_path, shards), shards) == []
 
 
 @pytest.mark.slow
