@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from factory.store.storage import Storage
 from train.data.catalogue import DataSet, check_same
 from train.data.data_set import DataSetRecord
 from train.recipe import TrainingRecipe, content, published
+
+log = logging.getLogger(__name__)
 
 PATH = "training.json"
 SCHEMA_VERSION = 1
@@ -150,7 +153,12 @@ OURS: Names = {
 
 
 def begin(
-    storage: Storage, identity: TrainingIdentity, data: Sequence[DataSet], *, overwrite: bool = False
+    storage: Storage,
+    identity: TrainingIdentity,
+    data: Sequence[DataSet],
+    *,
+    overwrite: bool = False,
+    tell: Callable[[str], None] = log.warning,
 ) -> None:
     """Record what a training is, or check that the output is of the same one.
 
@@ -159,13 +167,18 @@ def begin(
         identity: of the training.
         data: its data sets.
         overwrite: delete another training first.
+        tell: called with a message about files that were not deleted.
 
     Raises:
         TrainingError: the data has changed since the training began.
         OutputError: the output holds another training, or something else; the message has the differences.
     """
     if is_training(storage) and overwrite:
-        clear(storage, OURS, last=PATH)
+        read_training(storage)  # Raises for a file of that name that another program made.
+        if left := clear(storage, OURS, last=PATH):
+            tell(left)
+        storage.settle(PATH, identity.encoded)
+        return
     if not is_training(storage):
         if not storage.empty(besides=(LOCK, "index")):
             raise OutputError(

@@ -44,7 +44,9 @@ It began with the weights {checkpoint}. `training.json` has all settings and dig
 ```python
 from transformers import AutoImageProcessor, UperNetForSemanticSegmentation
 
+processor = AutoImageProcessor.from_pretrained(FOLDER)
 net = UperNetForSemanticSegmentation.from_pretrained(FOLDER)
+scores = net(**processor(images, return_tensors="pt")).logits.softmax(1)[:, 1]
 ```
 """
 
@@ -105,7 +107,13 @@ def write_result(storage: Storage, recipe: TrainingRecipe, identity: TrainingIde
     last = checkpoint.read_state(storage, checkpoint.steps_of(storage)[-1])
     chosen = checkpoint.read_state(storage, last.best.step) if last.best else last
     net, normalisation, new = starting_point(recipe.model, seed=recipe.seed)
-    net.load_state_dict(_weights(storage, chosen, averaged=recipe.ema is not None))
+    try:
+        net.load_state_dict(_weights(storage, chosen, averaged=recipe.ema is not None))
+    except RuntimeError as error:
+        raise OutputError(
+            f"{storage.url}: the checkpoint of step {chosen.step:,} does not fit the network of the recipe: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
     lines = checkpoint.read_lines(storage, last.log)
     storage.settle(LOG, lines)
     log = [json.loads(line) for line in lines.splitlines()]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import UperNetForSemanticSegmentation
 
+from actors.errors import ModelError
 from actors.segmentation.normalisation import Normalisation
 from actors.segmentation.segmenter import load_upernet, normalisation_of
 from train.recipe import ModelConfig
@@ -26,12 +27,18 @@ def starting_point(
         Network, the normalisation of its pixels, and which of its weights are new.
 
     Raises:
-        ModelError: the weights are missing, unsafe, or not those of a UperNet.
+        ModelError: the weights are missing, unsafe, or not those of a UperNet; or its backbone has no gradient
+            checkpointing.
     """
     net = load_upernet(settings.checkpoint, settings.revision, drop_path=settings.drop_path)
     normalisation = normalisation_of(settings.checkpoint, settings.revision)
     new = [] if _is_ours(net) else replace_heads(net, seed=seed)
     if settings.gradient_checkpointing:
+        if not net.backbone.supports_gradient_checkpointing:
+            raise ModelError(
+                f"model.gradient_checkpointing: transformers cannot recompute the {type(net.backbone).__name__} of "
+                f"{settings.checkpoint}; set it to false, and execution.micro_batch lower to save memory"
+            )
         net.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return net, normalisation, new
 
