@@ -266,10 +266,10 @@ def train(
     Example:
         >>> import flawforge
         >>> trained = flawforge.train(
-        ...     "train-tinytown-detector", "out/detector", data="out/small", overrides=["iterations=20"]
+        ...     "train-tinytown-detector", "out/detector", data="out/small", overrides=["iterations=60"]
         ... )
         >>> trained.steps
-        20
+        60
 
     Args:
         recipe: a path, the name of a shipped training recipe, or what `load_training` returns.
