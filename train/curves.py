@@ -9,7 +9,7 @@ from types import TracebackType
 from tensorboardX import SummaryWriter
 
 from factory.store.storage import Storage
-from train.loop import Report
+from train.hooks import Report
 
 FOLDER = "tensorboard"
 

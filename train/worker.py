@@ -15,7 +15,8 @@ from train import checkpoint
 from train.curves import Curves
 from train.data.catalogue import DataSet
 from train.distributed import Workers
-from train.loop import Hooks, Loop, Report
+from train.hooks import Hooks, Report
+from train.loop import Loop
 from train.progress import RUNNING, Progress, ProgressFile
 from train.recipe import TrainingRecipe
 from train.segmentation import Segmentation

@@ -84,6 +84,10 @@ def test_the_shipped_recipes_are_listed_and_printed():
         "images",
         "sd15",
         "tinytown-negatives",
+        "train-regions",
+        "train-detector",
+        "train-tinytown-regions",
+        "train-tinytown-detector",
     ]
     assert run("recipes", "images").stdout == (ROOT / "recipes" / "images.yaml").read_text()
     wrong = run("recipes", "image")
