@@ -27,9 +27,9 @@ class Sample:
         source: where it came from, for a person.
         caption: its prompt, or an empty string.
         image: the clean image as PNG, RGB, at the recipe's size.
-        mask: the requested region, 1-bit PNG of the image's size; white is inside.
+        mask: the requested region, 1-bit PNG of the image's size; white is inside. All black in a clean negative.
         corrupted: the image with artifacts, PNG.
-        changed: where `corrupted` differs from the uncorrupted round trip, 1-bit PNG.
+        changed: where `corrupted` differs from the baseline, 1-bit PNG; see `actors.corruption.verifier`.
         seed: the seed of the draw that made `corrupted`.
         attempts: draws made so far.
         inversion_steps: k of the draw that made `corrupted`; 0 where the image latent itself was corrupted.

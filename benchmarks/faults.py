@@ -8,7 +8,7 @@ and the corruptions that were made again are counted: at most the shards that we
 
 `blame`: corruption workers are killed twenty times in a row, each soon after it has begun a shard. No item is rejected.
 
-`pauses`: see `benchmarks.pauses`.
+`pauses`: see `benchmarks.pauses`. `training`: see `benchmarks.training_faults`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pauses import paused_builds
+from benchmarks.training_faults import faulty_trainings
+from benchmarks.training_faults import report as report_trainings
 from factory.output.manifest import done_shards
 from factory.store.storage import Storage
 
@@ -285,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=80, help="with the fast model, a quarter of every kind")
     parser.add_argument("--tinytown", type=int, default=20, help="with the shipped diffusion model")
-    parser.add_argument("--only", choices=("kills", "blame", "pauses"), default=None)
+    parser.add_argument("--only", choices=("kills", "blame", "pauses", "training"), default=None)
     parser.add_argument("--in-a-row", type=int, default=20, help="kills of corruption workers")
     parser.add_argument("--pauses", type=int, default=40)
     parser.add_argument("--per-build", type=int, default=8)
@@ -304,6 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.only in (None, "blame"):
             with cluster() as nodes:
                 console.print(blamed(given.in_a_row, work, nodes, chance), highlight=False)
+        if given.only in (None, "training"):
+            report_trainings(faulty_trainings(work, seed=given.seed), console)
         if given.only in (None, "kills"):
             with cluster() as nodes:
                 outcomes = _killed_builds(given, work, nodes, chance, console)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actors.errors import EvaluationError
 from eval import metrics
-from eval.metrics import CONFIDENCE, Interval, Masks
+from eval.metrics import CONFIDENCE, Counts, Interval, Masks
 
 CANDIDATES = tuple(round(step * 0.02, 2) for step in range(1, 50))
 """Thresholds that are tried: 0.02 to 0.98."""
@@ -65,18 +65,38 @@ def evaluate(
     _check(truth, scores)
     counted = np.ones(truth.shape, np.bool_) if ignored is None else ~ignored
     predicted = (scores >= threshold) & counted
-    table = metrics.counts(truth & counted, predicted)
+    return evaluation_of(
+        metrics.counts(truth & counted, predicted),
+        np.count_nonzero(counted, axis=(1, 2)),
+        threshold,
+        metrics.average_precision(truth[counted], scores[counted]),
+        seed=seed,
+    )
+
+
+def evaluation_of(
+    table: Counts, pixels: Counts, threshold: float, average_precision: float, *, seed: int = 0
+) -> Evaluation:
+    """The measures of an evaluation whose pixels are already counted.
+
+    Args:
+        table: true positive, false positive and false negative pixels per image, int64 [N, 3].
+        pixels: that count in each image, int64 [N].
+        threshold: at which they were counted.
+        average_precision: of all pixels.
+        seed: of the bootstrap.
+    """
     return Evaluation(
         iou_fg=metrics.iou_fg(table, seed=seed),
-        miou_2class=metrics.miou_2class(table, np.count_nonzero(counted, axis=(1, 2)), seed=seed),
+        miou_2class=metrics.miou_2class(table, pixels, seed=seed),
         iou_per_image=metrics.iou_per_image(table, seed=seed),
         f1=metrics.f1(table, seed=seed),
         precision=metrics.precision(table, seed=seed),
         recall=metrics.recall(table, seed=seed),
-        average_precision=metrics.average_precision(truth[counted], scores[counted]),
+        average_precision=average_precision,
         threshold=threshold,
-        images=len(truth),
-        without_region=float(1 - predicted.any(axis=(1, 2)).mean()),
+        images=len(table),
+        without_region=float(1 - (table[:, :2].sum(axis=1) > 0).mean()),
     )
 
 
@@ -137,24 +157,55 @@ def random_iou(
     """
     metrics.counts(truth, predicted)  # checks the shapes
     counted = np.ones(truth.shape, np.bool_) if ignored is None else ~ignored
-    true = truth & counted
-    true_area = int(np.count_nonzero(true))
+    whole = Regions(truth & counted, predicted, counted)
+    return pooled_random_iou([whole], seed=seed, draws=draws, swap=swap, shift=shift)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Images of one size; each field is bool [N, H, W], or N of bool [H, W].
+
+    Attributes:
+        truth: within `counted`.
+        predicted: may reach beyond it.
+        counted: pixels that are not ignored.
+    """
+
+    truth: Sequence[Masks] | Masks
+    predicted: Sequence[Masks] | Masks
+    counted: Sequence[Masks] | Masks
+
+
+def pooled_random_iou(
+    groups: Sequence[Regions], *, seed: int = 0, draws: int = DRAWS, swap: bool = True, shift: bool = True
+) -> Interval:
+    """`random_iou` of images of several sizes: predictions are exchanged within each size.
+
+    An image whose size no other one has keeps its own prediction, which is only moved.
+    """
     rng = np.random.default_rng(seed)
-    images, height, width = truth.shape
     values = []
     for _ in range(draws):
-        order = _other_images(rng, images) if swap else np.arange(images)
-        moves = rng.integers(0, (height, width), (images, 2)) if shift else np.zeros((images, 2), np.int64)
-        hits = area = 0
-        for number, (other, (down, across)) in enumerate(zip(order, moves, strict=True)):
-            moved = np.roll(predicted[other], (int(down), int(across)), axis=(0, 1)) & counted[number]
-            hits += int(np.count_nonzero(true[number] & moved))
-            area += int(np.count_nonzero(moved))
-        union = true_area + area - hits
+        counted = np.sum([_random_counts(group, rng, swap, shift) for group in groups], axis=0)
+        hits, union = int(counted[0]), int(counted[1])
         values.append(hits / union if union else 1.0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def _random_counts(group: Regions, rng: np.random.Generator, swap: bool, shift: bool) -> tuple[int, int]:
+    """Pixels in both and in either, of the truth and of what one draw predicts."""
+    images, size = len(group.truth), group.truth[0].shape
+    order = _other_images(rng, images) if swap else np.arange(images)
+    moves = rng.integers(0, size, (images, 2)) if shift else np.zeros((images, 2), np.int64)
+    hits = union = 0
+    for number, (other, (down, across)) in enumerate(zip(order, moves, strict=True)):
+        moved = np.roll(group.predicted[other], (int(down), int(across)), axis=(0, 1)) & group.counted[number]
+        both = int(np.count_nonzero(group.truth[number] & moved))
+        hits += both
+        union += int(np.count_nonzero(group.truth[number])) + int(np.count_nonzero(moved)) - both
+    return hits, union
 
 
 def _other_images(rng: np.random.Generator, images: int) -> NDArray[np.int64]:

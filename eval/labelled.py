@@ -1,4 +1,4 @@
-"""Images with their true masks, read whole from WebDataset tars into arrays."""
+"""Images with their true masks, from WebDataset tars: one at a time, or read whole into arrays."""
 
 from __future__ import annotations
 
@@ -54,6 +54,53 @@ class Labelled:
         return labels
 
 
+@dataclass(frozen=True)
+class LabelledSample:
+    """An image with the truth about it.
+
+    Attributes:
+        where: tar and key, for messages.
+        key: unique within its tar.
+        caption: empty where it has none.
+        image: uint8 [H, W, 3], RGB.
+        mask: of the image's size; empty where the set is unlabelled.
+    """
+
+    where: str
+    key: str
+    caption: str
+    image: NDArray[np.uint8]
+    mask: Mask
+
+
+def stream_labelled(
+    urls: Sequence[str], *, unlabelled: bool = False, reading: MaskReading | None = None
+) -> Iterator[LabelledSample]:
+    """Reads samples one at a time, in the order of `read_labelled`; their sizes may differ.
+
+    Args:
+        urls, unlabelled, reading: see `read_labelled`.
+
+    Raises:
+        EvaluationError, SourceError: see `read_labelled`; each when its sample or tar is reached.
+    """
+    found = False
+    for where, key, files in _samples(urls):
+        found = True
+        image, mask = _image_and_mask(files, where, unlabelled, reading or MaskReading())
+        yield LabelledSample(where, key, _caption(files.get(CAPTION), where), image, mask)
+    if not found:
+        raise EvaluationError(f"{', '.join(urls) or 'no URL'}: no sample with {IMAGE} was found")
+
+
+def samples_of(labelled: Labelled, name: str) -> Iterator[LabelledSample]:
+    """The samples of a set that is in memory, as `stream_labelled` gives them; `name` is for messages."""
+    for number, (key, caption) in enumerate(zip(labelled.keys, labelled.captions, strict=True)):
+        ignored = None if labelled.ignored is None else labelled.ignored[number]
+        mask = Mask(labelled.masks[number], ignored)
+        yield LabelledSample(f"{name}, {key}", key, caption, labelled.images[number], mask)
+
+
 def read_labelled(
     urls: Sequence[str], *, unlabelled: bool = False, reading: MaskReading | None = None
 ) -> Labelled:
@@ -71,25 +118,20 @@ def read_labelled(
             than its image; images of unequal size; no samples. It names tar and key.
         SourceError: no tar was found, or one is damaged.
     """
-    keys: list[str] = []
-    captions: list[str] = []
-    images: list[NDArray[np.uint8]] = []
-    masks: list[Mask] = []
-    for where, key, files in _samples(urls):
-        image, mask = _image_and_mask(files, where, unlabelled, reading or MaskReading())
-        if images and image.shape != images[0].shape:
+    samples: list[LabelledSample] = []
+    for sample in stream_labelled(urls, unlabelled=unlabelled, reading=reading):
+        if samples and sample.image.shape != samples[0].image.shape:
             raise EvaluationError(
-                f"{where}: the image is {_size(image)} pixels, those before it {_size(images[0])}; "
-                "images of one size are wanted"
+                f"{sample.where}: the image is {_size(sample.image)} pixels, those before it "
+                f"{_size(samples[0].image)}; images of one size are wanted"
             )
-        keys.append(key)
-        captions.append(_caption(files.get(CAPTION), where))
-        images.append(image)
-        masks.append(mask)
-    if not keys:
-        raise EvaluationError(f"{', '.join(urls) or 'no URL'}: no sample with {IMAGE} was found")
+        samples.append(sample)
     return Labelled(
-        keys, captions, np.stack(images), np.stack([mask.inside for mask in masks]), _ignored(masks)
+        [sample.key for sample in samples],
+        [sample.caption for sample in samples],
+        np.stack([sample.image for sample in samples]),
+        np.stack([sample.mask.inside for sample in samples]),
+        _ignored([sample.mask for sample in samples]),
     )
 
 

@@ -134,10 +134,26 @@ def average_precision(truth: Masks, scores: NDArray[np.floating]) -> float:
     Returns:
         0 to 1; nan where the truth holds no positive pixel at all.
     """
+    return average_precision_of(*score_histograms(truth, scores))
+
+
+def score_histograms(truth: Masks, scores: NDArray[np.floating]) -> tuple[Counts, Counts]:
+    """How many pixels, and how many positive ones, have each of the `LEVELS` levels: two int64 [LEVELS].
+
+    Histograms of parts of a set add up to those of the whole.
+
+    Args:
+        truth: bool, any shape.
+        scores: 0 to 1, of the same shape.
+    """
     assert truth.shape == scores.shape
     levels = np.rint(scores * (LEVELS - 1)).astype(np.int64)
-    everything = np.bincount(levels.ravel(), minlength=LEVELS)[::-1]
-    positive = np.bincount(levels[truth], minlength=LEVELS)[::-1]
+    return np.bincount(levels.ravel(), minlength=LEVELS), np.bincount(levels[truth], minlength=LEVELS)
+
+
+def average_precision_of(everything: Counts, positive: Counts) -> float:
+    """`average_precision` of the histograms of all pixels and of the positive ones; see `score_histograms`."""
+    everything, positive = everything[::-1], positive[::-1]
     taken, hits = everything.cumsum(), positive.cumsum()
     if hits[-1] == 0:
         return float("nan")

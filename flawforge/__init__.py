@@ -1,4 +1,4 @@
-"""Flawforge in Python: `build`, `preview`, `verify`, `train`, `evaluate`, and `Corruptor` for one image in a notebook.
+"""Flawforge in Python: `build`, `preview`, `verify`, `train`, `evaluate`, `load_reward`; `Corruptor` for single images.
 
 Importing this package loads neither torch nor Ray; the functions import what they need when they are called.
 """
@@ -6,6 +6,7 @@ Importing this package loads neither torch nor Ray; the functions import what th
 from actors.errors import FlawforgeError
 from factory.recipe.recipe import load_recipe
 from flawforge.api import build, evaluate, preview, train, verify
+from flawforge.reward import load_reward
 from flawforge.single_image import Corruptor
 from train.recipe import load_training
 
@@ -15,6 +16,7 @@ __all__ = [
     "build",
     "evaluate",
     "load_recipe",
+    "load_reward",
     "load_training",
     "preview",
     "train",

@@ -174,8 +174,13 @@ def evaluate(
     ignore_index: int | None = None,
     alpha: Literal["refuse", "opaque", "transparent", "ignore"] = "refuse",
     mask_orientation: Literal["stored", "displayed"] | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    batch_size: int = 8,
+    tile: int | None = None,
 ) -> Report:
     """Score a segmenter against true masks, with confidence intervals over images.
+
+    The images of `data` are streamed: their number does not matter to memory, and they may be of several sizes.
 
     Example:
         >>> import flawforge
@@ -194,6 +199,10 @@ def evaluate(
             reads the colours alone; `refuse` raises an error.
         mask_orientation: whether the masks of `data` fit their images as `stored` or as `displayed`, where an image has
             an EXIF orientation.
+        device: where the network runs.
+        batch_size: images in one step of the network; rows that are missing are filled up, so where most images have
+            sizes of their own, 1 is fastest.
+        tile: side in pixels of the overlapping tiles in which larger images are scored; None scores them whole.
 
     Returns:
         The measures with their intervals, the threshold, and notes needed to interpret them.
@@ -202,9 +211,30 @@ def evaluate(
         ArgumentError: a value that is not allowed, or arguments that exclude each other.
         EvaluationError: data that cannot be evaluated.
         SourceError: data that cannot be read.
-        ModelError: a checkpoint that cannot be loaded.
+        ModelError: a checkpoint that cannot be loaded, no GPU, or a batch that does not fit into memory.
     """
     urls = [str(data)] if isinstance(data, str | PathLike) else [str(one) for one in data]
+    _check_evaluation(split, urls, threshold, device, batch_size)
+    from actors.masks import MaskReading
+
+    reading = MaskReading(ignore_index, alpha, mask_orientation)
+    if reading != MaskReading() and not urls:
+        raise ArgumentError("data", "the masks of a split need no settings; give data")
+    from flawforge.evaluation import Scoring, evaluate_checkpoint
+
+    return evaluate_checkpoint(
+        str(checkpoint),
+        split=split or "validation",
+        urls=urls,
+        threshold=threshold,
+        reading=reading,
+        scoring=Scoring(device, batch_size, tile),
+    )
+
+
+def _check_evaluation(
+    split: str | None, urls: Sequence[str], threshold: float | None, device: str, batch_size: int
+) -> None:
     if split and urls:
         raise ArgumentError("split", "give split or data, not both")
     splits = ("labelled", "validation", "sealed")
@@ -212,16 +242,10 @@ def evaluate(
         raise ArgumentError("split", f"allowed: {', '.join(splits)}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ArgumentError("threshold", f"found {threshold}; allowed: 0 to 1")
-    from actors.masks import MaskReading
-
-    reading = MaskReading(ignore_index, alpha, mask_orientation)
-    if reading != MaskReading() and not urls:
-        raise ArgumentError("data", "the masks of a split need no settings; give data")
-    from flawforge.evaluation import evaluate_checkpoint
-
-    return evaluate_checkpoint(
-        str(checkpoint), split=split or "validation", urls=urls, threshold=threshold, reading=reading
-    )
+    if device not in ("cpu", "cuda"):
+        raise ArgumentError("device", f"found {device!r}; allowed: cpu, cuda")
+    if batch_size < 1:
+        raise ArgumentError("batch_size", f"found {batch_size}; allowed: at least 1")
 
 
 def train(
@@ -242,10 +266,10 @@ def train(
     Example:
         >>> import flawforge
         >>> trained = flawforge.train(
-        ...     "train-tinytown-detector", "out/detector", data="out/small", overrides=["iterations=20"]
+        ...     "train-tinytown-detector", "out/detector", data="out/small", overrides=["iterations=60"]
         ... )
         >>> trained.steps
-        20
+        60
 
     Args:
         recipe: a path, the name of a shipped training recipe, or what `load_training` returns.

@@ -121,13 +121,14 @@ class Corruptor:
             image: a PIL image of mode RGB, or uint8 [H, W, 3]. Sides must be a multiple of the model's step; the
                 error states the step.
             mask: the region, white (or True) inside, of the image's size: a PIL image, bool [H, W] or uint8 [H, W].
-                The levels of uint8 and of PIL images are read as those of a source: 0 and 1, or 0 and 255.
+                The levels of uint8 and of PIL images are read as those of a source: 0 and 1, or 0 and 255. It may be
+                empty with the method `none` only.
             caption: the prompt, where the setting `prompt` is `caption`.
             key: another key gives other random draws.
 
         Returns:
             The image with artifacts, a PIL image or an array like `image`; and where it differs from the round trip
-            of the uncorrupted image, or with `verify.baseline: autoencoder` from the decoded one, bool [H, W].
+            of the uncorrupted image, or from what another `verify.baseline` names, bool [H, W].
 
         Raises:
             ArgumentError: image or mask of a wrong type or size, or a mask that cannot be read or is empty.
@@ -180,7 +181,7 @@ class Corruptor:
             raise ArgumentError(
                 "mask", f"{region.shape[1]} x {region.shape[0]} pixels; the image is {width} x {height}"
             )
-        if not region.any():
+        if not region.any() and self.recipe.corruption.method != "none":
             raise ArgumentError("mask", "empty; at least one pixel must be inside the region")
         return region
 

@@ -28,6 +28,7 @@ from train import batch_norm, checkpoint
 from train.checkpoint import Best, State
 from train.distributed import Workers
 from train.feed import Feed, Step
+from train.hooks import Hooks, Report
 from train.optimisation import optimizer_for, rate_of
 from train.recipe import TrainingRecipe
 from train.state import module_tensors, optimizer_tensors, restore_optimizer
@@ -35,46 +36,6 @@ from train.task import Batch, Example, Task
 
 _PREEMPTION_CHECK = 10.0
 """Seconds between two looks for a notice that a node is about to be taken away."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the loop tells of itself after a step, a validation or a checkpoint.
-
-    Attributes:
-        step: number of steps done.
-        loss: of the latest step.
-        rate: learning rate of the latest step.
-        best: the best validation so far.
-        images_per_second: of all workers, over the steps since the report before.
-        waited: share of that time in which this worker waited for data.
-        checkpoint: step of the latest checkpoint; 0 before the first.
-        skipped: bad samples so far, by data set.
-    """
-
-    step: int
-    loss: float
-    rate: float
-    best: Best | None
-    images_per_second: float
-    waited: float
-    checkpoint: int
-    skipped: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """How the loop reaches the world around it.
-
-    Attributes:
-        report: called by worker 0 after every step, and after every checkpoint.
-        saved: called by all workers after a checkpoint, with figures.
-        preempted: called by all workers at the same steps: whether a node is about to be taken away.
-    """
-
-    report: Callable[[Report], None] = lambda report: None
-    saved: Callable[[dict[str, Any]], None] = lambda figures: None
-    preempted: Callable[[], bool] = lambda: False
 
 
 @dataclass

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from actors.errors import RecipeError
 from actors.redaction import redact
 from factory.recipe.parsing import parse
 from factory.recipe.recipe import NAME
+from factory.recipe.recipe import SHIPPED as DATA_RECIPES
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
 from factory.recipe.text import read_file
 from train.data.labels import Label
@@ -305,6 +307,18 @@ def load_training(path: str | Path, overrides: Sequence[str] = ()) -> TrainingRe
     return parse(TrainingRecipe, read_file(file, SHIPPED), str(file), overrides)
 
 
+def is_training(path: str | Path) -> bool:
+    """Whether a recipe is that of a training, and not of a data set: a training has a `kind` at the top.
+
+    Raises:
+        RecipeError: there is no such file, or it cannot be read.
+    """
+    if str(path) in SHIPPED or str(path) in DATA_RECIPES:
+        return str(path) in SHIPPED
+    text = read_file(Path(path), (*SHIPPED, *DATA_RECIPES))
+    return re.search(r"^kind\s*:", text, re.MULTILINE) is not None
+
+
 def with_data(recipe: TrainingRecipe, urls: Sequence[str]) -> TrainingRecipe:
     """The recipe with the URLs of `--data`.
 
@@ -339,6 +353,11 @@ def with_data(recipe: TrainingRecipe, urls: Sequence[str]) -> TrainingRecipe:
     if missing := [one.name for one in data if not one.url]:
         raise RecipeError(f"data: no URL for {', '.join(missing)}; give --data {missing[0]}=URL")
     return recipe.model_copy(update={"data": data})
+
+
+def shipped_training(name: str) -> str:
+    """The text of a recipe of `SHIPPED`, with its comments."""
+    return read_file(_SHELF / f"{name}.yaml", SHIPPED)
 
 
 def published(recipe: TrainingRecipe) -> TrainingRecipe:

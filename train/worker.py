@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ import ray.train.torch
 import torch
 
 from factory.store.storage import Storage
+from train import checkpoint
+from train.curves import Curves
 from train.data.catalogue import DataSet
 from train.distributed import Workers
-from train.loop import Hooks, Loop, Report
+from train.hooks import Hooks, Report
+from train.loop import Loop
 from train.progress import RUNNING, Progress, ProgressFile
 from train.recipe import TrainingRecipe
 from train.segmentation import Segmentation
@@ -56,21 +60,26 @@ def work(config: dict[str, Any]) -> None:
     workers = Workers.of_process(_device(execution.device))
     storage = Storage(job.out, run=job.run)
     file = ProgressFile(storage)
-    latest: list[Report] = []
-
-    def report(found: Report) -> None:
-        latest[:] = [found]
-        if file.due or found.step == job.recipe.iterations:
-            file.write(_progress(found, job, workers))
-
-    def saved(figures: dict[str, Any]) -> None:
-        ray.train.report(figures)
-        if latest:
-            file.write(_progress(latest[0], job, workers))
-
     task = Segmentation(job.recipe, job.data, job.validation, cache=storage)
-    hooks = Hooks(report=report, saved=saved, preempted=lambda: ray.train.get_preemption_info() is not None)
-    Loop(task, job.recipe, digest=job.digest, storage=storage, workers=workers, hooks=hooks).run()
+    with contextlib.ExitStack() as stack:
+        start = max(checkpoint.steps_of(storage), default=0)
+        curves = stack.enter_context(Curves(storage, start)) if workers.rank == 0 else None
+
+        def report(found: Report) -> None:
+            assert curves is not None
+            curves.add(found)
+            if file.due or found.step in (found.checkpoint, job.recipe.iterations):
+                file.write(_progress(found, job, workers))
+
+        def saved(figures: dict[str, Any]) -> None:
+            ray.train.report(figures)
+            if curves is not None:
+                curves.copy()
+
+        hooks = Hooks(
+            report=report, saved=saved, preempted=lambda: ray.train.get_preemption_info() is not None
+        )
+        Loop(task, job.recipe, digest=job.digest, storage=storage, workers=workers, hooks=hooks).run()
 
 
 def _device(name: str) -> torch.device:

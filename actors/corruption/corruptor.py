@@ -98,7 +98,10 @@ class Corruptor:
         self.round_trip = RoundTrip(model, config)
         self.verifier = Verifier(verifier, vae_scale_factor=model.vae_scale_factor)
         self._retries = RetryPolicy(config.steps, verifier.attempts if config.method in CHANCE else 1)
-        self._by_autoencoder = config.target == "image" or verifier.baseline == "autoencoder"
+        self._by_original = verifier.baseline == "original"
+        self._by_autoencoder = not self._by_original and (
+            config.target == "image" or verifier.baseline == "autoencoder"
+        )
         self._keep_failures = verifier.on_failure == "keep"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pixels")
 
@@ -166,6 +169,8 @@ class Corruptor:
             for row, sample in enumerate(group):
                 sample.unet_rows += int(inverted.unet_rows[row])
                 case = _Case(sample, inverted[row : row + 1], {}, finite[row])
+                if self._by_original:
+                    case.baselines.update(dict.fromkeys(self._retries.steps, images[row]))
                 if decoded is not None:
                     case.baselines.update(dict.fromkeys(self._retries.steps, decoded.images[row]))
                     _check_row(sample, decoded, row, "encoding")

@@ -1,5 +1,5 @@
 """What a corruption changed, measured and judged against its baseline (`verify.baseline`): the uncorrupted round trip,
-or the image through the autoencoder alone.
+the image through the autoencoder alone, or the clean image.
 
 `flawforge verify`, which checks an output, is in `factory.maintain`.
 """
@@ -35,7 +35,8 @@ class Verifier:
         """The map of changed pixels, bool [H, W], and the figures named in `actors.batch.METRICS`.
 
         Shares are of pixels: `mask_area` and `changed_area` of the whole image, `change_inside` of the mask,
-        `change_outside` of what lies beyond mask and margin. `difference_*` are means over the same places.
+        `change_outside` of what lies beyond mask and margin. `difference_*` are means over the same places. With an
+        empty mask (a clean negative) what is inside is 0, and `change_outside` equals `changed_area`.
 
         Args:
             distance: see `difference`.
@@ -59,17 +60,22 @@ class Verifier:
         """
         inside, outside = metrics["change_inside"], metrics["change_outside"]
         if outside > self.config.most_outside:
-            return Reject(
-                "spilled",
-                f"{outside:.1%} of the image beyond {self.margin} pixels of the region changed; "
-                f"at most {self.config.most_outside:.1%} is allowed",
-            )
+            return Reject("spilled", self._spilled(outside, clean=not metrics["mask_area"]))
         if inside < self.config.least_inside:
             return Reject(
                 "unchanged",
                 f"{inside:.1%} of the region changed; at least {self.config.least_inside:.1%} is asked",
             )
         return None
+
+    def _spilled(self, outside: float, *, clean: bool) -> str:
+        most = self.config.most_outside
+        if clean:  # its limit may be a few pixels of a large image
+            return f"{100 * outside:.3g}% of a clean negative changed; at most {100 * most:.3g}% is allowed"
+        return (
+            f"{outside:.1%} of the image beyond {self.margin} pixels of the region changed; "
+            f"at most {most:.1%} is allowed"
+        )
 
 
 def difference(baseline: NDArray[np.uint8], corrupted: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -78,7 +84,7 @@ def difference(baseline: NDArray[np.uint8], corrupted: NDArray[np.uint8]) -> NDA
     Averaging keeps single flickering pixels from counting as damage.
 
     Args:
-        baseline: uint8 [H, W, 3], the uncorrupted round trip.
+        baseline: uint8 [H, W, 3], what `verify.baseline` names.
         corrupted: the same shape.
 
     Returns:
@@ -97,5 +103,5 @@ def widen(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 
 
 def _mean(values: NDArray[np.bool_] | NDArray[np.float32]) -> float:
-    """The mean, and 0 of nothing: a mask that covers everything has no outside that could change."""
+    """The mean, and 0 of nothing: an empty mask has no inside that could change, and a full one no outside."""
     return float(values.mean(dtype=np.float64)) if values.size else 0.0

@@ -18,10 +18,11 @@ class VerifierConfig(Config):
     margin: int = Field(
         default=2, ge=0, le=64, description="latent pixels around the mask that are not judged"
     )
-    baseline: Literal["passage", "autoencoder"] = Field(
+    baseline: Literal["passage", "autoencoder", "original"] = Field(
         default="passage",
-        description="what is compared: inverted and resampled without corruption, at k UNet evaluations; or the image "
-        "through the autoencoder alone, which costs none and is what happens with the target image",
+        description="what is compared: inverted and resampled without corruption, at k UNet evaluations; the image "
+        "through the autoencoder alone, which costs none and is what passage means with the target image; or the clean "
+        "image itself, so that what the autoencoder changes counts as well",
     )
     attempts: int = Field(
         default=1, ge=1, le=16, description="draws at each k; one, where the method has no chance in it"

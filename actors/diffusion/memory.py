@@ -22,6 +22,8 @@ def memory_errors_explained(
     setting: str = "",
     rows: int = 1,
     size: tuple[int, int] | None = None,
+    advice: str = _MORE,
+    on_cpu: bool = False,
 ) -> Iterator[None]:
     """Turns torch's out-of-memory errors into advice for the recipe. Contexts nest; the innermost one names the part.
 
@@ -31,21 +33,26 @@ def memory_errors_explained(
         setting: of the recipe, which bounds the rows of a batch of this part, if one does.
         rows: its value.
         size: (height, width) of the images in pixels, or None without images.
+        advice: what to do where no setting bounds the rows.
+        on_cpu: whether the CPU's memory counts, too. In a build it does not: other processes may free it, and the
+            attempt is repeated.
 
     Raises:
-        ModelError: instead of `torch.OutOfMemoryError`, and of the errors that CUDA's libraries raise without memory.
+        ModelError: instead of `torch.OutOfMemoryError`, of the errors that CUDA's libraries raise without memory, and
+            of that of the CPU's allocator if `on_cpu`.
     """
     try:
         yield
     except RuntimeError as error:
         import torch  # only here: workers that take regions from the source do without it
 
-        if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+        signs = ("ALLOC_FAILED", "DefaultCPUAllocator") if on_cpu else ("ALLOC_FAILED",)
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in signs):
             raise
         where = f" with {setting} {rows}" if setting else ""
         where += f" at {size[1]} x {size[0]} pixels" if size else ""
         where += f" on {device.type}" if device is not None else ""
-        advice = _MORE
+        remedy = advice
         if setting and rows > 1:
-            advice = f"set {setting} to {rows // 2} or less (it is part of the digest: floats depend on it)"
-        raise ModelError(f"out of memory while {part}{where}: {advice}") from error
+            remedy = f"set {setting} to {rows // 2} or less (it is part of the digest: floats depend on it)"
+        raise ModelError(f"out of memory while {part}{where}: {remedy}") from error

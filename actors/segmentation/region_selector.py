@@ -1,12 +1,14 @@
-"""Chooses the regions to corrupt: from the source's own masks, or by a segmentation model."""
+"""Chooses the regions to corrupt: from the source's own masks, by a segmentation model, or none at all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from actors.batch import Sample
 from actors.errors import Reject
-from actors.images import encode_mask, read_mask
+from actors.images import encode_mask, read_image, read_mask
 from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.scoring import Scores, scored
 from actors.stage_names import StageName
@@ -16,9 +18,9 @@ class RegionSelector:
     """Fills `mask`, or rejects. Works on any number of samples; rejected ones pass through.
 
     Args:
-        config: threshold, areas and batch size.
-        scores: of the segmenter that the config names, see `actors.segmentation.scoring`; None takes the masks of the
-            source.
+        config: kind of the regions, threshold, areas and batch size. With the kind `none` every mask is empty, also
+            where the source gives one, and nothing is rejected.
+        scores: of the segmenter that the config names, see `actors.segmentation.scoring`; None for the other kinds.
     """
 
     def __init__(self, config: RegionsConfig, scores: Scores | None = None) -> None:
@@ -27,6 +29,11 @@ class RegionSelector:
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         alive = [sample for sample in samples if not sample.rejected]
+        if self.config.kind == "none":
+            for sample in alive:
+                assert sample.image is not None, sample.key
+                sample.mask = encode_mask(np.zeros(read_image(sample.image).shape[:2], np.bool_))
+            return list(samples)
         if self.scores is not None:
             found = scored(
                 alive,

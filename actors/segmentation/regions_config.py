@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -10,9 +10,11 @@ from actors.config import Config, Inside, Share, not_allowed
 
 
 class RegionsConfig(Config):
-    """Where artifacts go: masks of the source, or those that a segmenter predicts."""
+    """Where artifacts go: masks of the source, those that a segmenter predicts, or nowhere, for clean negatives."""
 
-    kind: Literal["source", "segmenter"] = Field(description="masks of the source, or predicted ones")
+    kind: Literal["source", "segmenter", "none"] = Field(
+        description="masks of the source, predicted ones, or empty ones: clean negatives"
+    )
     checkpoint: str | None = Field(default=None, description="folder or hub id of the segmenter")
     revision: str | None = Field(default=None, description="commit or tag on the hub")
     threshold: Inside = Field(default=0.5, description="probability from which a pixel is in the region")
@@ -26,10 +28,17 @@ class RegionsConfig(Config):
     @classmethod
     def _only_for_a_segmenter(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("kind")
-        if kind == "source" and value is not None:
-            raise not_allowed("nothing, since regions.kind is source")
+        if kind in ("source", "none") and value is not None:
+            raise not_allowed(f"nothing, since regions.kind is {kind}")
         if kind == "segmenter" and info.field_name == "checkpoint" and not value:
             raise not_allowed("a folder or hub id, since regions.kind is segmenter")
+        return value
+
+    @field_validator("threshold", "smallest_area", "largest_area")
+    @classmethod
+    def _only_for_a_region(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("kind") == "none" and value != cls.model_fields[str(info.field_name)].default:
+            raise not_allowed("nothing but the default, since regions.kind is none")
         return value
 
     @field_validator("largest_area")

@@ -17,7 +17,15 @@ from actors.models import open_folder
 from actors.segmentation.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from actors.weights import check_forward, explained, load_network, usable
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Segmenter", "load_upernet", "normalisation_of"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Segmenter",
+    "load_two_classes",
+    "load_upernet",
+    "normalisation_of",
+    "smallest_side",
+]
 
 _KIND = "UperNetForSemanticSegmentation"
 _SUPPORTED = f"a segmenter is a {_KIND} of transformers, as `flawforge train` writes it"
@@ -43,12 +51,10 @@ class Segmenter:
     def __init__(
         self, checkpoint: str, *, revision: str | None = None, batch_size: int = 8, device: str = "cpu"
     ) -> None:
-        folder = open_folder(checkpoint, revision, config="config.json")
-        net = _load(folder, two_classes=True)
+        net, self.normalise = load_two_classes(checkpoint, revision)
         self.device = device_for(device)
-        self.net = net.requires_grad_(False).eval().to(self.device)
+        self.net = net.to(self.device)
         self.batch_size = batch_size
-        self.normalise = Normalisation.of(folder)
 
     @torch.no_grad()
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -62,6 +68,34 @@ class Segmenter:
             logits = self.net(self.normalise(pixels).to(self.device)).logits
             scores.append(logits.softmax(1)[: len(rows), 1].cpu().numpy())
         return np.concatenate(scores)
+
+
+def load_two_classes(
+    checkpoint: str, revision: str | None = None
+) -> tuple[UperNetForSemanticSegmentation, Normalisation]:
+    """A network of the classes clean and artifact, frozen, in float32 and evaluation mode, and how it takes pixels.
+
+    Args:
+        checkpoint: a shipped name, a folder, or a hub id in the local cache.
+        revision: of a hub id.
+
+    Raises:
+        ModelError: see `Segmenter`.
+    """
+    folder = open_folder(checkpoint, revision, config="config.json")
+    net = _load(folder, two_classes=True)
+    return net.requires_grad_(False).eval(), Normalisation.of(folder)
+
+
+def smallest_side(config: UperNetConfig) -> int:
+    """Pixels that a side of an image must have at least: a smaller one has no place on the coarsest stage.
+
+    ConvNeXt halves its patches once per further stage and rounds down; the other backbones pad.
+    """
+    backbone = config.backbone_config
+    if backbone.model_type not in ("convnext", "convnextv2"):
+        return 1
+    return int(backbone.patch_size * 2 ** (len(backbone.depths) - 1))
 
 
 def load_upernet(

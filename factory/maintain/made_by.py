@@ -22,6 +22,7 @@ class _Source(_Section):
 
 
 class _Regions(_Section):
+    kind: str
     smallest_area: Share
     largest_area: Share
 
@@ -57,7 +58,8 @@ class MadeBy:
         digest: of the identity.
         size: side of all images in pixels.
         method, inference_steps: of the corruption.
-        smallest_area, largest_area: share of the image that a mask covers.
+        clean: whether the samples are clean negatives, whose masks are empty.
+        smallest_area, largest_area: share of the image that a mask covers otherwise.
         least_inside, most_outside: what a verified sample keeps to.
         keeps_failures: whether samples that failed the verifier are kept.
         members: files of every sample, in order.
@@ -67,6 +69,7 @@ class MadeBy:
     size: int
     method: str
     inference_steps: int
+    clean: bool
     smallest_area: float
     largest_area: float
     least_inside: float
@@ -92,6 +95,7 @@ class MadeBy:
             size=content.source.size,
             method=content.corruption.method,
             inference_steps=content.corruption.inference_steps,
+            clean=content.regions.kind == "none",
             smallest_area=content.regions.smallest_area,
             largest_area=content.regions.largest_area,
             least_inside=content.verify.least_inside,

@@ -73,18 +73,22 @@ def _check_masks(
     mask: NDArray[np.bool_], changed: NDArray[np.bool_], row: Mapping[str, object], made_by: MadeBy
 ) -> Iterator[str]:
     inside = np.count_nonzero(mask)
-    if not inside:
+    if made_by.clean and inside:
+        yield f"mask.png has {inside:,} pixels inside; the recipe chooses no region, so that it is empty"
+        return
+    if not inside and not made_by.clean:
         yield "mask.png is empty"
         return
-    shares = {
-        "mask_area": inside / mask.size,
-        "changed_area": np.count_nonzero(changed) / mask.size,
-        "change_inside": np.count_nonzero(changed & mask) / inside,
-    }
+    changed_area = np.count_nonzero(changed) / mask.size
+    shares: dict[str, float] = {"mask_area": inside / mask.size, "changed_area": changed_area}
+    if inside:
+        shares["change_inside"] = np.count_nonzero(changed & mask) / inside
+    else:
+        shares |= {"change_inside": 0.0, "change_outside": changed_area, "difference_inside": 0.0}
     for name, share in shares.items():
         if row[name] != share:
             yield f"the pixels give a {name} of {share}, the index says {row[name]}"
-    if not made_by.smallest_area <= shares["mask_area"] <= made_by.largest_area:
+    if inside and not made_by.smallest_area <= shares["mask_area"] <= made_by.largest_area:
         yield (
             f"mask.png covers {shares['mask_area']:.2%}; the recipe allows {made_by.smallest_area:.2%} to "
             f"{made_by.largest_area:.2%}"

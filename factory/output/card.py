@@ -22,15 +22,15 @@ PATH = "README.md"
 _BODY = """\
 # {name}
 
-Images with injected artifacts and their masks, made by Flawforge. {accepted} samples in {done} of {shards} shards;
+{what}, made by Flawforge. {accepted} samples in {done} of {shards} shards;
 {rejected} of {planned} planned items were rejected{reasons}{skipped}.
 
 {made}
 
 | file of a sample | what it is |
 |---|---|
-| `KEY.image.png` | the image with artifacts |
-| `KEY.mask.png` | the region asked for, 1 bit, white is inside |
+| `KEY.image.png` | {image} |
+| `KEY.mask.png` | {mask} |
 | `KEY.changed.png` | where the image really changed, 1 bit |
 {original}| `KEY.json` | caption, method, inversion steps, seed, attempts, figures of the verifier |
 
@@ -48,7 +48,15 @@ Every planned item has a row in `index/`, the rejected ones with stage, reason a
 _ONE = """\
 Clean images from {source} were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
 Pixel-level Detection*). A sample is accepted when at least {inside:.0%} of its region and at most {outside:.0%} of the
-rest changed, against the image's own uncorrupted passage through the {baseline}."""
+rest changed, against {baseline}."""
+_ONE_CLEAN = """\
+Clean negatives: images from {source} were {how}, as corrupted images are, but nothing in them was replaced. A sample is
+accepted when at most {outside_exact} of it changed, against {baseline}."""
+_BASELINES = {
+    "passage": "the image's own uncorrupted passage through the model",
+    "autoencoder": "the image's own uncorrupted passage through the autoencoder",
+    "original": "the clean image",
+}
 _SEVERAL = """\
 Merged from these data sets; every sample's `recipe_digest` says which one it is from, and `identity.json` holds their
 recipes (the method is that of Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for Pixel-level Detection*):
@@ -74,13 +82,16 @@ _TYPES = {
 
 def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
     """The text of `README.md`."""
-    alone = recipe.verify.baseline == "autoencoder" or recipe.corruption.target == "image"
-    made = _ONE.format(
+    baseline, clean = recipe.verify.baseline, _is_clean(content(recipe))
+    if baseline == "passage" and recipe.corruption.target == "image":
+        baseline = "autoencoder"
+    made = (_ONE_CLEAN if clean else _ONE).format(
         source=", ".join(map(code, recipe.source.redacted().urls)) or code(recipe.source.kind),
-        how=_how(recipe.corruption),
-        baseline="autoencoder" if alone else "model",
+        how=_how(recipe.corruption, clean=clean),
+        baseline=_BASELINES[baseline],
         inside=recipe.verify.least_inside,
         outside=recipe.verify.most_outside,
+        outside_exact=f"{100 * recipe.verify.most_outside:.3g}%",
     )
     return _card(
         recipe.name,
@@ -90,6 +101,7 @@ def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
         digest=f"recipe digest `{identity.digest[:16]}`",
         original=recipe.output.original,
         ours=_is_ours(content(recipe)),
+        clean=[clean],
     )
 
 
@@ -109,6 +121,7 @@ def merged_card_text(identity: Identity, total: Progress, parts: Sequence[Part])
         digest=f"digest of the whole `{identity.digest[:16]}`",
         original=any(made_of["output"]["original"] for made_of in contents),
         ours=all(map(_is_ours, contents)),
+        clean=list(map(_is_clean, contents)),
     )
 
 
@@ -121,11 +134,13 @@ def _card(
     digest: str,
     original: bool,
     ours: bool,
+    clean: Sequence[bool],
 ) -> str:
     reasons = ", ".join(f"{markdown(reason)} {count}" for reason, count in total.reasons.items())
     skipped = _skipped(total.skipped)
     body = _BODY.format(
         name=markdown(name),
+        **_words(clean),
         accepted=total.accepted,
         rejected=total.rejected,
         planned=total.planned,
@@ -145,6 +160,23 @@ def _card(
     )
     front = dump_yaml(_front_matter(name, total.accepted, original=original, ours=ours))
     return f"---\n{front}---\n\n{body}"
+
+
+def _words(clean: Sequence[bool]) -> dict[str, str]:
+    """What the images and masks are; `clean` states of each recipe whether it makes clean negatives."""
+    if all(clean):
+        return {
+            "what": "Clean images that went through a diffusion model, with empty masks",
+            "image": "the image that went through the model",
+            "mask": "empty: no region was chosen",
+        }
+    also = any(clean)
+    return {
+        "what": "Images with injected artifacts and their masks" + (", and clean negatives" if also else ""),
+        "image": "the image with artifacts" + (", or a clean negative" if also else ""),
+        "mask": "the region asked for, 1 bit, white is inside"
+        + ("; of a clean negative empty" if also else ""),
+    }
 
 
 def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dict[str, Any]:
@@ -189,20 +221,25 @@ def _is_ours(made_of: Mapping[str, Any]) -> bool:
     return bool(made_of["source"]["kind"] == made_of["corruption"]["model"] == TINYTOWN)
 
 
+def _is_clean(made_of: Mapping[str, Any]) -> bool:
+    """Whether no region was chosen."""
+    return bool(made_of["regions"]["kind"] == "none")
+
+
 def _source(made_of: Mapping[str, Any]) -> str:
     return ", ".join(map(code, made_of["source"]["urls"])) or code(made_of["source"]["kind"])
 
 
-def _how(corruption: CorruptionConfig) -> str:
-    """What was done to the clean images."""
+def _how(corruption: CorruptionConfig, *, clean: bool) -> str:
+    """What was done to the images of the source; nothing is corrupted for clean negatives."""
     model = f"with {code(corruption.model)}"
-    method = f"inside the region by the method {code(corruption.method)}"
+    corrupted = "" if clean else f", corrupted inside the region by the method {code(corruption.method)},"
     if corruption.target == "image":
-        return f"encoded {model}, corrupted {method}, and decoded"
+        return f"encoded {model}{corrupted} and decoded"
     *first, last = map(str, corruption.steps)
     ladder = f"{', '.join(first)} or {last}" if first else last
     steps = f"{ladder} of {corruption.inference_steps} DDIM steps"
-    return f"inverted for {steps} {model}, corrupted {method}, and resampled"
+    return f"inverted for {steps} {model}{corrupted} and resampled"
 
 
 def _size_category(count: int) -> str:

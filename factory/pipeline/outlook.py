@@ -107,14 +107,16 @@ def _inversion_rows(corruption: CorruptionConfig) -> int:
 
 
 def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
-    regions = recipe.regions.checkpoint or "the source's masks"
+    regions = "regions from " + (recipe.regions.checkpoint or "the source's masks")
+    if recipe.regions.kind == "none":
+        regions = "no regions: clean negatives"
     corruption, selection = recipe.corruption, recipe.selection
     checked = ""
     if selection.largest_artifact_area is not None:
         checked = f"at most {selection.largest_artifact_area:.2%} artifacts by {selection.detector}, then "
     what = {
         StageName.LOAD: f"{recipe.source.kind}, decode, {recipe.source.size} x {recipe.source.size} pixels",
-        StageName.SELECT: f"{checked}regions from {regions}",
+        StageName.SELECT: f"{checked}{regions}",
         StageName.CORRUPT: f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then verify",
         StageName.WRITE: f"shards of {recipe.output.samples_per_shard}",
     }

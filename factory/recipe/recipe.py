@@ -51,7 +51,7 @@ __all__ = [
     "shipped_recipe",
 ]
 
-SHIPPED = ("quickstart", "images", "sd15")
+SHIPPED = ("quickstart", "images", "sd15", "tinytown-negatives")
 """The recipes that come with Flawforge; a bare name stands for the file."""
 
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"
@@ -105,6 +105,32 @@ class Recipe(Config):
         silent = source is not None and source.kind != "tinytown" and source.fields.caption is None
         if value.prompt == "caption" and silent:
             raise not_allowed("empty, unless source.fields.caption names a caption", key="prompt")
+        return value
+
+    @field_validator("corruption")
+    @classmethod
+    def _nothing_to_corrupt(cls, value: CorruptionConfig, info: ValidationInfo) -> CorruptionConfig:
+        if _without_regions(info):
+            if value.method != "none":
+                raise not_allowed("none, since regions.kind is none", key="method")
+            if value.deeper:
+                raise not_allowed("nothing, since regions.kind is none", key="deeper")
+        return value
+
+    @field_validator("verify")
+    @classmethod
+    def _clean_by_comparison(cls, value: VerifierConfig, info: ValidationInfo) -> VerifierConfig:
+        """Refuses limits that no clean negative meets, and a baseline that equals every one of them."""
+        if _without_regions(info):
+            corruption: CorruptionConfig | None = info.data.get("corruption")
+            allowed = ["original", "autoencoder"]
+            if corruption is not None and corruption.target == "image":
+                allowed.remove("autoencoder")  # the target is exactly that
+            if value.baseline not in allowed:
+                because = "with least_inside 0, since regions.kind is none"
+                raise not_allowed(f"{' or '.join(allowed)}, {because}", key="baseline")
+            if value.least_inside > 0:
+                raise not_allowed("0, since regions.kind is none", key="least_inside")
         return value
 
 
@@ -175,6 +201,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """
     pairs = sorted(_pairs("", old, new), key=lambda pair: pair[0])
     return [f"{name}: {_side(before)} -> {_side(after)}" for name, before, after in pairs]
+
+
+def _without_regions(info: ValidationInfo) -> bool:
+    """Whether the sections that were read before choose no region."""
+    regions: RegionsConfig | None = info.data.get("regions")
+    return regions is not None and regions.kind == "none"
 
 
 def _pairs(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from actors.errors import RecipeError
 from actors.foreign_text import one_line
 from actors.redaction import redact
 from factory.recipe.recipe import SHIPPED, load_recipe, shipped_recipe
@@ -27,6 +28,8 @@ from flawforge.commands.options import (
     usage,
 )
 from flawforge.commands.printing import cell, console, counts, print_json, say
+from train.recipe import SHIPPED as TRAININGS
+from train.recipe import is_training, shipped_training
 
 TOO_MANY_REJECTS = 3
 """Exit code of a build that rejects a larger share of the items than its recipe allows."""
@@ -39,16 +42,36 @@ def recipes(
     name: Annotated[str, typer.Argument(help="the recipe to print; without a name, list all")] = "",
 ) -> None:
     """List the shipped recipes, or print one to copy and change: flawforge recipes images > mine.yaml"""
+    texts = {
+        **{one: shipped_recipe(one) for one in SHIPPED},
+        **{one: shipped_training(one) for one in TRAININGS},
+    }
     if name:
-        print(shipped_recipe(name), end="")
+        if name not in texts:
+            raise RecipeError(f"{name}: no shipped recipe; allowed: {', '.join(texts)}")
+        print(texts[name], end="")
         return
-    for shipped in SHIPPED:
-        say(console, f"{shipped:<12}{shipped_recipe(shipped).splitlines()[0].removeprefix('# ')}")
+    for shipped, text in texts.items():
+        say(console, f"{shipped:<25}{text.splitlines()[0].removeprefix('# ')}")
 
 
 @app.command()
-def plan(recipe: RecipeArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
-    """List a source and show stages, resources, shards and estimated work. Runs nothing."""
+def plan(
+    recipe: RecipeArgument,
+    data: Annotated[
+        list[str] | None, typer.Option(help="[NAME=]URL of a data set of a training recipe; repeatable")
+    ] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show stages, resources, shards and estimated work of a build, or steps, memory and hours of a training."""
+    if is_training(recipe):
+        from flawforge.commands.train import show_plan
+
+        show_plan(recipe, data or [], set_ or [], as_json=as_json)
+        return
+    if data:
+        raise typer.BadParameter("only a training recipe reads data sets", param_hint="--data")
     from factory.pipeline.outlook import outlook
 
     view = outlook(load_recipe(recipe, set_ or []))

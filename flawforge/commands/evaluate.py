@@ -62,6 +62,9 @@ def evaluate(
             help="whether --data's masks fit their images as stored or as displayed, if these have an EXIF orientation"
         ),
     ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where the network runs")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="images in one step of the network")] = 8,
+    tile: Annotated[int | None, typer.Option(min=1, help="score larger images in tiles of this side")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a segmenter against true masks, with intervals over images."""
@@ -75,6 +78,9 @@ def evaluate(
             ignore_index=ignore_index,
             alpha=alpha,
             mask_orientation=mask_orientation,
+            device=device,
+            batch_size=batch_size,
+            tile=tile,
         )
     for note in report.notes:
         say(screen, note)

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from actors.errors import ArgumentError
+from factory.recipe.recipe import SHIPPED
 
 RecipeArgument = Annotated[
-    str, typer.Argument(help="a YAML file, or a shipped recipe: quickstart, images, sd15")
+    str, typer.Argument(help=f"a YAML file, or a shipped recipe: {', '.join(SHIPPED)}")
 ]
 UrlArgument = Annotated[str, typer.Argument(help="an output: a folder, or a URL such as s3://bucket/folder")]
 OutOption = Annotated[str, typer.Option(help="a folder, or a URL such as s3://bucket/folder")]

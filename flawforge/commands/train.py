@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -13,13 +14,14 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from actors.foreign_text import one_line
 from actors.redaction import redact
 from flawforge import api
 from flawforge.commands.options import AddressOption, JsonOption, OutOption, SetOption, TakeOverOption, usage
-from flawforge.commands.printing import console, print_json, say
+from flawforge.commands.printing import cell, console, print_json, say
 
 if TYPE_CHECKING:
     from train.progress import Progress
@@ -76,6 +78,53 @@ def train(
     for name, count in trained.skipped.items():
         say(console, f"{name}: {count:,} samples could not be read and were skipped")
     say(console, f"{redact(out)} opens in transformers; flawforge eval {redact(out)} scores it")
+
+
+def show_plan(recipe: str, data: Sequence[str], overrides: Sequence[str], *, as_json: bool) -> None:
+    """Print what a training would do.
+
+    Args:
+        recipe: a training recipe.
+        data: `NAME=URL` of its data sets.
+        overrides: changes of the recipe.
+        as_json: print a JSON object instead.
+    """
+    from train.outlook import UTILISATION, training_outlook
+    from train.recipe import load_training, with_data
+
+    view = training_outlook(with_data(load_training(recipe, overrides), data))
+    if as_json:
+        print_json(asdict(view))
+        return
+    say(console, f"{view.name} ({view.kind}): {view.iterations:,} steps of {view.batch} images")
+    table = Table("data", "label", "samples", "read", "passes")
+    for one in view.data:
+        table.add_row(cell(one.name), one.label, f"{one.samples:,}", f"{one.read:,}", f"{one.passes:.1f}")
+    console.print(table)
+    fewest, most = view.workers
+    each = f"{view.cpus:g} CPUs" + (f" and {view.gpus:g} GPUs" if view.gpus else "")
+    say(console, f"workers: {fewest if fewest == most else f'{fewest} to {most}'}, each with {each}")
+    say(
+        console,
+        f"network: {view.weights / 1e6:.1f} M weights; new: {', '.join(view.new_weights) or 'none'}",
+    )
+    say(
+        console,
+        f"memory of a worker: {_mib(view.memory_bytes)}, of it {_mib(view.activation_bytes)} for {view.per_worker} "
+        f"images of {view.size[1]} x {view.size[0]} pixels at once; the libraries come on top",
+    )
+    work = view.step_flops * view.iterations
+    hours = "no GPU here to estimate the hours for"
+    if view.hours is not None:
+        hours = f"about {view.hours:.2g} hours on this machine's processor"
+    say(
+        console,
+        f"work: {work / 1e12:,.1f} TFLOP, {hours} (at {UTILISATION:.0%} of the rate of a matrix product)",
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"
 
 
 @contextmanager

@@ -86,12 +86,16 @@ def test_registry_and_bucket_are_put_in_by_the_command(tmp_path):
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     (line,) = [line for line in LINES if "sed -i" in line and "deploy/ray" in line]
     run_here(line, tmp_path)
-    job = yaml.safe_load((tmp_path / "deploy" / "rayjob.yaml").read_text())["spec"]
-    groups = [job["rayClusterSpec"]["headGroupSpec"], *job["rayClusterSpec"]["workerGroupSpecs"]]
-    images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
-    assert images == {"REGISTRY/flawforge:0.1.0"}
-    assert "--out s3://MY-BUCKET/" in job["entrypoint"]
-    assert f"--tag {images.pop()} " in PAGE
+    for name in ("rayjob.yaml", "rayjob-training.yaml"):
+        job = yaml.safe_load((tmp_path / "deploy" / name).read_text())["spec"]
+        groups = [job["rayClusterSpec"]["headGroupSpec"], *job["rayClusterSpec"]["workerGroupSpecs"]]
+        images = {
+            container["image"] for group in groups for container in group["template"]["spec"]["containers"]
+        }
+        assert images == {"REGISTRY/flawforge:0.1.0"}
+        assert "s3://bucket/" not in job["entrypoint"]
+        assert "--out s3://MY-BUCKET/" in job["entrypoint"]
+        assert f"--tag {images.pop()} " in PAGE
 
 
 def test_files_and_links_exist():

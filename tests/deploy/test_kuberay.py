@@ -38,9 +38,15 @@ def job() -> dict[str, Any]:
     return read("rayjob.yaml")
 
 
-def test_fields_have_the_names_and_places_that_kuberay_documents(cluster, job):
+@pytest.fixture
+def training() -> dict[str, Any]:
+    return read("rayjob-training.yaml")
+
+
+def test_fields_have_the_names_and_places_that_kuberay_documents(cluster, job, training):
     jsonschema.validate(cluster, RAY_CLUSTER)
     jsonschema.validate(job, RAY_JOB)
+    jsonschema.validate(training, RAY_JOB)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +79,42 @@ def test_a_start_parameter_that_is_no_text_is_found(cluster):
 
 def test_job_and_standing_cluster_are_the_same_cluster(cluster, job):
     assert job["spec"]["rayClusterSpec"] == cluster["spec"]
+
+
+def test_a_training_has_the_same_pods(cluster, training):
+    spec = training["spec"]["rayClusterSpec"]
+    (gpu,) = spec["workerGroupSpecs"]
+    standing = next(group for group in cluster["spec"]["workerGroupSpecs"] if group["groupName"] == "gpu")
+    counts = ("replicas", "minReplicas", "maxReplicas")
+    assert {**gpu, **{name: standing[name] for name in counts}} == standing
+    for name in ("headGroupSpec", "rayVersion", "authOptions"):
+        assert spec[name] == cluster["spec"][name]
+
+
+def test_a_training_starts_with_a_gpu_for_every_worker(training):
+    """KubeRay submits a job once all replicas run; without its autoscaler, none of them leaves."""
+    spec = training["spec"]["rayClusterSpec"]
+    (gpu,) = spec["workerGroupSpecs"]
+    words = shlex.split(training["spec"]["entrypoint"])
+    workers = int(words[words.index("--workers") + 1])
+    assert gpu["replicas"] == gpu["minReplicas"] == gpu["maxReplicas"] == workers == 8
+    assert "enableInTreeAutoscaling" not in spec
+
+
+def test_what_a_job_for_training_runs(job, training):
+    pytest.importorskip("flawforge.commands.train", reason="this version has no command train")
+    from train.recipe import load_training, with_data
+
+    *program, command, recipe, data, data_url, out, out_url = shlex.split(training["spec"]["entrypoint"])[:9]
+    assert (program, data, out) == (["python", "-m", "flawforge"], "--data", "--out")
+    arguments = shlex.split(training["spec"]["entrypoint"])[4:]
+    given = typer.main.get_command(app).commands[command].make_context(command, arguments).params
+    assert (given["address"], given["workers"]) == ("auto", "8")
+    assert not Path(recipe).is_absolute() and workdir() == "/opt/flawforge"
+    loaded = with_data(load_training(ROOT / recipe, [f"execution.workers={given['workers']}"]), [data_url])
+    assert loaded.execution.gpus == 1
+    built = shlex.split(job["spec"]["entrypoint"])
+    assert data_url == built[built.index("--out") + 1] != out_url
 
 
 def test_what_ray_s_autoscaler_reads_from_it(cluster):

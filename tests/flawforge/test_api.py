@@ -101,7 +101,7 @@ def test_every_public_name_is_documented_with_an_example():
     for name in flawforge.__all__:
         page = getattr(flawforge, name).__doc__
         assert page
-        if name in ("build", "preview", "verify", "evaluate", "Corruptor"):
+        if name in ("build", "preview", "verify", "evaluate", "load_reward", "Corruptor"):
             assert ">>> " in page and "Args:" in page and "Raises:" in page
 
 
@@ -179,6 +179,15 @@ def test_what_cannot_be_corrupted_is_stated(tiny: Corruptor, image: object, mask
     with pytest.raises(ArgumentError, match=sentence) as refused:
         tiny(image, mask)
     assert isinstance(refused.value, FlawforgeError) and isinstance(refused.value, ValueError)
+
+
+def test_without_corruption_the_region_may_be_empty(samples: list[Sample]):
+    """A clean negative of one image; the autoencoder keeps a scene to within a few levels."""
+    settings = ["corruption.batch_size=1", "corruption.target=image", "verify.most_outside=1"]
+    image = read_image(samples[0].image)
+    made, changed = Corruptor.from_recipe("tinytown-negatives", overrides=settings)(image, square() & False)
+    apart = np.abs(made.astype(int) - image).mean()
+    assert 0 < apart < 8 and changed.mean() < 0.1
 
 
 def test_an_unchanged_image_is_an_error_that_says_what_to_do():

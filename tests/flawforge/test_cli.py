@@ -79,8 +79,17 @@ def test_a_key_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
 
 def test_the_shipped_recipes_are_listed_and_printed():
     listed = run("recipes")
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["quickstart", "images", "sd15"]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
+        "quickstart",
+        "images",
+        "sd15",
+        "tinytown-negatives",
+        "train-regions",
+        "train-detector",
+        "train-tinytown-regions",
+        "train-tinytown-detector",
+    ]
     assert run("recipes", "images").stdout == (ROOT / "recipes" / "images.yaml").read_text()
     wrong = run("recipes", "image")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "image: no shipped recipe; allowed: quickstart, images, sd15" in wrong.stderr
+    assert "image: no shipped recipe; allowed: quickstart, images, sd15, tinytown-negatives" in wrong.stderr

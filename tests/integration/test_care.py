@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from factory.build import build
@@ -16,7 +17,7 @@ from factory.maintain.verify_on_ray import CheckOnRay
 from factory.recipe.recipe import parse_recipe
 from factory.store.storage import Storage
 from tests.commands import run, run_apart
-from tests.factory.maintain.outputs import by_hand, sample
+from tests.factory.maintain.outputs import CLEAN, by_hand, sample
 from tests.integration.conftest import SMALL, content_of
 from tests.patience import seconds
 
@@ -117,6 +118,21 @@ def test_manifest_and_card_of_a_build_come_back(built: Path, tmp_path: Path):
         (out / name).unlink()
     assert run("manifest", str(out)).returncode == 0
     assert {name: (out / name).read_bytes() for name in pages} == pages
+
+
+def test_clean_negatives_that_were_rejected_are_tried_again(tmp_path: Path):
+    """With the limit relaxed every one is a sample, with an empty mask, and what changed is in `changed`."""
+    out = tmp_path / "out"
+    first = build(parse_recipe(SMALL, "small.yaml", CLEAN), str(out))
+    assert first.planned == 6 and 0 < first.rejected < 6 and set(first.reasons) == {"spilled"}
+    done = run("retry-rejects", str(out), "--set", "verify.most_outside=1", "--address", "local")
+    assert done.returncode == 0, done.stderr
+    verdict = verify(Storage(str(out)))
+    assert verdict.sound, verdict.problems
+    rows = [row for path in sorted(out.glob("index/*.parquet")) for row in pq.read_table(path).to_pylist()]
+    accepted = [row for row in rows if row["status"] == "accepted"]
+    assert len(accepted) == 6 and all(row["mask_area"] == 0 for row in accepted)
+    assert sum(row["changed_area"] > 0 for row in accepted) == first.rejected
 
 
 def test_light_commands_import_nothing_heavy(built: Path):

@@ -42,7 +42,9 @@ def test_the_page(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     names = run((ROOT / "docs/python.md").read_text(), "# From Python", {})
     assert names["total"].planned == 8 and names["total"].accepted > 0
     assert (workplace / "out/small/gallery.html").is_file() and (workplace / "out/preview.html").is_file()
+    assert names["trained"].steps == 60 and (workplace / "out/detector/model.safetensors").is_file()
     assert names["report"].evaluation.images == names["total"].accepted
+    assert names["images"].grad.abs().sum() > 0
     assert Image.open("corrupted.png").size == (64, 64)
     assert re.search(r"^[\d.]+% of the pixels changed$", capsys.readouterr().out, re.MULTILINE)
 
@@ -63,10 +65,10 @@ def test_the_docstrings(workplace: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(workplace)
     given = {"image": SCENE.image, "mask": MASK}
     tried = 0
-    for name in ("build", "preview", "verify", "evaluate", "Corruptor"):
+    for name in ("build", "preview", "verify", "train", "evaluate", "load_reward", "Corruptor"):
         finder = doctest.DocTestFinder(recurse=False)
         for example in finder.find(getattr(flawforge, name), name, globs=dict(given)):
             result = doctest.DocTestRunner().run(example)
             assert result.failed == 0 and result.attempted > 0, name
             tried += 1
-    assert tried == 5
+    assert tried == 7

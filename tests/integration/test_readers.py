@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import sysconfig
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,14 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from actors.images import read_mask
-from factory.maintain.verify import verify
-from tests.factory.maintain.outputs import by_hand, sample
+from tests.integration.reading_page import PAGE, block, found, make_output, run
 from tests.object_store import reached_at
-from tests.patience import seconds
-
-PAGE = (Path(__file__).parents[2] / "docs/reading-shards.md").read_text()
-PLACES = ("out/quickstart", "http://example.org/flaws", "s3://bucket/flaws")
 
 REPORT = """
 import json as _json, sys as _sys
@@ -46,18 +36,7 @@ BY_RAY = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """Twenty items in five shards: one reject in the second, nothing but rejects in the third."""
-    rejected = {5, 8, 9, 10, 11}
-    items = [
-        sample(f"item-{n}", f"file-{n}.png", rejected="unchanged" if n in rejected else "", side=48)
-        for n in range(20)
-    ]
-    for item in items:
-        item.metrics["mask_area"] = float(read_mask(item.mask).mean())
-    out = tmp_path_factory.mktemp("made") / "out"
-    storage = by_hand(out, [items[at : at + 4] for at in range(0, 20, 4)])
-    assert verify(storage).sound and storage.names("shards") == [f"00000{n}.tar" for n in (0, 1, 3, 4)]
-    return out
+    return make_output(tmp_path_factory.mktemp("made") / "out")
 
 
 @pytest.fixture(scope="module")
@@ -68,42 +47,6 @@ def areas(made) -> dict[str, float]:
     return {row["key"]: row["mask_area"] for row in rows if row["status"] == "accepted"}
 
 
-def block(heading: str, nth: int = 0) -> str:
-    """A block of Python below a heading of the page."""
-    _, found, rest = PAGE.partition(f"\n## {heading}\n")
-    assert found, heading
-    return re.findall(r"```python\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL)[nth]
-
-
-def run(code: str, place: str, folder: Path, more: str = "", **environment: str) -> list[str]:
-    """The lines that a block prints, run elsewhere, with a place put in; `more` is run after it.
-
-    `-S` leaves out the hooks by which our packages are installed; the third-party ones are found by their folder.
-    """
-    (named,) = [name for name in PLACES if name in code]
-    assert code.count(named) == 1
-    script = folder / "block.py"
-    script.write_text(code.replace(named, place) + more)
-    path = os.pathsep.join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    caches = {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-S", str(script)],
-        cwd=folder,
-        env={**outside, "PYTHONPATH": path, **caches, **environment},
-        capture_output=True,
-        text=True,
-        timeout=seconds(300),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.splitlines()
-
-
-def found(lines: list[str]) -> list[list]:
-    (line,) = [line for line in lines if line.startswith("FOUND ")]
-    return json.loads(line.removeprefix("FOUND "))
-
-
 def check(samples: list[list], areas: dict[str, float]) -> None:
     """Every accepted sample once, with booleans of the share that the index gives."""
     assert sorted(key for key, *_ in samples) == sorted(areas)
@@ -112,7 +55,7 @@ def check(samples: list[list], areas: dict[str, float]) -> None:
         assert inside == pytest.approx(areas[key], abs=1e-9) and 0.2 < inside < 0.4
 
 
-def test_every_block_of_the_page_is_run_here():
+def test_every_block_of_the_page_is_run():
     counts = {heading: len(re.findall(r"```python\n", rest)) for heading, rest in _sections()}
     assert {heading: count for heading, count in counts.items() if count} == {
         "Plain tarfile": 1,
@@ -120,6 +63,11 @@ def test_every_block_of_the_page_is_run_here():
         "PyTorch DataLoader": 1,
         "Hugging Face datasets": 2,
         "Ray Data": 1,
+        "PyTorch Lightning": 1,
+        "Hugging Face Trainer": 1,
+        "NVIDIA energon": 1,
+        "MosaicML streaming": 2,
+        "litdata": 2,
         "The index: what was accepted, what was rejected, and why": 2,
     }
 

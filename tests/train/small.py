@@ -19,7 +19,8 @@ from tests.train.data.data_sets import write_tar
 from train.data.catalogue import DataSet, open_data_set
 from train.data.labels import Label
 from train.distributed import Workers
-from train.loop import Hooks, Loop, Report
+from train.hooks import Hooks, Report
+from train.loop import Loop
 from train.recipe import TrainingRecipe
 from train.segmentation import LabelledImage, Segmentation
 from train.segmentation_loss import SegmentationBatch

@@ -27,7 +27,7 @@ from tests.train.small import (
 from tests.upernet import save_upernet
 from train import checkpoint
 from train.distributed import Workers
-from train.loop import Hooks, Report
+from train.hooks import Hooks, Report
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,8 @@ def index_of(url: str, size: int, names: PartNames, cache: Storage | None) -> Sh
         size: of the tar in bytes; a kept index of a tar of another size does not count.
 
     Raises:
-        SourceError: the tar is damaged, or gone.
+        SourceError: the tar is damaged.
+        TrainingError: it is gone.
         OSError: a store failed.
     """
     kept = _kept(url, names, cache)

@@ -24,10 +24,10 @@ from train.data.foreign_tars import index_of
 from train.data.labels import MAPS, Part
 from train.data.shard_index import HEADER, ShardIndex, of_output
 
-INDEX_BYTES = 256 << 20
-"""Of the indexes of shards that are kept in memory. Those of all streams should fit: 70 bytes or so for a sample."""
+INDEX_BYTES = 128 << 20
+"""Of the indexes of shards that are kept in memory. Those of all streams should fit: about 100 bytes for a sample."""
 
-OPEN_TARS = 256
+OPEN_TARS = 128
 
 _INDEX_BLOCK = 1 << 20
 _LARGEST_GAP = 1 << 20

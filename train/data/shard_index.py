@@ -37,6 +37,8 @@ _OWN = {part: f"{part}.png" for part in PARTS}
 """The members of our own shards."""
 
 _ABSENT = -1
+_OBJECTS = 2048
+"""Bytes of an index without samples: its Python objects."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class ShardIndex:
     def nbytes(self) -> int:
         """Bytes that it takes in memory."""
         arrays = (self.keys, self.offsets, self.sizes, self.endings)
-        return sum(int(one.nbytes) for one in arrays)
+        return _OBJECTS + sum(int(one.nbytes) for one in arrays)
 
     def key(self, row: int) -> str:
         """The key of a sample, with surrogates where it is no UTF-8."""

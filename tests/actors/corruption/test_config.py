@@ -53,7 +53,7 @@ def test_impossible_corruptions(settings: dict[str, Any], message: str):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"baseline": "sky"}, "baseline\n  Input should be 'passage' or 'autoencoder'"),
+        ({"baseline": "sky"}, "baseline\n  Input should be 'passage', 'autoencoder' or 'original'"),
         ({"attempts": 0}, "attempts\n  Input should be greater than or equal to 1"),
         ({"limits": 1}, "limits\n  Extra inputs are not permitted"),
     ],

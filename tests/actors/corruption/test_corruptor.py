@@ -168,6 +168,48 @@ def test_an_empty_mask_changes_nothing(model: ExactModel):
     assert found.reason == "unchanged" and found.metrics["changed_area"] == 0
 
 
+CLEAN = {"method": "none", "least_inside": 0.0, "baseline": "original", "changed_threshold": 0.1}
+"""Settings that make clean negatives."""
+
+
+def without_region(image: np.ndarray) -> Sample:
+    return Sample("n", "", image=encode_image(image), mask=encode_mask(np.zeros(image.shape[:2], bool)))
+
+
+def test_a_clean_negative_that_is_as_it_was_is_accepted(model: ExactModel):
+    """Blocks of one grey survive the autoencoder of this model, which averages over 8 x 8 pixels."""
+    levels = np.random.default_rng(3).integers(0, 255, (8, 8, 1), np.uint8)
+    blocks = levels.repeat(8, 0).repeat(8, 1).repeat(3, 2)
+    (found,) = run(model, [without_region(blocks)], **CLEAN, target="image", most_outside=0.0)
+    assert found.verified and found.attempts == 1 and found.unet_rows == 0
+    assert np.abs(read_image(found.corrupted).astype(int) - blocks).max() <= 1
+    assert not read_mask(found.changed).any() and found.metrics["changed_area"] == 0
+
+
+def test_a_clean_negative_is_compared_with_the_image_itself(model: ExactModel):
+    """A black and a white half in every 8 x 8 pixels come back grey, 127 of 255 away from both."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, np.arange(64) % 8 >= 4] = 255
+    half = stripes.copy()
+    half[:32] = 90  # the upper half is plain, and survives
+    for image, share in ((stripes, 1.0), (half, 0.5)):
+        (kept,) = run(model, [without_region(image)], **CLEAN, target="image", most_outside=1.0)
+        assert kept.verified and kept.metrics["change_outside"] == pytest.approx(share, abs=1 / 64)
+        assert read_mask(kept.changed)[34:].all() and kept.metrics["change_inside"] == 0
+        (refused,) = run(model, [without_region(image)], **CLEAN, target="image", most_outside=0.4)
+        assert (refused.stage, refused.reason) == ("verify", "spilled")
+        assert "of a clean negative changed; at most 40% is allowed" in refused.detail
+        (blind,) = run(model, [without_region(image)], **{**CLEAN, "baseline": "autoencoder"}, target="image")
+        assert blind.metrics["changed_area"] == 0
+
+
+def test_the_round_trip_of_a_clean_negative_costs_inversion_and_resampling(model: ExactModel):
+    (found,) = run(model, [without_region(render(sample_scene(1)).image)], **CLEAN, most_outside=1.0)
+    assert found.unet_rows == 6 * 2 + 6 and found.inversion_steps == 6
+    (with_region,) = run(model, samples(1), method="none", least_inside=0.0)
+    assert found.corrupted == with_region.corrupted  # a region makes no difference to `none`
+
+
 def test_failures_are_tried_again_with_another_draw(model: ExactModel):
     (found,) = run(model, samples(1), **UNCHANGED, attempts=3)
     assert (found.reason, found.attempts) == ("unchanged", 3)

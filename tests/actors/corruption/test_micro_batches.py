@@ -123,3 +123,16 @@ def test_the_innermost_part_is_named_and_libraries_are_understood():
         memory_errors_explained("loading unet of m", torch.device("cuda")),
     ):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+
+
+def test_the_memory_of_the_cpu_counts_where_it_is_asked_for() -> None:
+    """A real failure of the CPU's allocator: more bytes than an address space has."""
+    with (
+        pytest.raises(
+            ModelError, match=r"^out of memory while scoring 8 images at 9 x 7 pixels: set --tile$"
+        ),
+        memory_errors_explained("scoring 8 images", size=(7, 9), advice="set --tile", on_cpu=True),
+    ):
+        torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="allocate"), memory_errors_explained("scoring 8 images"):
+        torch.empty(1 << 60, dtype=torch.uint8)

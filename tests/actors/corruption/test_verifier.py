@@ -55,10 +55,35 @@ def test_reasons():
     unchanged = VERIFIER.judge({"change_inside": 0.03, "change_outside": 0.0})
     assert unchanged is not None and unchanged.reason == "unchanged"
     assert str(unchanged) == "3.0% of the region changed; at least 50.0% is asked"
-    both = VERIFIER.judge({"change_inside": 0.03, "change_outside": 0.1})
+    both = VERIFIER.judge({"mask_area": 0.2, "change_inside": 0.03, "change_outside": 0.1})
     assert both is not None and both.reason == "spilled"
-    spilled = VERIFIER.judge({"change_inside": 0.9, "change_outside": 0.1})
+    spilled = VERIFIER.judge({"mask_area": 0.2, "change_inside": 0.9, "change_outside": 0.1})
     assert spilled is not None and spilled.reason == "spilled"
+    assert str(spilled) == "10.0% of the image beyond 2 pixels of the region changed; at most 2.0% is allowed"
+
+
+def test_an_empty_mask_has_no_inside_and_everything_is_outside():
+    distance = np.zeros((20, 20), np.float32)
+    distance[3, 4:6] = 0.5
+    clean = Verifier(VerifierConfig(least_inside=0.0, most_outside=0.005, margin=4), vae_scale_factor=8)
+    changed, found = clean.measure(distance, np.zeros((20, 20), bool))
+    assert changed.sum() == 2
+    assert found == pytest.approx(
+        {
+            "mask_area": 0,
+            "changed_area": 2 / 400,
+            "change_inside": 0,
+            "change_outside": 2 / 400,
+            "difference_inside": 0,
+            "difference_outside": 2 * 0.5 / 400,
+        }
+    )
+    assert found["change_outside"] == found["changed_area"]
+    assert clean.judge(found) is None
+    distance[9, 9] = 0.1
+    spilled = clean.judge(clean.measure(distance, np.zeros((20, 20), bool))[1])
+    assert spilled is not None and spilled.reason == "spilled"
+    assert str(spilled) == "0.75% of a clean negative changed; at most 0.5% is allowed"
 
 
 def test_a_mask_over_everything_has_no_outside():

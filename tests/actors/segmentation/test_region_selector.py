@@ -81,6 +81,18 @@ def test_regions_that_will_not_do(mask: np.ndarray | None, reason: str, detail: 
     assert detail in found.detail
 
 
+def test_no_region_is_an_empty_mask_of_the_image_s_size():
+    broken, wide = Sample("b", "b"), clean("c")
+    broken.reject("select_image", Reject("empty", "the file has no bytes"))
+    wide.image = encode_image(np.zeros((32, 96, 3), np.uint8))
+    items = [clean("a", np.ones((64, 64), bool)), broken, wide]
+    found = RegionSelector(RegionsConfig(kind="none"))(items)
+    assert [sample.reason for sample in found] == ["", "empty", ""] and found[1].mask is None
+    for sample, shape in ((found[0], (64, 64)), (found[2], (32, 96))):
+        mask = read_mask(sample.mask)
+        assert mask.shape == shape and not mask.any()
+
+
 def test_rejected_samples_pass_through():
     broken = Sample("b", "b")
     broken.reject("select_image", Reject("empty", "the file has no bytes"))

@@ -38,6 +38,17 @@ verify: {attempts: 2, changed_threshold: 0.08}
 output: {samples_per_shard: 4}
 """
 
+CLEAN = (
+    "regions={kind: none}",
+    "corruption.method=none",
+    "corruption.inference_steps=8",
+    "corruption.inversion_steps=2",
+    "verify={baseline: original, least_inside: 0, most_outside: 0, changed_threshold: 0.12}",
+    "source={kind: tinytown, size: 64, parts: [], first_seed: 907000, limit: 6}",
+    "output.samples_per_shard=3",
+)
+"""Changes to a small recipe that make clean negatives, of which the autoencoder breaks some."""
+
 VERSIONS = {"flawforge": "0", "torch": "2", "diffusers": "0.36", "numpy": "2"}
 """In the order of a build, which is not that of the alphabet."""
 

@@ -115,6 +115,50 @@ def test_only_our_own_images_have_our_own_licence(tmp_path: Path):
     assert "whoever publishes this sets `license` above" in " ".join(text.split())
 
 
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_card_of_clean_negatives_promises_no_artifacts(tmp_path: Path):
+    clean = load_recipe("tinytown-negatives")
+    text = words(card_text(clean, IDENTITY, TOTAL))
+    assert "Clean images that went through a diffusion model, with empty masks, made by Flawforge" in text
+    assert (
+        "were inverted for 10 of 25 DDIM steps with `tinytown` and resampled, as corrupted images are" in text
+    )
+    assert "accepted when at most 0% of it changed, against the clean image." in text
+    assert "| `KEY.mask.png` | empty: no region was chosen |" in text and "artifacts and" not in text
+    image = ("corruption.target=image", "verify.most_outside=0.001")
+    text = words(card_text(load_recipe("tinytown-negatives", image), IDENTITY, TOTAL))
+    assert "were encoded with `tinytown` and decoded, as" in text and "at most 0.1% of it" in text
+
+
+def test_the_card_names_what_was_compared():
+    for changes, baseline in (
+        (["verify.baseline=passage"], "the image's own uncorrupted passage through the model."),
+        (["verify.baseline=autoencoder"], "the image's own uncorrupted passage through the autoencoder."),
+        (["verify.baseline=original"], "the clean image."),
+    ):
+        text = words(card_text(load_recipe("quickstart", changes), IDENTITY, TOTAL))
+        assert f"of the rest changed, against {baseline}" in text
+        assert "corrupted inside the region by the method `noise`, and resampled" in text
+    image = recipe("small", "corruption.target=image", "corruption.inversion={}")
+    assert "passage through the autoencoder." in words(card_text(image, IDENTITY, TOTAL))
+
+
+def test_a_merged_card_says_that_some_are_clean():
+    clean = content(load_recipe("tinytown-negatives"))
+    parts = [
+        Part(f"/{name}", name, 5, "", Identity(made_of, {}, {}, {}))
+        for name, made_of in (("one", content(recipe("one"))), ("two", clean))
+    ]
+    text = words(merged_card_text(merged_identity("both", parts), TOTAL, parts))
+    assert "Images with injected artifacts and their masks, and clean negatives, made by Flawforge" in text
+    assert "| two | 5 | `none` with `tinytown` |" in text and "; of a clean negative empty |" in text
+    only = merged_card_text(merged_identity("both", parts[1:]), TOTAL, parts[1:])
+    assert "| `KEY.mask.png` | empty: no region was chosen |" in only
+
+
 def test_a_merged_card_names_its_parts(tmp_path: Path):
     parts = []
     for name, method in (("one", "noise"), ("two", "blur | `x`")):

@@ -40,6 +40,7 @@ CASES = [
     ),
     (("corruption.inversion.extra=2",), 55, "inversion 35, round trip 10, resampling 10"),
     (("verify.baseline=autoencoder",), 25, "inversion 15, resampling 10"),
+    (("verify.baseline=original",), 25, "inversion 15, resampling 10"),
     (("corruption.target=image",), 0, "the image latent is corrupted and decoded"),
     (
         ("corruption.guidance_scale=3", "corruption.prompt=caption"),
@@ -79,6 +80,20 @@ def test_the_corruptor_counts_the_same(changes: tuple[str, ...], rows: int):
     sample = Sample("a", "", caption="a hand", image=image, mask=encode_mask(mask))
     (found,) = corruptor(small("corruption.batch_size=1", *changes))([sample])
     assert found.verified and found.attempts == 1 and found.unet_rows == rows
+
+
+def test_the_outlook_names_the_regions():
+    stages = {stage.name: stage.what for stage in outlook(small()).stages}
+    assert stages["select"] == "regions from the source's masks"
+    clean = (
+        "regions.kind=none",
+        "corruption.method=none",
+        "verify.baseline=original",
+        "verify.most_outside=0",
+    )
+    stages = {stage.name: stage.what for stage in outlook(small(*clean)).stages}
+    assert stages["select"] == "no regions: clean negatives"
+    assert stages["corrupt"] == "none, k = 10, tinytown, then verify"
 
 
 def test_the_outlook_says_where_latents_are_broken():

@@ -204,7 +204,7 @@ def test_checks_across_keys_and_sections_hide_nothing() -> None:
         ("corruption: {compiled: 1}", "corruption.compiled: found 1; allowed: true or false"),
         (
             "verify: {baseline: none}",
-            "verify.baseline: found 'none'; allowed: one of passage, autoencoder",
+            "verify.baseline: found 'none'; allowed: one of passage, autoencoder, original",
         ),
         (
             "seed: 2024-13-45",
@@ -436,8 +436,8 @@ def test_missing_keys_stand_at_the_line_of_the_section_that_lacks_them() -> None
         "  line 1  source: missing (clean images); "
         "allowed: a section with the keys kind, urls, fields, masks, cells, filters, share, limit, first_seed, "
         "size, parts",
-        "  line 2  regions.kind: missing (masks of the source, or predicted ones); "
-        "allowed: one of source, segmenter",
+        "  line 2  regions.kind: missing (masks of the source, predicted ones, or empty ones: clean negatives); "
+        "allowed: one of source, segmenter, none",
     ]
 
 
@@ -500,7 +500,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"^quickstrat: no such file; did you mean 'quickstart'\?"):
         load_recipe("quickstrat")
     with pytest.raises(
-        RecipeError, match="a folder; allowed: a YAML file, or one of quickstart, images, sd15"
+        RecipeError,
+        match="a folder; allowed: a YAML file, or one of quickstart, images, sd15, tinytown-negatives",
     ):
         load_recipe(tmp_path)
     latin = tmp_path / "latin.yaml"
@@ -517,3 +518,76 @@ def test_tinytown_without_parts_brings_no_masks() -> None:
         "mine.yaml: 1 mistake",
         "  line 3  regions.kind: found 'source'; allowed: segmenter, unless source.parts names parts",
     ]
+
+
+CLEAN = """\
+name: clean
+source: {kind: tinytown, size: 64, parts: []}
+regions: {kind: none}
+corruption: {method: none}
+verify: {baseline: original, least_inside: 0}
+"""
+
+
+def test_without_regions_nothing_is_corrupted_and_nothing_need_change() -> None:
+    assert parse_recipe(CLEAN, "mine.yaml").regions.kind == "none"
+    assert parse_recipe(CLEAN, "mine.yaml", ["verify.baseline=autoencoder"]).verify.baseline == "autoencoder"
+    without = "\n".join(CLEAN.splitlines()[:3])
+    assert refused(without) == [
+        "mine.yaml: 2 mistakes",
+        "  line 1  corruption.method: not set, so 'noise'; allowed: none, since regions.kind is none",
+        "  line 1  verify.baseline: not set, so 'passage'; "
+        "allowed: original or autoencoder, with least_inside 0, since regions.kind is none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "reported"),
+    [
+        (
+            "regions={kind: none, checkpoint: a/b, threshold: 0.4, smallest_area: 0.01, largest_area: 0.6}",
+            [
+                "regions.checkpoint: found 'a/b'; allowed: nothing, since regions.kind is none",
+                *(
+                    f"regions.{key}: found {value}; allowed: nothing but the default, since regions.kind is none"
+                    for key, value in (("threshold", 0.4), ("smallest_area", 0.01), ("largest_area", 0.6))
+                ),
+            ],
+        ),
+        (
+            "corruption.method=blur",
+            ["corruption.method: found 'blur'; allowed: none, since regions.kind is none"],
+        ),
+        (
+            "corruption.deeper=[12]",
+            ["corruption.deeper: found [12]; allowed: nothing, since regions.kind is none"],
+        ),
+        (
+            "verify.least_inside=0.1",
+            ["verify.least_inside: found 0.1; allowed: 0, since regions.kind is none"],
+        ),
+        (
+            "verify.baseline=passage",
+            [
+                "verify.baseline: found 'passage'; "
+                "allowed: original or autoencoder, with least_inside 0, since regions.kind is none"
+            ],
+        ),
+    ],
+)
+def test_settings_of_regions_mean_nothing_without_regions(override: str, reported: list[str]) -> None:
+    assert refused(CLEAN, override)[1:] == [f"  (--set)  {line}" for line in reported]
+
+
+def test_the_autoencoder_alone_is_not_compared_with_itself() -> None:
+    image = ("corruption.target=image", "verify.baseline=autoencoder")
+    assert refused(CLEAN, *image)[1:] == [
+        "  (--set)  verify.baseline: found 'autoencoder'; "
+        "allowed: original, with least_inside 0, since regions.kind is none"
+    ]
+    assert parse_recipe(CLEAN, "mine.yaml", image[:1]).corruption.steps == (0,)
+
+
+def test_none_with_regions_is_the_control() -> None:
+    text = "corruption: {method: none}\nverify: {least_inside: 0}\n"
+    assert parse_recipe(SMALL + text, "mine.yaml").verify.baseline == "passage"

@@ -55,6 +55,16 @@ def test_the_shipped_recipes_load_by_their_bare_names(name: str) -> None:
 
 def test_the_shipped_recipes_say_what_they_promise() -> None:
     quickstart, sd15 = load_recipe("quickstart"), load_recipe("sd15")
+    negatives = load_recipe("tinytown-negatives")
+    differing = {line.split(":")[0] for line in differences(content(quickstart), content(negatives))}
+    assert {name for name in differing if not name.startswith("regions.")} == {
+        "corruption.deeper",
+        "corruption.method",
+        "source.first_seed",
+        "verify.baseline",
+        "verify.least_inside",
+        "verify.most_outside",
+    }
     assert (quickstart.source.limit, quickstart.source.size, quickstart.output.samples_per_shard) == (
         512,
         64,
@@ -151,6 +161,7 @@ def test_the_digest_covers_content_and_nothing_else() -> None:
         "corruption.channels_last=true",
         "corruption.compiled=true",
         "verify.baseline=autoencoder",
+        "verify.baseline=original",
         "source.limit=4",
         "output.original=false",
         "regions.threshold=0.4",

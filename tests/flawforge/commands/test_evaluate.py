@@ -8,16 +8,23 @@ import math
 import subprocess
 import sys
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from actors.errors import EvaluationError
+from actors.errors import ArgumentError, EvaluationError, ModelError
 from actors.images import encode_image, encode_mask
+from actors.segmentation.predictor import Predictor
+from actors.segmentation.segmenter import Segmenter
 from eval import splits
+from eval.evaluate import evaluate, random_iou
+from eval.streaming import StreamedEvaluation
+from flawforge import api
 from flawforge.cli import app
 from flawforge.evaluation import evaluate_checkpoint
 from tests.patience import seconds
@@ -32,6 +39,17 @@ AREAS = (0.25, 0.5)
 def everywhere(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A checkpoint that gives every pixel the score 1 / (1 + exp(-2)) = 0.88."""
     return str(save_upernet(tmp_path_factory.mktemp("everywhere"), bias=2.0))
+
+
+def pack(path: Path, samples: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    """A tar of images and masks."""
+    with tarfile.open(path, "w") as tar:
+        for number, (image, mask) in enumerate(samples):
+            for part, data in (("image.png", encode_image(image)), ("mask.png", encode_mask(mask))):
+                info = tarfile.TarInfo(f"{number:04d}.{part}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return str(path)
 
 
 def write_set(folder: Path, name: str) -> str:
@@ -151,6 +169,9 @@ def test_missing_splits_are_told(everywhere: str, tmp_path: Path):
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--device", "tpu"],
+        ["--batch-size", "0"],
+        ["--data", "x.tar", "--tile", "0"],
         ["--split", "wild"],
         ["--split", "validation", "--data", "x.tar"],
         ["--threshold", "1.5"],
@@ -175,3 +196,95 @@ def test_data_are_looked_at_before_torch_is_loaded(tmp_path: Path):
     command = [sys.executable, "-c", code, str(tmp_path / "missing.tar")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(120))
     assert done.returncode == 0 and "no such file" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.fixture
+def ordinary(tmp_path: Path) -> str:
+    """A checkpoint of random weights, whose scores differ from pixel to pixel."""
+    return str(save_upernet(tmp_path / "ordinary"))
+
+
+def noise(count: int, height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(height)
+    images = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    return list(zip(images, rng.random((count, height, width)) < 0.3, strict=True))
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_the_stream_has_the_figures_of_the_arrays(ordinary: str, tmp_path: Path, default: bool):
+    samples = noise(11, 40, 50)
+    images, truth = (np.stack(part) for part in zip(*samples, strict=True))
+    scores = Segmenter(ordinary)(images)
+    at = 0.5 if default else float(np.median(scores))
+    threshold = None if default else at
+    report = evaluate_checkpoint(ordinary, urls=[pack(tmp_path / "a.tar", samples)], threshold=threshold)
+    wanted = {**asdict(evaluate(truth, scores, at)), "at_random": asdict(random_iou(truth, scores >= at))}
+    for name, value in {**asdict(report.evaluation), "at_random": asdict(report.at_random)}.items():
+        assert value == pytest.approx(wanted[name], abs=1e-12), name
+    assert 0 < report.evaluation.recall.value < 1
+
+
+def test_images_of_several_sizes_are_scored_as_each_alone(ordinary: str, tmp_path: Path):
+    """Sizes that the network does not divide, and one that is smaller than it takes."""
+    samples = [*noise(3, 40, 50), *noise(1, 20, 64), *noise(2, 64, 33)]
+    samples = [samples[number] for number in (0, 3, 4, 1, 5, 2)]
+    score = Predictor(Segmenter(ordinary), smallest=32)
+    scores = [score(image[None])[0] for image, _ in samples]
+    threshold = float(np.median(scores[0]))
+    path = pack(tmp_path / "a.tar", samples)
+    report = evaluate_checkpoint(ordinary, urls=[path], threshold=threshold)
+    hits = union = 0
+    for one, (_, mask) in zip(scores, samples, strict=True):
+        found = one >= threshold
+        hits, union = hits + int((found & mask).sum()), union + int((found | mask).sum())
+    assert report.evaluation.iou_fg.value == pytest.approx(hits / union)
+    assert report.evaluation.images == 6 and 0 < report.evaluation.recall.value < 1
+
+
+def test_a_large_set_keeps_a_sample_for_the_baseline(
+    everywhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        StreamedEvaluation.__init__, "__kwdefaults__", {"baseline_pixels": 4 * 2000, "seed": 0}
+    )
+    report = evaluate_checkpoint(everywhere, urls=[pack(tmp_path / "a.tar", noise(9, 40, 50))])
+    assert report.evaluation.images == 9
+    assert "regions at random: from a random sample of 4 of the 9 images" in report.notes
+    assert report.at_random.value == pytest.approx(0.3, abs=0.05)  # everything is predicted wherever it moves
+
+
+def test_tiles(ordinary: str, everywhere: str, tmp_path: Path):
+    path = pack(tmp_path / "a.tar", noise(2, 150, 70))
+    report = api.evaluate(everywhere, data=path, tile=64, batch_size=3)
+    whole = api.evaluate(everywhere, data=path)
+    assert report.evaluation.iou_fg == whole.evaluation.iou_fg
+    fits = pack(tmp_path / "b.tar", noise(3, 60, 64))
+    assert (
+        api.evaluate(ordinary, data=fits, tile=64).evaluation == api.evaluate(ordinary, data=fits).evaluation
+    )
+    with pytest.raises(ArgumentError, match="tile: found 16; allowed: at least 32"):
+        api.evaluate(ordinary, data=path, tile=16)
+
+
+def test_a_gpu_by_name(ordinary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The path of a GPU on the CPU: nothing but the device's name is replaced."""
+    path = pack(tmp_path / "a.tar", noise(3, 40, 50))
+    arguments = ["eval", ordinary, "--data", path, "--batch-size", "2", "--json"]
+    wanted = CliRunner().invoke(app, arguments)
+    assert wanted.exit_code == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = CliRunner().invoke(app, ["eval", ordinary, "--data", path, "--device", "cuda"])
+    assert isinstance(result.exception, ModelError)
+    assert "a GPU is required and torch finds none here" in str(result.exception)
+    assert "device cpu" in str(result.exception)
+    asked = []
+
+    def cpu(name: str, **_: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("actors.device.device_for", cpu)
+    monkeypatch.setattr("actors.segmentation.segmenter.device_for", cpu)
+    found = CliRunner().invoke(app, [*arguments, "--device", "cuda"])
+    assert json.loads(found.stdout) == json.loads(wanted.stdout)
+    assert set(asked) == {"cuda"}

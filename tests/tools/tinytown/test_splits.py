@@ -16,12 +16,14 @@ from PIL import Image
 
 from eval.metrics import agreement
 from eval.splits import open_split
+from factory.recipe.recipe import load_recipe
 from tinytown.render import render
 from tinytown.scene import caption, parse, sample_scene
 from tools.tinytown.data import quickstart_captions, renders, trained_captions, unseen
 from tools.tinytown.splits import annotator_digest, mark_all, table, write_splits
 from tools.tinytown.wild import Item, plan, sample
 
+ROOT = Path(__file__).parents[3]
 SIZES = {"labelled": 3, "validation": 3, "wild": 3, "sealed": 3}
 
 
@@ -60,6 +62,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         out / "splits",
         write_splits(out / "splits", items, images, marks, "fake@1", "rules"),
     )
+
+
+def test_the_clean_negatives_are_scenes_of_their_own():
+    """As the shipped recipe promises: no caption of the quickstart or of a shipped image."""
+    source = load_recipe("tinytown-negatives").source
+    assert source.limit is not None
+    captions = {caption(sample_scene(source.first_seed + number)) for number in range(source.limit)}
+    assert len(captions) == 512 and not captions & quickstart_captions()
+    shipped = set()
+    for path in (ROOT / "tinytown" / "splits").glob("*/*.tar"):
+        with tarfile.open(path) as tar:
+            records = [tar.extractfile(member) for member in tar if member.name.endswith(".json")]
+            shipped |= {json.load(record)["caption"] for record in records if record}
+    assert len(shipped) == 1900 and not captions & shipped
 
 
 def test_captions_are_unseen_and_disjoint(tmp_path: Path):

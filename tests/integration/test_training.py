@@ -1,0 +1,128 @@
+"""Training on Ray Train: workers, faults and errors. Losses are compared in float64 with those of other runs."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+import flawforge
+from actors.errors import OutputError, TrainingError
+from actors.images import encode_image, encode_mask
+from benchmarks.training_faults import BOUND, Fault, compared, disturbed
+from factory.output.shards.tar import write_tar
+from factory.store.storage import Storage
+from train import checkpoint, progress
+
+STEPS, BATCH = 60, 4
+SIZES = {"one": 9, "two": 5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets, and the recipe `recipe.yaml` over them."""
+    place = tmp_path_factory.mktemp("training")
+    for name, count in SIZES.items():
+        (place / f"{name}.tar").write_bytes(
+            write_tar({f"{name}-{number}": sample(number) for number in range(count)})
+        )
+    (place / "recipe.yaml").write_text(f"""\
+name: tiny
+kind: detector
+iterations: {STEPS}
+batch: {BATCH}
+data:
+  - {{name: one, url: {place}/one.tar, weight: 3}}
+  - {{name: two, url: {place}/two.tar, weight: 1}}
+model: {{checkpoint: tinytown/segmenter-convnext, batch_norm: frozen, drop_path: 0.0}}
+optimizer: {{learning_rate: 1.0e-3, warm_up: 2}}
+precision: float64
+execution: {{micro_batch: 2, save_every: 5, log_samples: true, cpus: 0.5}}
+""")
+    return place
+
+
+def sample(number: int) -> dict[str, bytes]:
+    """Noise with a bright square, which is the artifact."""
+    rng = np.random.default_rng(number)
+    image = rng.integers(0, 120, (48, 48, 3), dtype=np.uint8)
+    mask = np.zeros((48, 48), np.bool_)
+    mask[number : number + 12, 4:20] = True
+    image[mask] += 100
+    return {"image.png": encode_image(image), "mask.png": encode_mask(mask)}
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """The training on one worker."""
+    trained = flawforge.train(folder / "recipe.yaml", folder / "alone")
+    assert (trained.step, trained.steps, trained.threshold) == (STEPS, STEPS, None)
+    return folder / "alone"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray_ends():
+    yield
+    ray.shutdown()
+
+
+def test_two_workers_learn_what_one_does(folder: Path, alone: Path):
+    seen = []
+    flawforge.train(folder / "recipe.yaml", folder / "two", workers=2, show=seen.append)
+    assert losses(folder / "two") == pytest.approx(losses(alone), abs=BOUND)
+    assert losses(alone)[-1] < losses(alone)[0]
+    assert seen[-1].step == STEPS and seen[-1].workers == 2 and seen[-1].phase == "finished"
+
+
+def test_a_finished_training_is_not_run_again(folder: Path, alone: Path):
+    before = (alone / "metrics.json").stat().st_mtime_ns
+    assert flawforge.train(folder / "recipe.yaml", alone).steps == STEPS
+    assert (alone / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_another_recipe_is_refused_and_overwrites_on_demand(folder: Path, alone: Path):
+    flawforge.train(folder / "recipe.yaml", folder / "again", overrides=["iterations=5"])
+    with pytest.raises(OutputError, match=r"iterations: 5 -> 6"):
+        flawforge.train(folder / "recipe.yaml", folder / "again", overrides=["iterations=6"])
+    trained = flawforge.train(
+        folder / "recipe.yaml", folder / "again", overrides=["iterations=6"], mode="overwrite"
+    )
+    assert trained.steps == 6 and len(losses(folder / "again")) == 6
+
+
+def test_an_error_of_the_data_ends_the_training_at_once(folder: Path, tmp_path: Path):
+    broken = sample(0)
+    broken["mask.png"] = encode_mask(np.zeros((16, 16), np.bool_))
+    (tmp_path / "broken.tar").write_bytes(write_tar({"fine": sample(1), "small": broken}))
+    places = [f"one={tmp_path}/broken.tar"]
+    told = []
+    with pytest.raises(TrainingError, match=r"broken\.tar, small: mask: "):
+        flawforge.train(folder / "recipe.yaml", tmp_path / "out", data=places, workers=2, tell=told.append)
+    assert told == []  # It was not tried again.
+    failed = progress.read(Storage(str(tmp_path / "out")))
+    assert failed is not None and failed.phase == "failed" and "broken.tar, small" in failed.why
+    skipping = ["bad_samples=skip", "iterations=6"]
+    trained = flawforge.train(
+        folder / "recipe.yaml", tmp_path / "skip", data=places, workers=2, overrides=skipping
+    )
+    read = [json.loads(line) for line in (tmp_path / "skip" / "samples.jsonl").read_text().splitlines()]
+    assert trained.skipped == {"one": sum(row["key"].endswith("small") for row in read)}
+    assert trained.skipped["one"] > 0
+
+
+def test_a_killed_worker_a_killed_job_and_another_number_of_workers_change_nothing(folder: Path, alone: Path):
+    ray.shutdown()  # This training has a Ray of its own.
+    out, faults = folder / "disturbed", (Fault("worker"), Fault("job", workers=1))
+    kills = disturbed(folder / "recipe.yaml", out, faults, random.Random(0), steps=STEPS)
+    result = compared("disturbed", out, alone, kills, SIZES, BATCH)
+    assert result.sound, result
+    assert "going on from step" in Path(f"{out}.txt").read_text()
+    assert len(checkpoint.steps_of(Storage(str(out)))) == 2
