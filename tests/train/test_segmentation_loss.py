@@ -121,7 +121,7 @@ def test_sums_over_parts_are_the_sum_over_the_whole(settings: Loss) -> None:
     batch.labels[2] = 255
     module = SegmentationLoss(net_of(), settings)
     parts = [SegmentationBatch(batch.pixels[s : s + 2], batch.labels[s : s + 2]) for s in (0, 2)]
-    assert float(module(batch)) == pytest.approx(sum(float(module(part)) for part in parts), rel=1e-12)
+    assert module(batch).item() == pytest.approx(sum(module(part).item() for part in parts), rel=1e-12)
     assert module.units(batch.labels) == pytest.approx(sum(module.units(part.labels) for part in parts))
 
 
@@ -132,7 +132,7 @@ def test_a_batch_without_known_pixels_has_no_loss_and_gradients_of_zero(kind: st
     batch = batch_of(2, ignored=1.1)
     loss = module(batch)
     loss.backward()
-    assert float(loss) == 0 and module.units(batch.labels) == 0
+    assert loss.item() == 0 and module.units(batch.labels) == 0
     assert all(one.grad is not None and not one.grad.any() for one in net.parameters())
 
 
@@ -144,4 +144,4 @@ def test_weighted_cross_entropy_is_that_of_torch() -> None:
     theirs = torch.nn.CrossEntropyLoss(torch.tensor([0.5, 3.0]).double(), ignore_index=255)(
         logits, batch.labels
     )
-    assert float(module(batch)) / module.units(batch.labels) == pytest.approx(float(theirs), rel=1e-12)
+    assert module(batch).item() / module.units(batch.labels) == pytest.approx(theirs.item(), rel=1e-12)
