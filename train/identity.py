@@ -152,6 +152,19 @@ OURS: Names = {
 """Names of the files that a training makes, by folder; see `factory.output.clearing`."""
 
 
+_BEFORE = (LOCK, "index")
+"""What a training writes before `training.json`."""
+
+
+def check_folder(storage: Storage) -> None:
+    """Raises OutputError where a folder is not empty and not of a training."""
+    if not is_training(storage) and not storage.empty(besides=_BEFORE):
+        names = [name for name in storage.entries() if name not in _BEFORE]
+        raise OutputError(
+            f"{storage.url} holds files that are not of a training ({', '.join(names[:5])}): choose another folder"
+        )
+
+
 def begin(
     storage: Storage,
     identity: TrainingIdentity,
@@ -180,11 +193,7 @@ def begin(
         storage.settle(PATH, identity.encoded)
         return
     if not is_training(storage):
-        if not storage.empty(besides=(LOCK, "index")):
-            raise OutputError(
-                f"{storage.url} holds files that are not of a training ({', '.join(storage.entries()[:5])}): choose "
-                "another folder"
-            )
+        check_folder(storage)
         storage.settle(PATH, identity.encoded)
         return
     before = read_training(storage)

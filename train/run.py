@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from actors.errors import BuildError, FlawforgeError
+from actors.errors import BuildError, FlawforgeError, LockLostError
 from factory.output.lock import Lock
 from factory.recipe.sections import Pool
 from factory.run.signals import heeded
@@ -20,7 +20,7 @@ from factory.store.storage import Storage
 from train import checkpoint, progress
 from train.data.catalogue import DataSet, open_data_set
 from train.data.labels import Label
-from train.identity import TrainingIdentity, begin
+from train.identity import TrainingIdentity, begin, check_folder
 from train.places import absolute, place_of
 from train.progress import Progress
 from train.recipe import TrainingRecipe, dump
@@ -32,6 +32,8 @@ _LOOK = 1.0
 """Seconds between two looks at the progress."""
 
 RECIPE = "recipe.yaml"
+
+_GLOO_TIME_OUT = "Timed out waiting"
 
 
 def train(
@@ -68,6 +70,7 @@ def train(
     storage = Storage(url)
     with Lock(storage, take_over=take_over, tell=tell) as lock:
         storage = lock.storage
+        check_folder(storage)  # The indexes of foreign tars are written to it before anything else.
         recipe = absolute(recipe)
         data = [_open(storage, one.name, str(one.url), one.label) for one in recipe.data]
         validation = None
@@ -172,20 +175,34 @@ def _attempt(job: Any) -> BuildError | None:
         try:
             trainer.fit()
         except WorkerGroupError as error:
-            for failure in error.worker_failures.values():
-                cause = getattr(failure, "_base_exc", failure)
-                if isinstance(cause, FlawforgeError) and not isinstance(cause, BuildError):
-                    raise cause from None
-            return BuildError(f"workers were lost: {_short(error.worker_failures)}")
+            return _verdict(error.worker_failures)
         except (TrainingFailedError, ray.exceptions.RayError) as error:
             return BuildError(f"Ray Train ended: {' '.join(str(error).split())[:500]}")
         return None
 
 
+def _verdict(failures: dict[int, Exception]) -> BuildError:
+    """What to say of failures, by rank, after which trying again may help.
+
+    Raises:
+        FlawforgeError: the failure of a worker after which it cannot.
+    """
+    for failure in failures.values():
+        cause = getattr(failure, "_base_exc", failure)
+        if isinstance(cause, LockLostError) or (
+            isinstance(cause, FlawforgeError) and not isinstance(cause, BuildError)
+        ):
+            raise cause from None
+    return BuildError(f"workers were lost: {_short(failures)}")
+
+
 def _short(failures: dict[int, Exception]) -> str:
     rank, failure = min(failures.items())
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return f"worker {rank}: {lines[-1][:300] if lines else type(failure).__name__}"
+    words = lines[-1][:300] if lines else type(failure).__name__
+    if _GLOO_TIME_OUT in words:
+        words = f"another worker did not answer within execution.time_out ({words})"
+    return f"worker {rank}: {words}"
 
 
 @contextmanager

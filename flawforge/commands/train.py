@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -147,13 +148,13 @@ def words(found: Progress) -> str:
         parts.append(f"{pace(found.images_per_second)} images/s on {workers}")
     if found.waited is not None and found.waited >= 0.05:
         parts.append(f"{found.waited:.0%} of the time waiting for data")
-    if found.validation:
+    if found.validation and "iou_fg" in found.validation and found.best is not None:
         parts.append(f"best IoU_fg {found.validation['iou_fg']:.1%} (step {found.best:,})")
     if found.skipped:
         parts.append(f"{sum(found.skipped.values()):,} samples skipped")
     if found.restarts:
-        parts.append(f"{found.restarts} restarts")
-    if found.seconds_left is not None:
+        parts.append("1 restart" if found.restarts == 1 else f"{found.restarts} restarts")
+    if found.seconds_left is not None and math.isfinite(found.seconds_left):
         parts.append(f"{clock(found.seconds_left)} left")
     return ", ".join(parts)
 

@@ -1,15 +1,21 @@
-"""`ray job submit --working-dir .`: the bytes of a local build, and nobody is let in without the token."""
+"""`ray job submit --working-dir .` does what a local run does, and nobody is let in without the token."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from factory.store.storage import Storage
 from tests.deploy.clusters import BIN, SMALL, Head, head, run, status, stranger
 from tests.integration.conftest import content_of
+from tests.train.small import drawn, loop_of, losses_of, tar_of
+from tests.upernet import save_upernet
+from train import progress
+from train.recipe import load_training
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("actors", "eval", "factory", "flawforge", "recipes", "tinytown", "train")
@@ -41,6 +47,32 @@ def cluster(tmp_path_factory, checkout) -> Iterator[Head]:
 def submit(cluster: Head, checkout: Path, *entrypoint: str, environment=None):
     command = [str(BIN / "ray"), "job", "submit", "--address", cluster.jobs, "--working-dir", ".", "--"]
     return run([*command, *entrypoint], environment or cluster.environment, checkout)
+
+
+def test_a_training_as_a_job_with_two_workers_has_the_losses_of_one_process(cluster, checkout, tmp_path):
+    tar_of(tmp_path / "small.tar", drawn(10))
+    (checkout / "training.yaml").write_text(f"""\
+name: small
+kind: detector
+iterations: 8
+batch: 4
+data: [{{name: small, url: {tmp_path}/small.tar}}]
+model: {{checkpoint: {save_upernet(tmp_path / "net")}, batch_norm: frozen, drop_path: 0.0}}
+optimizer: {{learning_rate: 1.0e-3, warm_up: 2}}
+precision: float64
+execution: {{workers: 2, cpus: 0.5, save_every: 3}}
+""")
+    train = ["python", "-m", "flawforge", "train", "training.yaml", "--out", str(tmp_path / "job")]
+    job = submit(cluster, checkout, *train, "--address", "auto")
+    assert job.returncode == 0, job.stdout
+    assert "trained 8 steps" in job.stdout
+    log = [json.loads(line) for line in (tmp_path / "job/log.jsonl").read_text().splitlines()]
+    recipe = load_training(checkout / "training.yaml")
+    loop_of(recipe, tmp_path / "small.tar", tmp_path / "local").run()
+    losses = losses_of(tmp_path / "local")
+    assert len(losses) == 8 and losses[-1] < losses[0]
+    assert [line["loss"] for line in log] == pytest.approx(losses, rel=0, abs=1e-8)
+    assert progress.read(Storage(str(tmp_path / "job"))).workers == 2
 
 
 @pytest.mark.slow
