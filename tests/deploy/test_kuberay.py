@@ -102,7 +102,6 @@ def test_a_training_starts_with_a_gpu_for_every_worker(training):
 
 
 def test_what_a_job_for_training_runs(job, training):
-    pytest.importorskip("flawforge.commands.train", reason="this version has no command train")
     from train.recipe import load_training, with_data
 
     *program, command, recipe, data, data_url, out, out_url = shlex.split(training["spec"]["entrypoint"])[:9]
