@@ -50,7 +50,8 @@ class Order:
     share of the weights, at least one where its weight is positive; they are permuted anew for every cycle.
 
     A data set: each pass lays its shards, permuted, in a line of N samples, and cuts the line into min(streams, N)
-    streams of equal length (the first N mod streams are one longer). Streams take turns. Within a stream, each block of
+    streams of equal length (the first N mod streams are one longer). Streams take turns, in a new random order every
+    time, or a data set of few samples would be read in one order again and again. Within a stream, each block of
     `block` samples is permuted. So a pass reads every sample once, the next pass goes on in the same batch, and a batch
     holds samples of as many places as there are streams; where there are fewer shards than streams, several streams
     read one shard.
@@ -179,12 +180,14 @@ class _Passes:
         self._line = lru_cache(_PASSES_HELD)(self._shards_in_line)
         # All streams are in the same block, or in that one and the next.
         self._shuffled = lru_cache(2 * streams + 2)(self._permuted_block)
+        self._turns = lru_cache(4)(self._permuted_turns)
 
     def at(self, cursor: int) -> tuple[int, int, int]:
         """Pass, shard and row of the sample that is read after `cursor` others."""
         pass_number, within = divmod(cursor, self.samples)
-        offset, stream = divmod(within, self._streams)
+        offset, turn = divmod(within, self._streams)
         shortest, longer = divmod(self.samples, self._streams)
+        stream = int(self._turns(pass_number, offset, self._streams if offset < shortest else longer)[turn])
         block, place = divmod(offset, self._block)
         length = min(self._block, shortest + (stream < longer) - block * self._block)
         first = stream * shortest + min(stream, longer) + block * self._block
@@ -201,6 +204,9 @@ class _Passes:
         )
         counts = self._counts[shards]
         return shards, np.cumsum(counts) - counts
+
+    def _permuted_turns(self, pass_number: int, offset: int, streams: int) -> Integers:
+        return permutation(streams, seed_for(self._seed, self._digest, f"order/turns/{offset}", pass_number))
 
     def _permuted_block(self, pass_number: int, stream: int, block: int, length: int) -> Integers:
         stage = f"order/block/{stream}/{block}"
