@@ -71,14 +71,15 @@ def train(
     with Lock(storage, take_over=take_over, tell=tell) as lock:
         storage = lock.storage
         check_folder(storage)  # The indexes of foreign tars are written to it before anything else.
+        written = dump(recipe).encode()  # Before paths of this machine come into it.
         recipe = absolute(recipe)
         data = [_open(storage, one.name, str(one.url), one.label) for one in recipe.data]
         validation = None
         if recipe.validation is not None:
             validation = _open(storage, "validation", recipe.validation.url, "mask")
         identity = TrainingIdentity.of(recipe, data, validation)
-        begin(storage, identity, data, overwrite=overwrite)
-        storage.settle(RECIPE, dump(recipe).encode())
+        begin(storage, identity, data, overwrite=overwrite, tell=tell)
+        storage.settle(RECIPE, written)
         if not is_finished(storage):
             job = (recipe, identity, tuple(data), validation)
             try:
