@@ -18,7 +18,7 @@ class Report:
         loss: of the latest step.
         rate: learning rate of the latest step.
         best: the best validation so far.
-        images_per_second: of all workers, over the steps since the report before.
+        images_per_second: of all workers, over the latest steps.
         waited: share of that time in which this worker waited for data.
         checkpoint: step of the latest checkpoint; 0 before the first.
         skipped: bad samples so far, by data set.

@@ -34,6 +34,9 @@ from train.recipe import TrainingRecipe
 from train.state import module_tensors, optimizer_tensors, restore_optimizer
 from train.task import Batch, Example, Task
 
+_RECENT = 20
+"""Steps, since the latest checkpoint, over which speed and waiting are averaged."""
+
 _PREEMPTION_CHECK = 10.0
 """Seconds between two looks for a notice that a node is about to be taken away."""
 
@@ -218,8 +221,9 @@ class Loop(Generic[Example, Batch]):
         line = {"step": step.number + 1, "loss": loss, "lr": rate, "seconds": round(seconds, 4)}
         line["waited"] = round(step.waited, 4)
         progress.lines.append(line)
-        pace = recipe.batch / seconds if seconds else 0.0
-        share = step.waited / seconds if seconds else 0.0
+        spent = sum(one["seconds"] for one in progress.lines[-_RECENT:])
+        pace = recipe.batch * len(progress.lines[-_RECENT:]) / spent if spent else 0.0
+        share = sum(one["waited"] for one in progress.lines[-_RECENT:]) / spent if spent else 0.0
         self._report = Report(
             step=step.number + 1,
             loss=loss,
