@@ -88,6 +88,7 @@ def train(
                 _note_end(storage, recipe, error)
                 raise
             write_result(storage, recipe, identity)
+            progress.write(storage, _last(storage, recipe, progress.FINISHED, ""))
         trained = read_trained(storage)
         show(_last(storage, recipe, progress.FINISHED, ""))
         return trained

@@ -72,7 +72,8 @@ execution: {{workers: 2, cpus: 0.5, save_every: 3}}
     losses = losses_of(tmp_path / "local")
     assert len(losses) == 8 and losses[-1] < losses[0]
     assert [line["loss"] for line in log] == pytest.approx(losses, rel=0, abs=1e-8)
-    assert progress.read(Storage(str(tmp_path / "job"))).workers == 2
+    last = progress.read(Storage(str(tmp_path / "job")))
+    assert last is not None and (last.phase, last.step, last.workers) == ("finished", 8, 2)
 
 
 @pytest.mark.slow
