@@ -97,6 +97,7 @@ class Loop(Generic[Example, Batch]):
         self._saved_step = 0
         self._report: Report | None = None
         self._last_look = time.monotonic()
+        self._noticed = False
 
     def run(self) -> State:
         """Train from the latest checkpoint on, or from the start.
@@ -145,7 +146,7 @@ class Loop(Generic[Example, Batch]):
         return checkpoint.read_state(self.storage, progress.step)
 
     def _step(self, step: Step[Batch]) -> tuple[float, bool]:
-        """Forward, backward and update; the mean loss of the step over all workers, and whether a node goes."""
+        """Forward, backward and update; the mean loss of the step over all workers, and whether a notice is new."""
         recipe, workers = self.recipe, self.workers
         self.task.training_mode()
         units = [self.task.units(batch) for batch in step.batches]
@@ -181,7 +182,10 @@ class Loop(Generic[Example, Batch]):
             self._averaged.update_parameters(self.task.module)
         if looks:
             self._last_look = time.monotonic()
-        return mean, bool(looks) and self.hooks.preempted()
+        if not looks:
+            return mean, False
+        before, self._noticed = self._noticed, self.hooks.preempted()
+        return mean, self._noticed and not before
 
     def _synchronised(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients are summed over the workers after the last micro-batch only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import tempfile
 import threading
@@ -34,6 +35,7 @@ _LOOK = 1.0
 RECIPE = "recipe.yaml"
 
 _GLOO_TIME_OUT = "Timed out waiting"
+_BARRIERS = "RAY_TRAIN_COLLECTIVE_TIMEOUT_S"
 
 
 def train(
@@ -147,7 +149,7 @@ def _attempt(job: Any) -> BuildError | None:
     from train.worker import work
 
     execution = job.recipe.execution
-    with tempfile.TemporaryDirectory() as folder, _own_signals():
+    with tempfile.TemporaryDirectory() as folder, _own_signals(), _time_out_of_barriers(execution.time_out):
         trainer = TorchTrainer(
             work,
             train_loop_config={"job": job},
@@ -220,6 +222,19 @@ def _own_signals() -> Iterator[None]:
         raise KeyboardInterrupt from stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _time_out_of_barriers(seconds: float) -> Iterator[None]:
+    """Ray Train's own barriers (`report`, `get_preemption_info`) wait without end, unless this variable is set."""
+    if _BARRIERS in os.environ:
+        yield
+        return
+    os.environ[_BARRIERS] = str(seconds)
+    try:
+        yield
+    finally:
+        del os.environ[_BARRIERS]
 
 
 @contextmanager
