@@ -74,7 +74,7 @@ def draw(curves: dict[str, NDArray[np.float64]], file: Path) -> None:
         xs = margin + np.arange(len(curve)) / longest * (width - 2 * margin)
         ys = height - margin - curve / top * (height - 2 * margin)
         pen.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), fill=COLOURS[number], width=2)
-        pen.text((width - 320, 20 + 16 * number), f"— {name}", fill=COLOURS[number])
+        pen.text((width - 320, 20 + 16 * number), name, fill=COLOURS[number])
     canvas.save(file)
 
 
