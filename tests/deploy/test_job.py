@@ -49,6 +49,7 @@ def submit(cluster: Head, checkout: Path, *entrypoint: str, environment=None):
     return run([*command, *entrypoint], environment or cluster.environment, checkout)
 
 
+@pytest.mark.slow
 def test_a_training_as_a_job_with_two_workers_has_the_losses_of_one_process(cluster, checkout, tmp_path):
     tar_of(tmp_path / "small.tar", drawn(10))
     (checkout / "training.yaml").write_text(f"""\

@@ -17,6 +17,13 @@ from benchmarks.training_faults import BOUND, Fault, compared, disturbed
 from factory.output.shards.tar import write_tar
 from factory.store.storage import Storage
 from train import checkpoint, progress
+from train.data.catalogue import open_data_set
+from train.distributed import Workers
+from train.identity import TrainingIdentity, begin
+from train.loop import Loop
+from train.recipe import load_training
+from train.result import write_result
+from train.segmentation import Segmentation
 
 STEPS, BATCH = 60, 4
 SIZES = {"one": 9, "two": 5}
@@ -49,8 +56,8 @@ execution: {{micro_batch: 2, save_every: 5, log_samples: true, cpus: 0.5}}
 def sample(number: int) -> dict[str, bytes]:
     """Noise with a bright square, which is the artifact."""
     rng = np.random.default_rng(number)
-    image = rng.integers(0, 120, (48, 48, 3), dtype=np.uint8)
-    mask = np.zeros((48, 48), np.bool_)
+    image = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+    mask = np.zeros((32, 32), np.bool_)
     mask[number : number + 12, 4:20] = True
     image[mask] += 100
     return {"image.png": encode_image(image), "mask.png": encode_mask(mask)}
@@ -62,9 +69,15 @@ def losses(out: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path) -> Path:
-    """The training on one worker."""
-    trained = flawforge.train(folder / "recipe.yaml", folder / "alone")
-    assert (trained.step, trained.steps, trained.threshold) == (STEPS, STEPS, None)
+    """The training on one worker, in this process, without Ray."""
+    storage = Storage(str(folder / "alone"))
+    recipe = load_training(folder / "recipe.yaml")
+    data = [open_data_set(one.name, str(one.url), label=one.label, cache=storage) for one in recipe.data]
+    identity = TrainingIdentity.of(recipe, data, None)
+    begin(storage, identity, data)
+    task = Segmentation(recipe, data, None, cache=storage)
+    Loop(task, recipe, digest=identity.digest, storage=storage, workers=Workers()).run()
+    write_result(storage, recipe, identity)
     return folder / "alone"
 
 
@@ -74,6 +87,7 @@ def _ray_ends():
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_two_workers_learn_what_one_does(folder: Path, alone: Path):
     seen = []
     flawforge.train(folder / "recipe.yaml", folder / "two", workers=2, show=seen.append)
@@ -84,10 +98,13 @@ def test_two_workers_learn_what_one_does(folder: Path, alone: Path):
 
 def test_a_finished_training_is_not_run_again(folder: Path, alone: Path):
     before = (alone / "metrics.json").stat().st_mtime_ns
-    assert flawforge.train(folder / "recipe.yaml", alone).steps == STEPS
+    trained = flawforge.train(folder / "recipe.yaml", alone)
+    assert (trained.step, trained.steps, trained.threshold) == (STEPS, STEPS, None)
+    assert not ray.is_initialized()
     assert (alone / "metrics.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_another_recipe_is_refused_and_overwrites_on_demand(folder: Path, alone: Path):
     flawforge.train(folder / "recipe.yaml", folder / "again", overrides=["iterations=5"])
     with pytest.raises(OutputError, match=r"iterations: 5 -> 6"):
@@ -109,6 +126,14 @@ def test_an_error_of_the_data_ends_the_training_at_once(folder: Path, tmp_path: 
     assert told == []  # It was not tried again.
     failed = progress.read(Storage(str(tmp_path / "out")))
     assert failed is not None and failed.phase == "failed" and "broken.tar, small" in failed.why
+
+
+@pytest.mark.slow
+def test_bad_samples_are_counted_on_all_workers(folder: Path, tmp_path: Path):
+    broken = sample(0)
+    broken["mask.png"] = encode_mask(np.zeros((16, 16), np.bool_))
+    (tmp_path / "broken.tar").write_bytes(write_tar({"fine": sample(1), "small": broken}))
+    places = [f"one={tmp_path}/broken.tar"]
     skipping = ["bad_samples=skip", "iterations=6"]
     trained = flawforge.train(
         folder / "recipe.yaml", tmp_path / "skip", data=places, workers=2, overrides=skipping

@@ -109,7 +109,7 @@ def test_files_of_others_stay_and_are_named(tmp_path: Path):
     assert {name: tree(out)[name] for name in theirs} == theirs
     (sentence,) = messages
     assert sentence.startswith(
-        f"{out}: left alone, since no build made it: index/1.parquet, notes.md, shards/000001.tar.bak"
+        f"{out}: left alone, since Flawforge did not make it: index/1.parquet, notes.md, shards/000001.tar.bak"
     )
     assert sentence.endswith("and 1 more")
 

@@ -1,4 +1,4 @@
-"""Region selectors: a toy run from a part segmenter to the curve on validation."""
+"""Region selectors: a toy run from a part segmenter to the curve on validation, on Ray Train as a user's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
+from actors.images import encode_image, encode_mask
 from eval.labelled import Labelled
+from factory.output.shards.tar import write_tar
 from tests.upernet import save_upernet
 from tools.tinytown.regions import THRESHOLDS, show, train
-from train.segmentation import FineTuning
 
 
 def toys(count: int) -> Labelled:
@@ -24,14 +26,29 @@ def toys(count: int) -> Labelled:
     return Labelled([f"toy-{number}" for number in range(count)], [""] * count, images, masks)
 
 
+@pytest.mark.slow
 def test_a_part_segmenter_becomes_a_region_selector(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     save_upernet(tmp_path / "segmenter-convnext", labels=24)
-    settings = FineTuning(learning_rate=1e-2, iterations=60, batch=8, warm_up=5)
+    labelled = toys(8)
+    samples = {
+        key: {"image.png": encode_image(image), "mask.png": encode_mask(mask)}
+        for key, image, mask in zip(labelled.keys, labelled.images, labelled.masks, strict=True)
+    }
+    (tmp_path / "labelled.tar").write_bytes(write_tar(samples))
     out = tmp_path / "regions-convnext"
-    train(tmp_path / "segmenter-convnext", toys(8), settings, out)
+    changes = ["iterations=60", "optimizer.learning_rate=0.01", "optimizer.warm_up=5"]
+    try:
+        train(tmp_path / "segmenter-convnext", str(tmp_path / "labelled.tar"), out, changes)
+    finally:
+        ray.shutdown()
     config = json.loads((out / "config.json").read_text())
     assert config["id2label"] == {"0": "clean", "1": "artifact"}
+    assert {path.name for path in out.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
     assert sum(path.stat().st_size for path in out.iterdir()) < 4e6
 
     show(out, toys(8), np.full((4, 64, 64, 3), 90, np.uint8))
