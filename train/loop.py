@@ -180,10 +180,9 @@ class Loop(Generic[Example, Batch]):
         self.optimizer.step()
         if self._averaged is not None:
             self._averaged.update_parameters(self.task.module)
-        if looks:
-            self._last_look = time.monotonic()
         if not looks:
             return mean, False
+        self._last_look = time.monotonic()
         before, self._noticed = self._noticed, self.hooks.preempted()
         return mean, self._noticed and not before
 
@@ -225,9 +224,10 @@ class Loop(Generic[Example, Batch]):
         line = {"step": step.number + 1, "loss": loss, "lr": rate, "seconds": round(seconds, 4)}
         line["waited"] = round(step.waited, 4)
         progress.lines.append(line)
-        spent = sum(one["seconds"] for one in progress.lines[-_RECENT:])
-        pace = recipe.batch * len(progress.lines[-_RECENT:]) / spent if spent else 0.0
-        share = sum(one["waited"] for one in progress.lines[-_RECENT:]) / spent if spent else 0.0
+        recent = progress.lines[-_RECENT:]
+        spent = sum(one["seconds"] for one in recent)
+        pace = recipe.batch * len(recent) / spent if spent else 0.0
+        share = sum(one["waited"] for one in recent) / spent if spent else 0.0
         self._report = Report(
             step=step.number + 1,
             loss=loss,

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from actors.config import Config, Inside, Share, not_allowed
 from actors.errors import RecipeError
@@ -30,6 +30,14 @@ EXECUTION = ("name", "execution")
 """What a resumed training may change."""
 
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_LISTED = BeforeValidator(_tuple_of_list)
+"""YAML has lists only, and strict models take no list for a tuple."""
 
 
 class Data(Config):
@@ -74,7 +82,9 @@ class ModelConfig(Config):
 class Augmentation(Config):
     """Random changes of the training images, drawn from seed, step and slot."""
 
-    resize: tuple[float, float] = Field(default=(1.0, 1.0), description="smallest and largest scale")
+    resize: Annotated[tuple[float, float], _LISTED] = Field(
+        default=(1.0, 1.0), description="smallest and largest scale"
+    )
     crop: int | None = Field(
         default=None, ge=16, le=4096, description="side of a random crop in pixels; null takes whole images"
     )
@@ -83,11 +93,6 @@ class Augmentation(Config):
     )
     flip: Share = Field(default=0.5, description="share of the images mirrored left to right")
     colour: Share = Field(default=0.0, description="largest change of a channel's gain and offset")
-
-    @field_validator("resize", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("resize")
     @classmethod
@@ -108,7 +113,7 @@ class Optimizer(Config):
     """AdamW with a warm-up and a polynomial decay."""
 
     learning_rate: float = Field(default=6e-5, gt=0, le=1, description="at its peak")
-    betas: tuple[Inside, Inside] = Field(default=(0.9, 0.999), description="of AdamW")
+    betas: Annotated[tuple[Inside, Inside], _LISTED] = Field(default=(0.9, 0.999), description="of AdamW")
     weight_decay: float = Field(
         default=0.01,
         ge=0,
@@ -119,11 +124,6 @@ class Optimizer(Config):
     power: float = Field(default=1.0, gt=0, le=10, description="of the decay to 0; 1 is linear")
     clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient; null disables")
 
-    @field_validator("betas", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
 
 class Loss(Config):
     """What is minimised, over all pixels that are not ignored."""
@@ -131,14 +131,9 @@ class Loss(Config):
     kind: Literal["cross_entropy", "dice"] = Field(
         default="cross_entropy", description="per pixel, or soft Dice"
     )
-    class_weights: tuple[float, float] | None = Field(
+    class_weights: Annotated[tuple[float, float] | None, _LISTED] = Field(
         default=None, description="of clean and artifact in the cross-entropy; null is 1, 1"
     )
-
-    @field_validator("class_weights", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("class_weights")
     @classmethod
@@ -169,7 +164,7 @@ class Validation(Config):
 class Workers(Config):
     """Where the training runs. It changes the speed, and the order of floating-point sums."""
 
-    workers: Annotated[int, Field(ge=1, le=4096)] | tuple[int, int] = Field(
+    workers: Annotated[Annotated[int, Field(ge=1, le=4096)] | tuple[int, int], _LISTED] = Field(
         default=1, description="processes, or the fewest and the most of an elastic training"
     )
     cpus: float = Field(default=1.0, gt=0, description="CPUs of a worker")
@@ -195,11 +190,6 @@ class Workers(Config):
     time_out: float = Field(
         default=1800, gt=0, description="seconds after which workers that wait for each other give up"
     )
-
-    @field_validator("workers", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("workers")
     @classmethod
@@ -233,7 +223,7 @@ class TrainingRecipe(Config):
     )
     iterations: int = Field(ge=1, description="steps of the optimizer")
     batch: int = Field(default=8, ge=1, le=65_536, description="images in a step, of all workers together")
-    data: tuple[Data, ...] = Field(description="data sets that are mixed")
+    data: Annotated[tuple[Data, ...], _LISTED] = Field(description="data sets that are mixed")
     bad_samples: Literal["refuse", "skip"] = Field(
         default="refuse",
         description="what a sample that cannot be read does: ends the training, or is counted",
@@ -257,11 +247,6 @@ class TrainingRecipe(Config):
         if not NAME.fullmatch(value):
             raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
         return value
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("data")
     @classmethod

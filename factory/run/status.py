@@ -40,7 +40,7 @@ class Sight:
             return COMPLETE
         if self.holder is None:
             return NOT_COMPLETE
-        return AT_WORK if _lives(self.holder, self.at) else SILENT
+        return AT_WORK if lives(self.holder, self.at) else SILENT
 
     @property
     def present(self) -> RunState | None:
@@ -56,7 +56,7 @@ class Sight:
 
     def age(self, moment: str) -> float:
         """Seconds since a moment, by the clock here, which may differ from that of the run."""
-        return _age(moment, self.at)
+        return age_of(moment, self.at)
 
 
 def look(storage: Storage) -> Sight:
@@ -73,7 +73,7 @@ def look(storage: Storage) -> Sight:
     done = done_shards(storage)
     known = run.figures.total if run else None
     at = datetime.now(UTC)
-    going_on = run is not None and holder is not None and run.lock == holder.run and _lives(holder, at)
+    going_on = run is not None and holder is not None and run.lock == holder.run and lives(holder, at)
     if (
         known is not None
         and (known.planned, known.shards) == (plan.items, plan.shards)
@@ -85,10 +85,11 @@ def look(storage: Storage) -> Sight:
     return Sight(total, behind, holder, run, at)
 
 
-def _lives(holder: Holder, at: datetime) -> bool:
-    return not holder.gone and _age(holder.heartbeat, at) <= PATIENCE
+def lives(holder: Holder, at: datetime) -> bool:
+    """Whether the run that holds a lock shows signs of life at a moment."""
+    return not holder.gone and age_of(holder.heartbeat, at) <= PATIENCE
 
 
-def _age(moment: str, at: datetime) -> float:
-    """Zero where the moment is later: clocks differ."""
+def age_of(moment: str, at: datetime) -> float:
+    """Seconds since a moment; zero where it is later, since clocks differ."""
     return max(0.0, (at - datetime.fromisoformat(moment)).total_seconds())

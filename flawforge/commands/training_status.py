@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from factory.output.lock import PATIENCE, Holder, read_holder
+from factory.output.lock import Holder, read_holder
+from factory.run.status import AT_WORK, SILENT, age_of, lives
 from factory.run.tally import clock
 from factory.store.storage import Storage
 from flawforge.commands.printing import print_json, say
@@ -21,7 +22,7 @@ from train.identity import TrainingIdentity, read_training
 from train.progress import Progress
 from train.result import is_finished
 
-FINISHED, AT_WORK, SILENT, NOT_FINISHED = "finished", "at work", "silent", "not finished"
+FINISHED, NOT_FINISHED = "finished", "not finished"
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,7 @@ class TrainingSight:
             return FINISHED
         if self.holder is None:
             return NOT_FINISHED
-        return SILENT if self.holder.gone or self._age(self.holder.heartbeat) > PATIENCE else AT_WORK
-
-    def _age(self, moment: str) -> float:
-        return max(0.0, (self.at - datetime.fromisoformat(moment)).total_seconds())
+        return AT_WORK if lives(self.holder, self.at) else SILENT
 
     @property
     def document(self) -> dict[str, Any]:
@@ -63,7 +61,7 @@ class TrainingSight:
             "data": [one.model_dump() for one in self.identity.data],
             "progress": self.progress.document if self.progress else None,
             "lock": asdict(self.holder) if self.holder else None,
-            "seconds_since_heartbeat": self._age(self.holder.heartbeat) if self.holder else None,
+            "seconds_since_heartbeat": age_of(self.holder.heartbeat, self.at) if self.holder else None,
         }
 
     @property
@@ -77,7 +75,7 @@ class TrainingSight:
             if self.state != FINISHED:
                 yield f"checkpoint: step {self.progress.checkpoint:,}"
         if self.holder is not None and self.state != FINISHED:
-            ago = clock(self._age(self.holder.heartbeat))
+            ago = clock(age_of(self.holder.heartbeat, self.at))
             yield f"run: process {self.holder.pid} on {self.holder.host}, last heartbeat {ago} ago"
         if self.state == SILENT:
             yield "no heartbeat: the run was killed or is cut off; the same command takes over and continues"

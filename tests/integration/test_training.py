@@ -63,6 +63,15 @@ def sample(number: int) -> dict[str, bytes]:
     return {"image.png": encode_image(image), "mask.png": encode_mask(mask)}
 
 
+def broken_tar(folder: Path) -> Path:
+    """A tar of two samples; the mask of the one with the key `small` has another size than its image."""
+    broken = sample(0)
+    broken["mask.png"] = encode_mask(np.zeros((16, 16), np.bool_))
+    path = folder / "broken.tar"
+    path.write_bytes(write_tar({"fine": sample(1), "small": broken}))
+    return path
+
+
 def losses(out: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
 
@@ -116,10 +125,7 @@ def test_another_recipe_is_refused_and_overwrites_on_demand(folder: Path, alone:
 
 
 def test_an_error_of_the_data_ends_the_training_at_once(folder: Path, tmp_path: Path):
-    broken = sample(0)
-    broken["mask.png"] = encode_mask(np.zeros((16, 16), np.bool_))
-    (tmp_path / "broken.tar").write_bytes(write_tar({"fine": sample(1), "small": broken}))
-    places = [f"one={tmp_path}/broken.tar"]
+    places = [f"one={broken_tar(tmp_path)}"]
     told = []
     with pytest.raises(TrainingError, match=r"broken\.tar, small: mask: "):
         flawforge.train(folder / "recipe.yaml", tmp_path / "out", data=places, workers=2, tell=told.append)
@@ -130,10 +136,7 @@ def test_an_error_of_the_data_ends_the_training_at_once(folder: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_bad_samples_are_counted_on_all_workers(folder: Path, tmp_path: Path):
-    broken = sample(0)
-    broken["mask.png"] = encode_mask(np.zeros((16, 16), np.bool_))
-    (tmp_path / "broken.tar").write_bytes(write_tar({"fine": sample(1), "small": broken}))
-    places = [f"one={tmp_path}/broken.tar"]
+    places = [f"one={broken_tar(tmp_path)}"]
     skipping = ["bad_samples=skip", "iterations=6"]
     trained = flawforge.train(
         folder / "recipe.yaml", tmp_path / "skip", data=places, workers=2, overrides=skipping
