@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from actors.config import Config, Inside, Share, not_allowed
 from actors.errors import RecipeError
 from actors.redaction import redact
 from factory.recipe.parsing import parse
-from factory.recipe.recipe import NAME
+from factory.recipe.recipe import NAME, recipe_file
 from factory.recipe.recipe import SHIPPED as DATA_RECIPES
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
 from factory.recipe.text import read_file
@@ -28,8 +27,6 @@ SHIPPED = ("train-regions", "train-detector", "train-tinytown-regions", "train-t
 
 EXECUTION = ("name", "execution")
 """What a resumed training may change."""
-
-_SHELF = Path(str(files("factory"))) / "shipped_recipes"
 
 
 def _tuple_of_list(value: Any) -> Any:
@@ -288,7 +285,7 @@ def load_training(path: str | Path, overrides: Sequence[str] = ()) -> TrainingRe
     Raises:
         RecipeError: it cannot be read, or is wrong; the message lists every mistake with its line.
     """
-    file = _SHELF / f"{path}.yaml" if str(path) in SHIPPED else Path(path)
+    file = recipe_file(path, SHIPPED)
     return parse(TrainingRecipe, read_file(file, SHIPPED), str(file), overrides)
 
 
@@ -342,7 +339,7 @@ def with_data(recipe: TrainingRecipe, urls: Sequence[str]) -> TrainingRecipe:
 
 def shipped_training(name: str) -> str:
     """The text of a recipe of `SHIPPED`, with its comments."""
-    return read_file(_SHELF / f"{name}.yaml", SHIPPED)
+    return read_file(recipe_file(name, SHIPPED), SHIPPED)
 
 
 def published(recipe: TrainingRecipe) -> TrainingRecipe:

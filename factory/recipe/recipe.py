@@ -48,6 +48,7 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "published",
+    "recipe_file",
     "shipped_recipe",
 ]
 
@@ -144,7 +145,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: it cannot be read, or is wrong; the message lists every mistake with its line.
     """
-    file = _SHELF / f"{path}.yaml" if str(path) in SHIPPED else Path(path)
+    file = recipe_file(path, SHIPPED)
     return parse_recipe(read_file(file, SHIPPED), str(file), overrides)
 
 
@@ -156,7 +157,12 @@ def shipped_recipe(name: str) -> str:
     """
     if name not in SHIPPED:
         raise RecipeError(f"{name}: no shipped recipe; allowed: {', '.join(SHIPPED)}")
-    return read_file(_SHELF / f"{name}.yaml", SHIPPED)
+    return read_file(recipe_file(name, SHIPPED), SHIPPED)
+
+
+def recipe_file(path: str | Path, shipped: Sequence[str]) -> Path:
+    """The file of a recipe: that of a shipped one for its bare name, else the path itself."""
+    return _SHELF / f"{path}.yaml" if str(path) in shipped else Path(path)
 
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:

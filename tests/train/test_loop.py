@@ -12,31 +12,18 @@ from factory.store.storage import Storage
 from tests.train.small import (
     SmallLoop,
     Stop,
-    drawn,
     edited,
     lines_of,
     loop_of,
     losses_of,
     recipe_of,
     stop_after,
-    tar_of,
     weights_of,
 )
-from tests.upernet import save_upernet
 from train import checkpoint
 from train.distributed import Workers
 from train.hooks import Hooks, Report
 from train.task import Scores
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_upernet(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(scope="module")
-def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tar_of(tmp_path_factory.mktemp("data") / "small.tar", drawn(10))
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 1e-8) -> bool:

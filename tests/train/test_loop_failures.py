@@ -24,20 +24,9 @@ from tests.train.small import (
     tar_of,
     weights_of,
 )
-from tests.upernet import save_upernet
 from train import checkpoint
 from train.distributed import Workers
 from train.hooks import Hooks, Report
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_upernet(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(scope="module")
-def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tar_of(tmp_path_factory.mktemp("data") / "small.tar", drawn(10))
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(net: Path, tar: Path, tmp_path: Path) -> None:

@@ -13,21 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.train.small import drawn, lines_of, loop_of, losses_of, recipe_of, tar_of
-from tests.upernet import save_upernet
 from tools.tinytown.segmenter import build
 from train.distributed import Workers
 from train.recipe import TrainingRecipe
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_upernet(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(scope="module")
-def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tar_of(tmp_path_factory.mktemp("data") / "small.tar", drawn(10))
-
 
 LAST_NORM = {"net.backbone.swin.layernorm.weight", "net.backbone.swin.layernorm.bias"}
 

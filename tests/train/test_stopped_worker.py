@@ -16,22 +16,11 @@ import torch.distributed as dist
 
 from factory.store.storage import Storage
 from tests.patience import seconds
-from tests.train.small import drawn, loop_of, losses_of, recipe_of, tar_of
-from tests.upernet import save_upernet
+from tests.train.small import loop_of, losses_of, recipe_of
 from train import checkpoint, loop
 from train.distributed import Workers
 from train.loop import Hooks
 from train.recipe import TrainingRecipe
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_upernet(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(scope="module")
-def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tar_of(tmp_path_factory.mktemp("data") / "small.tar", drawn(10))
 
 
 def _stop_at_the_checkpoint(rank: int, folder: Path) -> Hooks:
