@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from actors.errors import EvaluationError
 from eval import metrics
-from eval.metrics import CONFIDENCE, Counts, Interval, Masks
+from eval.image_columns import Measures, Resample, image_columns, measures
+from eval.metrics import CONFIDENCE, RESAMPLES, Counts, Interval, Masks
+from eval.metrics.bootstrap import interval_of, resample_weights
 
 CANDIDATES = tuple(round(step * 0.02, 2) for step in range(1, 50))
 """Thresholds that are tried: 0.02 to 0.98."""
@@ -21,30 +23,18 @@ Scores = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Measures):
     """What predicted regions are worth at one threshold; intervals are over images.
 
     Attributes:
-        iou_fg: pooled IoU of the artifact class, the paper's number.
-        miou_2class: mean of the pooled IoUs of artifact and background.
-        iou_per_image: mean IoU of the images; 1 where truth and prediction are both empty.
-        f1, precision, recall: pooled over pixels.
         average_precision: over all pixels and thresholds; nan where the truth is empty everywhere.
         threshold: score from which a pixel is predicted.
         images: their number.
-        without_region: share of the images in which nothing is predicted.
     """
 
-    iou_fg: Interval
-    miou_2class: Interval
-    iou_per_image: Interval
-    f1: Interval
-    precision: Interval
-    recall: Interval
     average_precision: float
     threshold: float
     images: int
-    without_region: float
 
 
 def evaluate(
@@ -65,39 +55,38 @@ def evaluate(
     _check(truth, scores)
     counted = np.ones(truth.shape, np.bool_) if ignored is None else ~ignored
     predicted = (scores >= threshold) & counted
-    return evaluation_of(
-        metrics.counts(truth & counted, predicted),
-        np.count_nonzero(counted, axis=(1, 2)),
-        threshold,
-        metrics.average_precision(truth[counted], scores[counted]),
-        seed=seed,
+    table = metrics.counts(truth & counted, predicted)
+    resample = resample_rows(table, np.count_nonzero(counted, axis=(1, 2)), seed=seed)
+    average_precision = metrics.average_precision(truth[counted], scores[counted])
+    return evaluation_of(resample, threshold, average_precision, len(truth))
+
+
+def evaluation_of(resample: Resample, threshold: float, average_precision: float, images: int) -> Evaluation:
+    """The measures of an evaluation whose pixels are already counted.
+
+    Args:
+        resample: gives their intervals.
+        threshold: at which they were counted.
+        average_precision: of all pixels.
+        images: their number.
+    """
+    return Evaluation(
+        **vars(measures(resample)), threshold=threshold, average_precision=average_precision, images=images
     )
 
 
-def evaluation_of(
-    table: Counts, pixels: Counts, threshold: float, average_precision: float, *, seed: int = 0
-) -> Evaluation:
-    """The measures of an evaluation whose pixels are already counted.
+def resample_rows(table: Counts, pixels: Counts, *, seed: int = 0) -> Resample:
+    """Intervals of images whose counts are in memory.
 
     Args:
         table: true positive, false positive and false negative pixels per image, int64 [N, 3].
         pixels: that count in each image, int64 [N].
-        threshold: at which they were counted.
-        average_precision: of all pixels.
         seed: of the bootstrap.
     """
-    return Evaluation(
-        iou_fg=metrics.iou_fg(table, seed=seed),
-        miou_2class=metrics.miou_2class(table, pixels, seed=seed),
-        iou_per_image=metrics.iou_per_image(table, seed=seed),
-        f1=metrics.f1(table, seed=seed),
-        precision=metrics.precision(table, seed=seed),
-        recall=metrics.recall(table, seed=seed),
-        average_precision=average_precision,
-        threshold=threshold,
-        images=len(table),
-        without_region=float(1 - (table[:, :2].sum(axis=1) > 0).mean()),
-    )
+    columns = image_columns(table, pixels)
+    whole = columns.sum(axis=0)[None]
+    sums = np.concatenate([weights @ columns for weights in resample_weights(len(columns), seed, RESAMPLES)])
+    return lambda measure: interval_of(float(measure(whole)[0]), measure(sums))
 
 
 def threshold_curve(

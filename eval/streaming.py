@@ -1,9 +1,11 @@
-"""An evaluation that takes one image after another: memory holds counts, and a bounded sample for the baseline."""
+"""An evaluation that takes one image after another: parts of a set add up, and memory is bounded.
+
+Up to `ROWS` images, the counts of each are kept, and intervals are those of `eval.evaluate`. Of more images there are
+only sums, in Poisson resamples; see `eval.metrics.bootstrap.ResampledSums`.
+"""
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +14,16 @@ from numpy.typing import NDArray
 
 from actors.errors import EvaluationError
 from actors.masks import Mask
-from eval import metrics
-from eval.evaluate import CANDIDATES, Evaluation, Regions, evaluation_of, pooled_random_iou
+from eval.baseline_sample import BaselineSample, Kept
+from eval.evaluate import CANDIDATES, Evaluation, evaluation_of, pooled_random_iou, resample_rows
+from eval.image_columns import COLUMNS, Resample, image_columns
 from eval.labelled import LabelledSample
-from eval.metrics import Counts, Interval
+from eval.metrics import Counts, Interval, ResampledSums, ScoreSums, iou_of
+from eval.metrics.levels import average_precision_of, check_scores, histogram
+from eval.metrics.sweep import MOST_THRESHOLDS, counts_at_thresholds, reached, reached_histogram
+
+ROWS = 1 << 14
+"""Images up to which the counts of each are kept, 24 bytes for a threshold."""
 
 BASELINE_PIXELS = 1 << 25
 """Of the images whose regions are kept for the baseline, 3 bytes each: 128 images of 512 x 512."""
@@ -26,32 +34,42 @@ MOST_WAITING = 4
 WAITING_PIXELS = 1 << 26
 """Of waiting images, 3 bytes each."""
 
-_MOST_THRESHOLDS = 255
+
+@dataclass(frozen=True)
+class ThresholdFree:
+    """Figures of the pixels' scores that need no threshold, each with its interval over images.
+
+    Attributes:
+        average_precision: nan where the truth is empty everywhere.
+        auroc: nan also where it is nowhere empty.
+        calibration_error: expected, see `eval.metrics.levels.calibration_error_of`.
+        brier: mean squared difference of score and truth.
+    """
+
+    average_precision: Interval
+    auroc: Interval
+    calibration_error: Interval
+    brier: Interval
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """An image of the baseline's sample.
+class _Row:
+    """Of an image: counts at every threshold, int64 [T, 3], and pixels that count."""
 
-    Attributes:
-        levels: number of thresholds that each score reaches, uint8 [H, W].
-        truth, counted: see `eval.evaluate.Regions`.
-    """
-
-    levels: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    counted: NDArray[np.bool_]
+    counts: Counts
+    pixels: int
 
 
 class StreamedEvaluation:
     """The figures of `eval.evaluate.evaluate` for images that are added one at a time and may differ in size.
 
-    Per image and threshold it keeps three counts. The baseline of random regions also needs the regions themselves: it
-    keeps those of a random sample of the images, drawn from `seed`, whatever the order in which they are added.
+    The baseline of random regions also needs the regions themselves: it keeps those of a random sample of the images,
+    see `eval.baseline_sample`.
 
     Args:
         thresholds: at which pixels are counted, at most 255; one of them is chosen when all images are in.
         baseline_pixels: of the sample for the baseline; at least one image is kept.
+        rows: images up to which the counts of each are kept.
         seed: of that sample, the bootstrap and the random regions.
     """
 
@@ -60,37 +78,35 @@ class StreamedEvaluation:
         thresholds: Sequence[float] = CANDIDATES,
         *,
         baseline_pixels: int = BASELINE_PIXELS,
+        rows: int = ROWS,
         seed: int = 0,
     ) -> None:
-        assert 0 < len(thresholds) <= _MOST_THRESHOLDS
+        assert 0 < len(thresholds) <= MOST_THRESHOLDS
         self.thresholds = tuple(thresholds)
         self.seed = seed
         self.pixels = self.ignored_pixels = 0
-        self.baseline_pixels = baseline_pixels
         self._sorted = sorted(self.thresholds)
-        self._counts: dict[int, Counts] = {}
-        self._counted: dict[int, int] = {}
-        self._everything = np.zeros(metrics.LEVELS, np.int64)
-        self._positive = np.zeros(metrics.LEVELS, np.int64)
-        self._kept: dict[int, _Kept] = {}
-        self._by_priority: list[tuple[float, int]] = []
-        self._kept_pixels = 0
+        self._most_rows = rows
+        self._rows: dict[int, _Row] | None = {}
+        self._sums = ResampledSums(len(self._sorted) * COLUMNS, seed=seed)
+        self._scores = ScoreSums(seed=seed)
+        self._sample = BaselineSample(baseline_pixels, seed)
 
     @property
     def images(self) -> int:
         """How many were added."""
-        return len(self._counts)
+        return self._sums.images
 
     @property
     def baseline_images(self) -> int:
         """How many of them the baseline is drawn from."""
-        return len(self._kept)
+        return len(self._sample)
 
     def add(self, number: int, mask: Mask, scores: NDArray[np.floating], *, where: str) -> None:
         """Counts one image.
 
         Args:
-            number: its place in the set, which the intervals depend on.
+            number: its place in the set, which the intervals depend on; unique, whichever worker adds it.
             mask: the truth.
             scores: 0 to 1, [H, W].
             where: the image, for messages.
@@ -98,32 +114,46 @@ class StreamedEvaluation:
         Raises:
             EvaluationError: scores of another shape, or that are not numbers from 0 to 1.
         """
-        if scores.shape != mask.inside.shape:
-            raise EvaluationError(
-                f"{where}: scores {scores.shape} and mask {mask.inside.shape} must have one shape"
-            )
-        lowest, highest = float(scores.min()), float(scores.max())
-        if not (lowest >= 0 and highest <= 1):  # nan is neither
-            raise EvaluationError(
-                f"{where}: scores must be numbers from 0 to 1; found {lowest:g} to {highest:g}"
-            )
+        check_scores(mask.inside.shape, scores, where=where)
         counted = np.ones(mask.inside.shape, np.bool_) if mask.ignored is None else ~mask.ignored
         truth = mask.inside & counted
-        # In the scores' own precision, as `scores >= threshold` compares.
-        edges = np.asarray(self._sorted, scores.dtype)
-        levels = np.searchsorted(edges, scores, side="right").astype(np.uint8)
-        self._counts[number] = _counts_by_threshold(levels, truth, counted, len(edges))
-        self._counted[number] = int(np.count_nonzero(counted))
-        everything, positive = metrics.score_histograms(truth[counted], scores[counted])
-        self._everything += everything
-        self._positive += positive
+        levels = reached(scores, self._sorted)
+        table = counts_at_thresholds(reached_histogram(levels, truth, counted, len(self._sorted)))
+        pixels = int(np.count_nonzero(counted))
+        self._sums.add(number, image_columns(table, np.full(len(table), pixels)).ravel())
+        self._scores.add_histogram(number, histogram(truth[counted], scores[counted]))
+        self._sample.add(number, Kept(levels, truth, counted))
+        if self._rows is not None:
+            self._rows[number] = _Row(table, pixels)
+            self._bound_rows()
         self.pixels += counted.size
-        self.ignored_pixels += counted.size - self._counted[number]
-        self._keep(number, _Kept(levels, truth, counted))
+        self.ignored_pixels += counted.size - pixels
+
+    def merge(self, other: StreamedEvaluation) -> None:
+        """Add another worker's images of the same set: the figures are those of all images added to one.
+
+        Raises:
+            EvaluationError: other thresholds, another seed, or an image that both have.
+        """
+        if (self.thresholds, self.seed) != (other.thresholds, other.seed):
+            raise EvaluationError("only evaluations of the same thresholds and seed can be merged")
+        if self._rows is None or other._rows is None:
+            self._rows = None
+        elif twice := self._rows.keys() & other._rows.keys():
+            raise EvaluationError(f"two parts of an evaluation both have the image number {min(twice)}")
+        else:
+            self._rows |= other._rows
+            self._bound_rows()
+        self._sums.merge(other._sums)
+        self._scores.merge(other._scores)
+        self._sample.merge(other._sample)
+        self.pixels += other.pixels
+        self.ignored_pixels += other.ignored_pixels
 
     def best_threshold(self) -> float:
         """The threshold with the largest pooled IoU_fg, the first of equals. Only for a validation split."""
-        return max(self.thresholds, key=lambda threshold: metrics.pooled_iou(self._table(threshold)))
+        pooled = iou_of(self._sums.totals.reshape(-1, COLUMNS)[:, :3])
+        return max(self.thresholds, key=lambda threshold: pooled[self._sorted.index(threshold)])
 
     def evaluation(self, threshold: float) -> Evaluation:
         """All measures at one of the thresholds.
@@ -131,41 +161,43 @@ class StreamedEvaluation:
         Raises:
             EvaluationError: no image was added.
         """
-        if not self._counts:
-            raise EvaluationError("there are no images to evaluate")
-        pixels = np.array([self._counted[number] for number in sorted(self._counted)], np.int64)
-        average_precision = metrics.average_precision_of(self._everything, self._positive)
-        return evaluation_of(self._table(threshold), pixels, threshold, average_precision, seed=self.seed)
+        self._check()
+        average_precision = self._scores.value(average_precision_of)
+        return evaluation_of(self._resample(threshold), threshold, average_precision, self.images)
+
+    def threshold_free(self) -> ThresholdFree:
+        """The measures that need no threshold.
+
+        Raises:
+            EvaluationError: no image was added.
+        """
+        self._check()
+        scores = self._scores
+        return ThresholdFree(
+            scores.average_precision(), scores.auroc(), scores.calibration_error(), scores.brier()
+        )
 
     def random_iou(self, threshold: float) -> Interval:
         """`eval.evaluate.random_iou` of the sample; images exchange their regions with others of their size."""
+        return pooled_random_iou(self._sample.regions(self._sorted.index(threshold)), seed=self.seed)
+
+    def _resample(self, threshold: float) -> Resample:
         place = self._sorted.index(threshold)
-        sizes: dict[tuple[int, ...], list[_Kept]] = defaultdict(list)
-        for number in sorted(self._kept):
-            sizes[self._kept[number].truth.shape].append(self._kept[number])
-        groups = [
-            Regions(
-                [one.truth for one in group],
-                [one.levels > place for one in group],
-                [one.counted for one in group],
+        if self._rows is None:
+            return lambda measure: self._sums.interval(
+                lambda sums: measure(sums.reshape(-1, len(self._sorted), COLUMNS)[:, place])
             )
-            for group in sizes.values()
-        ]
-        return pooled_random_iou(groups, seed=self.seed)
+        rows = [self._rows[number] for number in sorted(self._rows)]
+        table = np.stack([row.counts[place] for row in rows])
+        return resample_rows(table, np.array([row.pixels for row in rows]), seed=self.seed)
 
-    def _table(self, threshold: float) -> Counts:
-        place = self._sorted.index(threshold)
-        return np.stack([self._counts[number][place] for number in sorted(self._counts)])
+    def _bound_rows(self) -> None:
+        if self._rows is not None and len(self._rows) > self._most_rows:
+            self._rows = None
 
-    def _keep(self, number: int, kept: _Kept) -> None:
-        """Keeps the images of the lowest random priorities, as far as their pixels go."""
-        priority = float(np.random.default_rng((self.seed, number)).random())
-        heapq.heappush(self._by_priority, (-priority, number))
-        self._kept[number] = kept
-        self._kept_pixels += kept.truth.size
-        while self._kept_pixels > self.baseline_pixels and len(self._kept) > 1:
-            _, out = heapq.heappop(self._by_priority)
-            self._kept_pixels -= self._kept.pop(out).truth.size
+    def _check(self) -> None:
+        if not self.images:
+            raise EvaluationError("there are no images to evaluate")
 
 
 def batches(samples: Iterable[LabelledSample], size: int) -> Iterator[list[tuple[int, LabelledSample]]]:
@@ -185,16 +217,3 @@ def batches(samples: Iterable[LabelledSample], size: int) -> Iterator[list[tuple
             count, pixels = count - len(group), pixels - len(group) * group[0][1].mask.inside.size
             yield group
     yield from waiting.values()
-
-
-def _counts_by_threshold(
-    levels: NDArray[np.uint8], truth: NDArray[np.bool_], counted: NDArray[np.bool_], thresholds: int
-) -> Counts:
-    """True positives, false positives and false negatives at every threshold in ascending order: int64 [T, 3]."""
-    everything, positive = (
-        # Pixels that reach at least each number of thresholds; the first entry is all of them.
-        np.bincount(levels[chosen], minlength=thresholds + 1)[::-1].cumsum()[::-1]
-        for chosen in (counted, truth)
-    )
-    hits = positive[1:]
-    return np.stack([hits, everything[1:] - hits, positive[0] - hits], axis=1).astype(np.int64)

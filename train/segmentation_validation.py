@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from actors.segmentation.normalisation import Normalisation
 from eval.evaluate import CANDIDATES
+from eval.metrics import iou_of, precision_of, recall_of
+from eval.metrics.sweep import counts_at_thresholds
 from train.augmentation import padded
 from train.data.reading import Reader
 from train.data.samples import IGNORED, Sample, decode
@@ -60,7 +62,7 @@ def validate(
 
 
 def _histogram(scores: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
-    """How many clean (row 0) and artifact (row 1) pixels reach exactly the first n thresholds, [2, T + 1]."""
+    """`eval.metrics.sweep.reached_histogram` where the scores are, as float64, which workers can add up."""
     reached = torch.bucketize(scores, thresholds, right=True)
     known = labels != IGNORED
     cells = labels[known].long() * (len(thresholds) + 1) + reached[known]
@@ -68,21 +70,15 @@ def _histogram(scores: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _scores(table: Tensor) -> Scores:
-    # Pixels that reach at least threshold n, for every n.
-    above = table.flip(1).cumsum(1).flip(1)[:, 1:]
-    false, true = above
-    missed = table[1].sum() - true
-    union = true + false + missed
-    iou = torch.where(union > 0, true / union.clamp(min=1), 1.0)
+    counts = counts_at_thresholds(table.numpy())
+    iou = iou_of(counts)
     best = int(iou.argmax())
-    middle = CANDIDATES.index(0.5)
-    empty = float(union[best] == 0)
     figures = {
         "iou_fg": float(iou[best]),
         "threshold": CANDIDATES[best],
-        "iou_fg_at_0.5": float(iou[middle]),
-        "precision": float(true[best] / (true[best] + false[best]).clamp(min=1)) or empty,
-        "recall": float(true[best] / (true[best] + missed[best]).clamp(min=1)) or empty,
+        "iou_fg_at_0.5": float(iou[CANDIDATES.index(0.5)]),
+        "precision": float(precision_of(counts[best])),
+        "recall": float(recall_of(counts[best])),
     }
     return Scores(figures["iou_fg"], CANDIDATES[best], figures)
 

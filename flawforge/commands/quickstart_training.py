@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actors.segmentation.segmenter import Segmenter
 from eval.evaluate import Evaluation, best_threshold, evaluate
-from eval.metrics import Interval, counts, difference
+from eval.metrics import Interval, compare, counts
 from eval.splits import open_split
 from flawforge import api
 from train.progress import Progress
@@ -61,7 +61,7 @@ def train_detector(
     ours, theirs = (
         counts(truth.masks, score >= one.threshold) for score, one in zip(scores, found, strict=True)
     )
-    return Training(trained, found[0], found[1], difference(ours, theirs), folder)
+    return Training(trained, found[0], found[1], compare(ours, theirs).difference, folder)
 
 
 def _at_its_best(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> Evaluation:

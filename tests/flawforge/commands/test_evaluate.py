@@ -244,9 +244,8 @@ def test_images_of_several_sizes_are_scored_as_each_alone(ordinary: str, tmp_pat
 def test_a_large_set_keeps_a_sample_for_the_baseline(
     everywhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        StreamedEvaluation.__init__, "__kwdefaults__", {"baseline_pixels": 4 * 2000, "seed": 0}
-    )
+    defaults = StreamedEvaluation.__init__.__kwdefaults__ | {"baseline_pixels": 4 * 2000}
+    monkeypatch.setattr(StreamedEvaluation.__init__, "__kwdefaults__", defaults)
     report = evaluate_checkpoint(everywhere, urls=[pack(tmp_path / "a.tar", noise(9, 40, 50))])
     assert report.evaluation.images == 9
     assert "regions at random: from a random sample of 4 of the 9 images" in report.notes

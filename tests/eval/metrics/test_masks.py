@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from actors.errors import EvaluationError
 from eval import metrics
@@ -74,45 +73,10 @@ def test_all_images_equal_leave_no_doubt():
     assert metrics.iou_fg(table) == Interval(0.5, 0.5, 0.5)
 
 
-def test_a_difference_is_paired():
-    rng = np.random.default_rng(5)
-    first = rng.integers(0, 40, (40, 3))
-    assert metrics.difference(first, first) == Interval(0, 0, 0)
-    better = first + [1, 0, -1] * (first[:, 2:] > 0)  # one pixel more of each image is found
-    found = metrics.difference(better, first)
-    assert found.value == metrics.pooled_iou(better) - metrics.pooled_iou(first)
-    assert 0 < found.low < found.value < found.high
-    alone = metrics.iou_fg(better)
-    assert found.high - found.low < (alone.high - alone.low) / 5
-
-
-def test_a_difference_needs_the_same_images():
-    with pytest.raises(EvaluationError, match="there are 3 and 2"):
-        metrics.difference(TABLE, TABLE[:2])
-
-
 @pytest.mark.parametrize(("truth", "predicted"), [((2, 4, 4), (2, 4, 5)), ((0, 4, 4), (0, 4, 4))])
 def test_masks_that_cannot_be_counted(truth: tuple[int, ...], predicted: tuple[int, ...]):
     with pytest.raises(EvaluationError, match=r"must be masks \[N, H, W\]"):
         metrics.counts(np.zeros(truth, np.bool_), np.zeros(predicted, np.bool_))
-
-
-@pytest.mark.parametrize("levels", [4, 1023])
-def test_average_precision_is_scikit_learns_on_quantised_scores(levels: int):
-    rng = np.random.default_rng(11)
-    truth = rng.random((3, 20, 20)) < 0.1
-    scores = np.clip(rng.normal(0.3 + 0.2 * truth, 0.2), 0, 1)
-    scores = np.round(scores * levels) / levels
-    quantised = np.rint(scores * 1023)
-    wanted = average_precision_score(truth.ravel(), quantised.ravel())
-    assert metrics.average_precision(truth, scores.astype(np.float32)) == pytest.approx(wanted, abs=1e-12)
-
-
-def test_average_precision_by_hand():
-    truth = np.array([[[True, False, True, False]]])
-    scores = np.array([[[0.9, 0.8, 0.7, 0.1]]])
-    assert metrics.average_precision(truth, scores) == pytest.approx((1 / 1 + 2 / 3) / 2)
-    assert np.isnan(metrics.average_precision(np.zeros_like(truth), scores))
 
 
 def test_agreement_by_hand():
