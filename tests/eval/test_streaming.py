@@ -89,6 +89,71 @@ def test_the_baseline_of_a_sample():
     assert streamed([0, 1], pixels=1).baseline_images == 1
 
 
+@pytest.mark.parametrize("rows", [1 << 14, 10])
+@pytest.mark.parametrize("pixels", [1 << 25, 6 * 99])
+def test_seven_parts_equal_the_whole(rows: int, pixels: int):
+    """With the counts of all images, or with sums only; the baseline's sample is the same, too."""
+    whole = StreamedEvaluation(baseline_pixels=pixels, rows=rows)
+    parts = [StreamedEvaluation(baseline_pixels=pixels, rows=rows) for _ in range(7)]
+    for number in range(20):
+        for one in (whole, parts[number * 3 % 7]):
+            one.add(number, Mask(TRUTH[number], IGNORED[number]), SCORES[number], where="")
+    merged = parts[4]
+    for part in (*parts[:4], *parts[5:]):
+        merged.merge(part)
+    assert merged.images == 20 and merged.ignored_pixels == whole.ignored_pixels
+    assert merged.best_threshold() == whole.best_threshold()
+    ours, wanted = (asdict(one.evaluation(0.3)) for one in (merged, whole))
+    for name, value in wanted.items():
+        assert ours[name] == pytest.approx(value, abs=1e-12), name
+    assert merged.threshold_free() == whole.threshold_free()
+    assert merged.random_iou(0.3) == whole.random_iou(0.3)
+
+
+def test_many_images_leave_sums_only():
+    """The figures are the same, the intervals nearly; memory does not depend on the number of images."""
+    kept, summed = streamed(list(range(20))), StreamedEvaluation(rows=5)
+    for number in range(20):
+        summed.add(number, Mask(TRUTH[number]), SCORES[number], where="")
+    assert summed._rows is None
+    wanted, found = asdict(kept.evaluation(0.3)), asdict(summed.evaluation(0.3))
+    for name in ("iou_fg", "miou_2class", "iou_per_image", "f1", "precision", "recall", "recall_per_image"):
+        assert found[name]["value"] == pytest.approx(wanted[name]["value"], abs=1e-12)
+        for end in ("low", "high"):
+            assert found[name][end] == pytest.approx(wanted[name][end], abs=0.01)
+    assert found["without_region"] == wanted["without_region"]
+    assert summed.best_threshold() == kept.best_threshold()
+
+
+def test_parts_that_do_not_fit_each_other():
+    with pytest.raises(EvaluationError, match="both have the image number 3"):
+        streamed([1, 3]).merge(streamed([3, 4]))
+    with pytest.raises(EvaluationError, match="same thresholds and seed"):
+        streamed([1]).merge(streamed([2], (0.4,)))
+
+
+def test_clean_images_and_threshold_free_figures_by_hand():
+    found = StreamedEvaluation((0.5,))
+    truth = np.array([[1, 1, 0, 0]], np.bool_)
+    found.add(0, Mask(truth), np.array([[1.0, 0, 1, 0]]), where="")
+    found.add(1, Mask(~np.ones_like(truth)), np.array([[1.0, 0, 0, 0]]), where="")
+    found.add(2, Mask(~np.ones_like(truth)), np.zeros((1, 4)), where="")
+    evaluation = found.evaluation(0.5)
+    assert evaluation.clean is not None and evaluation.clean.images == 2
+    assert evaluation.clean.area.value == 1 / 8 and evaluation.clean.marked.value == 1 / 2
+    assert evaluation.f1_per_image.value == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert evaluation.without_region == pytest.approx(1 / 3)
+    free = found.threshold_free()
+    assert free.auroc.value == pytest.approx((8 + 2 / 2 + 8 / 2) / 20)  # one positive beats 8 and ties 2
+    assert free.average_precision.value == pytest.approx((1 / 3 + 2 / 12) / 2)
+    assert free.brier.value == pytest.approx(3 / 12) and free.calibration_error.value == pytest.approx(
+        1 / 12 + 2 / 12
+    )
+    only = StreamedEvaluation((0.5,))
+    only.add(0, Mask(truth), np.zeros((1, 4)), where="")
+    assert only.evaluation(0.5).clean is None
+
+
 @pytest.mark.parametrize("wrong", [math.nan, -0.1, 1.5])
 def test_scores_that_are_none(wrong: float):
     with pytest.raises(EvaluationError, match=r"a\.tar, b: scores must be numbers from 0 to 1"):

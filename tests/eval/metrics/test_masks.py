@@ -1,10 +1,11 @@
-"""Measures: counts by hand, the bootstrap against a plain loop, average precision against scikit-learn."""
+"""Measures of masks: counts by hand, the bootstrap against a plain loop, scikit-learn and torchmetrics."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from actors.errors import EvaluationError
 from eval import metrics
@@ -87,3 +88,61 @@ def test_agreement_by_hand():
     assert metrics.agreement(marks) == pytest.approx((1 + 1 / 3 + 1 / 3 + 1 + 0 + 0) / 6)
     with pytest.raises(EvaluationError, match="two people"):
         metrics.agreement(marks[:, :1])
+
+
+def test_measures_per_image_by_hand():
+    found = metrics.mean_per_image(TABLE, metrics.precision_of)
+    assert found.value == pytest.approx((6 / 8 + 0 + 3 / 4) / 3)
+    assert metrics.mean_per_image(TABLE, metrics.recall_of).value == pytest.approx((1 + 0 + 3 / 7) / 3)
+    assert metrics.mean_per_image(TABLE, metrics.f1_of).value == pytest.approx((12 / 14 + 0 + 6 / 11) / 3)
+    nothing = np.zeros((1, 3), np.int64)
+    assert metrics.mean_per_image(nothing, metrics.f1_of) == Interval(1, 1, 1)
+
+
+def random_masks() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Some with an empty truth, some with an empty prediction, one with both, one predicted everywhere."""
+    rng = np.random.default_rng(8)
+    truth, predicted = rng.random((12, 9, 9)) < 0.2, rng.random((12, 9, 9)) < 0.3
+    truth[:3], predicted[2:5], predicted[6] = False, False, True
+    return truth, predicted
+
+
+def test_scikit_learn_agrees():
+    truth, predicted = random_masks()
+    table = metrics.counts(truth, predicted)
+    for ours, theirs in (
+        (metrics.iou_fg, jaccard_score),
+        (metrics.f1, f1_score),
+        (metrics.precision, precision_score),
+        (metrics.recall, recall_score),
+    ):
+        assert ours(table).value == pytest.approx(theirs(truth.ravel(), predicted.ravel()), abs=1e-9)
+    wanted = jaccard_score(truth.ravel(), predicted.ravel(), average="macro")
+    assert metrics.miou_2class(table, 81).value == pytest.approx(wanted, abs=1e-9)
+    for measure, theirs in (
+        (metrics.iou_of, jaccard_score),
+        (metrics.f1_of, f1_score),
+        (metrics.precision_of, precision_score),
+        (metrics.recall_of, recall_score),
+    ):
+        each = [
+            theirs(one.ravel(), other.ravel(), zero_division=0.0 if (one | other).any() else 1.0)
+            for one, other in zip(truth, predicted, strict=True)
+        ]
+        assert metrics.mean_per_image(table, measure).value == pytest.approx(np.mean(each), abs=1e-9)
+
+
+def test_torchmetrics_agrees():
+    """It divides counts in float32, so that it differs in the eighth place."""
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    torch = pytest.importorskip("torch")
+    truth, predicted = random_masks()
+    table = metrics.counts(truth, predicted)
+    arguments = torch.from_numpy(predicted.ravel()).long(), torch.from_numpy(truth.ravel()).long()
+    for ours, theirs in (
+        (metrics.iou_fg, functional.binary_jaccard_index),
+        (metrics.f1, functional.binary_f1_score),
+        (metrics.precision, functional.binary_precision),
+        (metrics.recall, functional.binary_recall),
+    ):
+        assert ours(table).value == pytest.approx(float(theirs(*arguments)), abs=2e-7)
