@@ -88,7 +88,7 @@ def stream_labelled(
     for where, key, files in _samples(urls):
         found = True
         image, mask = _image_and_mask(files, where, unlabelled, reading or MaskReading())
-        yield LabelledSample(where, key, _caption(files.get(CAPTION), where), image, mask)
+        yield LabelledSample(where, key, caption_of(files.get(CAPTION), where), image, mask)
     if not found:
         raise EvaluationError(f"{', '.join(urls) or 'no URL'}: no sample with {IMAGE} was found")
 
@@ -190,8 +190,12 @@ def _image_and_mask(
         raise EvaluationError(f"{where}: {part}: {why.detail}") from why
 
 
-def _caption(data: bytes | None, where: str) -> str:
-    """The caption, empty where it is missing: it only helps the reader."""
+def caption_of(data: bytes | None, where: str) -> str:
+    """The caption in a sample's JSON file, empty where it is missing.
+
+    Raises:
+        EvaluationError: the file is not JSON; the message begins with `where`.
+    """
     if data is None:
         return ""
     try:

@@ -18,7 +18,7 @@ from eval.evaluate import CANDIDATES, Evaluation
 from eval.labelled import LabelledSample, samples_of, stream_labelled
 from eval.metrics import Interval
 from eval.splits import open_split, splits_version
-from eval.streaming import StreamedEvaluation, batches
+from eval.streaming import StreamedEvaluation, ThresholdFree, batches
 
 DEFAULT_THRESHOLD = 0.5
 BATCH_SIZE = 8
@@ -50,7 +50,8 @@ class Report:
         model: fingerprint of its weights.
         data: the split with its version, or the URLs.
         threshold_from: `given`, `validation` (largest pooled IoU_fg there) or `default`.
-        evaluation: the measures.
+        evaluation: the measures at the threshold.
+        threshold_free: those that need none.
         at_random: IoU_fg of the same regions at random images and places, and the range of 95 % of the draws.
         notes: what is needed to interpret the figures.
     """
@@ -60,14 +61,13 @@ class Report:
     data: str
     threshold_from: str
     evaluation: Evaluation
+    threshold_free: ThresholdFree
     at_random: Interval
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
         """Return the report for JSON, which has no NaN: undefined measures are null."""
-        document = asdict(self)
-        if math.isnan(self.evaluation.average_precision):
-            document["evaluation"]["average_precision"] = None
+        document: dict[str, Any] = _without_nan(asdict(self))
         return document
 
 
@@ -127,9 +127,16 @@ def evaluate_checkpoint(
         data=data,
         threshold_from=source,
         evaluation=streamed.evaluation(chosen),
+        threshold_free=streamed.threshold_free(),
         at_random=streamed.random_iou(chosen),
         notes=(*_notes("" if urls else split, chosen, source), *_notes_on_images(streamed)),
     )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _begun(samples: Iterator[LabelledSample]) -> Iterator[LabelledSample]:

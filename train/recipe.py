@@ -25,8 +25,8 @@ from train.data.labels import Label
 SHIPPED = ("train-regions", "train-detector", "train-tinytown-regions", "train-tinytown-detector")
 """The training recipes that come with Flawforge; a bare name stands for the file."""
 
-EXECUTION = ("name", "execution")
-"""What a resumed training may change."""
+EXECUTION = ("name", "execution", "keep_apart")
+"""What a resumed training may change. Data without what `keep_apart` leaves out has a digest of its own."""
 
 
 def _tuple_of_list(value: Any) -> Any:
@@ -158,6 +158,20 @@ class Validation(Config):
     )
 
 
+class KeepApart(Config):
+    """Test sets that must not share images or captions with the data; the validation is always one of them."""
+
+    tests: Annotated[tuple[str, ...], _LISTED] = Field(
+        default=(), description="further test sets: outputs, tars with images, or tinytown/labelled"
+    )
+    shared: Literal["refuse", "drop", "allow"] = Field(
+        default="refuse",
+        description="what samples do that a test set also has: end the training before it begins, or are left out; "
+        "allow looks for none",
+    )
+    captions: bool = Field(default=True, description="equal captions count as well, not only equal images")
+
+
 class Workers(Config):
     """Where the training runs. It changes the speed, and the order of floating-point sums."""
 
@@ -236,6 +250,9 @@ class TrainingRecipe(Config):
         default=None, description="decay of averaged weights, which are kept; null disables"
     )
     validation: Validation | None = Field(default=None, description="chooses checkpoint and threshold")
+    keep_apart: KeepApart = Field(
+        default=KeepApart(), description="looks for samples of the data that are in a test set, too"
+    )
     execution: Workers = Field(default=Workers(), description="where it runs")
 
     @field_validator("name")
@@ -348,7 +365,9 @@ def published(recipe: TrainingRecipe) -> TrainingRecipe:
     validation = recipe.validation
     if validation is not None:
         validation = validation.model_copy(update={"url": redact(validation.url)})
-    return recipe.model_copy(update={"data": data, "validation": validation})
+    tests = tuple(map(redact, recipe.keep_apart.tests))
+    apart = recipe.keep_apart.model_copy(update={"tests": tests})
+    return recipe.model_copy(update={"data": data, "validation": validation, "keep_apart": apart})
 
 
 def dump(recipe: TrainingRecipe) -> str:

@@ -22,6 +22,7 @@ from train import checkpoint, progress
 from train.data.catalogue import DataSet, open_data_set
 from train.data.labels import Label
 from train.identity import TrainingIdentity, begin, check_folder
+from train.leak_guard import keep_apart
 from train.places import absolute, place_of
 from train.progress import Progress
 from train.recipe import TrainingRecipe, dump
@@ -79,6 +80,7 @@ def train(
         validation = None
         if recipe.validation is not None:
             validation = _open(storage, "validation", recipe.validation.url, "mask")
+        data = keep_apart(recipe, data, validation, cache=storage, tell=tell)
         identity = TrainingIdentity.of(recipe, data, validation)
         begin(storage, identity, data, overwrite=overwrite, tell=tell)
         storage.settle(RECIPE, written)

@@ -122,15 +122,32 @@ def duplicates_between(
     if nearness is not None:
         rest = np.flatnonzero(~exact)
         nearest = np.full(len(rest), _FAR)
-        for low, high in _pieces(nearness):
-            for rows, others in _sharing(_piece(looks[rest], low, high), _piece(other_looks, low, high)):
-                bits = np.bitwise_count(looks[rest[rows]] ^ other_looks[others]).astype(np.int64)
-                close = bits <= nearness
-                # Sorts by bits first and by the place in the other set second.
-                np.minimum.at(nearest, rows[close], bits[close] * len(other_looks) + others[close])
+        for rows, others, bits in pairs_between(looks[rest], other_looks, nearness):
+            # Sorts by bits first and by the place in the other set second.
+            np.minimum.at(nearest, rows, bits * len(other_looks) + others)
         found = nearest < _FAR
         distance[rest[found]], of[rest[found]] = np.divmod(nearest[found], len(other_looks))
     return Duplicates(of, distance, exact)
+
+
+def pairs_between(
+    looks: Hashes, other_looks: Hashes, nearness: int
+) -> Iterator[tuple[Places, Places, Places]]:
+    """All pairs of images of two sets whose perceptual hashes differ in few bits.
+
+    Args:
+        looks, other_looks: as for `duplicates_between`.
+        nearness: bits of 64 in which they may differ.
+
+    Yields:
+        Places in the one set and in the other, and the bits that differ; about a million pairs at most at a time. A
+        pair may come several times. The search is exact, as in `duplicates`.
+    """
+    for low, high in _pieces(nearness):
+        for rows, others in _sharing(_piece(looks, low, high), _piece(other_looks, low, high)):
+            bits = np.bitwise_count(looks[rows] ^ other_looks[others]).astype(np.int64)
+            close = bits <= nearness
+            yield rows[close], others[close], bits[close]
 
 
 def _pieces(nearness: int) -> Iterator[tuple[np.uint64, np.uint64]]:

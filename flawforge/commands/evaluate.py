@@ -26,6 +26,16 @@ _ROWS = (
     ("F1", "f1"),
     ("precision", "precision"),
     ("recall", "recall"),
+    ("F1 (mean of images)", "f1_per_image"),
+    ("precision (mean of images)", "precision_per_image"),
+    ("recall (mean of images)", "recall_per_image"),
+)
+
+_THRESHOLD_FREE = (
+    ("average precision (pixels)", "average_precision"),
+    ("AUROC (pixels)", "auroc"),
+    ("expected calibration error", "calibration_error"),
+    ("Brier score", "brier"),
 )
 
 
@@ -107,13 +117,16 @@ def _table(report: Report) -> Table:
     )
     for name, field in _ROWS:
         view.add_row(name, *_percent(getattr(found, field)))
-    precision = found.average_precision
-    view.add_row(
-        "average precision (pixels)", "undefined" if math.isnan(precision) else f"{100 * precision:.2f}", ""
-    )
+    for name, field in _THRESHOLD_FREE:
+        view.add_row(name, *_percent(getattr(report.threshold_free, field)))
+    if found.clean is not None:
+        view.add_row(f"area marked on {found.clean.images:,} clean images", *_percent(found.clean.area))
+        view.add_row("clean images with a mark", *_percent(found.clean.marked))
     view.add_row("IoU_fg, same regions at random", *_percent(report.at_random))
     return view
 
 
 def _percent(figure: Interval) -> tuple[str, str]:
+    if math.isnan(figure.value):
+        return "undefined", ""
     return f"{100 * figure.value:.2f}", f"{100 * figure.low:.2f} to {100 * figure.high:.2f}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -42,6 +44,7 @@ class DataSet:
         digest: of the content, wherever it is stored.
         names: of the members of foreign tars.
         skipped: what was passed over in foreign tars, by reason.
+        left_out: rows of samples that are not used, ascending, by number of the shard; see `without`.
     """
 
     name: str
@@ -52,16 +55,40 @@ class DataSet:
     digest: str
     names: PartNames = USUAL
     skipped: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Samples of every shard."""
-        return tuple(shard.samples for shard in self.shards)
+        """Samples of every shard that are used."""
+        return tuple(
+            shard.samples - len(self.left_out.get(number, ())) for number, shard in enumerate(self.shards)
+        )
 
     @property
     def samples(self) -> int:
-        """Samples of all shards."""
-        return sum(shard.samples for shard in self.shards)
+        """Samples of all shards that are used."""
+        return sum(self.counts)
+
+    def without(self, left_out: Mapping[int, tuple[int, ...]]) -> DataSet:
+        """The data set without some samples; its digest is another one.
+
+        Args:
+            left_out: rows of the samples, ascending, by number of the shard.
+        """
+        assert not self.left_out
+        if not left_out:
+            return self
+        what = json.dumps([self.digest, sorted((shard, rows) for shard, rows in left_out.items())])
+        return replace(self, left_out=left_out, digest=hashlib.sha256(what.encode()).hexdigest())
+
+    def row_of(self, shard: int, number: int) -> int:
+        """The row in its shard of the sample that has a number among those of the shard that are used."""
+        row = number
+        for gone in self.left_out.get(shard, ()):
+            if gone > row:
+                break
+            row += 1
+        return row
 
     @property
     def record(self) -> dict[str, object]:

@@ -87,7 +87,7 @@ class Reader:
 
         Args:
             shard: number of the shard in the data set.
-            row: number of the sample in the shard.
+            row: number of the sample among those of the shard that are used.
 
         Raises:
             BadSample: a file of the sample is too large to be decoded.
@@ -95,6 +95,7 @@ class Reader:
             SourceError: the place may not be read.
         """
         url = self._url(shard)
+        row = self.data_set.row_of(shard, row)
         try:
             index = self._indexes.get(shard)
             stem = index.key(row).encode("utf-8", "backslashreplace").decode()

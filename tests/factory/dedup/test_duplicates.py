@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.dedup.duplicates import duplicates, duplicates_between
+from factory.dedup.duplicates import duplicates, duplicates_between, pairs_between
 
 ALL = 2**64 - 1
 
@@ -176,3 +176,23 @@ def test_two_large_sets_against_all_pairs():
     expected = np.where(bits.min(1) <= 4, bits.argmin(1), -1)
     assert found.of.tolist() == expected.tolist() and (expected >= 0).sum() >= 300
     assert found.distance[found.of >= 0].tolist() == bits.min(1)[found.of >= 0].tolist()
+
+
+@given(ITEMS, ITEMS, st.sampled_from([0, 1, 2, 5]), st.sampled_from([1, 7, 1 << 20]))
+def test_all_pairs_against_a_loop(
+    items: list[tuple[int, int]], others: list[tuple[int, int]], nearness: int, at_once: int
+):
+    ours, theirs = ([look * 0x0101010101 for _, look in pairs] for pairs in (items, others))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("factory.dedup.duplicates._PAIRS_AT_ONCE", at_once)
+        found = {
+            pair
+            for parts in pairs_between(hashes(*ours), hashes(*theirs), nearness)
+            for pair in zip(*(part.tolist() for part in parts), strict=True)
+        }
+    assert found == {
+        (row, other, bits)
+        for row, one in enumerate(ours)
+        for other, two in enumerate(theirs)
+        if (bits := bin(one ^ two).count("1")) <= nearness
+    }

@@ -142,6 +142,7 @@ def test_the_table(everywhere: str, shipped: Path):
     screen = invoke(everywhere)
     assert "IoU_fg (pooled)" in screen and "37.50" in screen and "25.00 to 50.00" in screen
     assert "threshold 0.02: the largest pooled IoU_fg on the validation split" in screen
+    assert "AUROC (pixels)" in screen and "recall (mean of images)" in screen
 
 
 def test_json(everywhere: str, shipped: Path):

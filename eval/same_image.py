@@ -1,0 +1,136 @@
+"""Do two images show the same picture: one re-encoded, resized or slightly cropped from the other?
+
+Perceptual hashes only propose candidates: images that are drawn alike share most of their bits. Here the pixels are
+compared, after the crop that fits best was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 32
+"""Pixels of the side to which both images are reduced: encoders' errors average out, drawn differences do not."""
+
+LARGEST_CROP = 0.12
+"""Share of a side that may be missing at each of its ends."""
+
+MEAN_DIFFERENCE, LOCAL_DIFFERENCE = 8.0, 25.0
+"""Grey levels of 255 up to which two images are the same, on average and in the worst of 8 x 8 fields.
+
+In the embedded world copies reach 7 and 20 (JPEG of quality 30 at 64 x 64 pixels); of other images that share 52 of 64
+bits of their hashes, the most similar differ by 34 in the worst field. See `benchmarks/leaks.py`.
+"""
+
+_HOPELESS = 40.0
+"""Mean difference at every first crop above which no better crop is looked for."""
+
+_REDUCED = 256
+_FIELD = 4
+_STEPS = (0.04, 0.02, 0.01, 0.005)
+
+Box = tuple[float, float, float, float]
+"""Shares of the sides that are cut off: left, top, right, bottom."""
+
+WHOLE: Box = (0.0, 0.0, 0.0, 0.0)
+
+
+def crops(*shares: float) -> tuple[Box, ...]:
+    """The whole, and for each share of the sides the crop of the middle and those of the four corners."""
+    found = [WHOLE]
+    for share in shares:
+        half = share / 2
+        found += [(half, half, half, half), (0, 0, share, share), (share, 0, 0, share)]
+        found += [(0, share, share, 0), (share, share, 0, 0)]
+    return tuple(found)
+
+
+FIRST_CROPS = crops(0.04, 0.08, 0.12)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two images, grey levels of 255.
+
+    Attributes:
+        mean: of all pixels.
+        local: of the worst field.
+    """
+
+    mean: float
+    local: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the images are the same."""
+        return self.mean <= MEAN_DIFFERENCE and self.local <= LOCAL_DIFFERENCE
+
+
+def same_image(one: Image.Image, other: Image.Image) -> bool:
+    """Whether one image is the other, re-encoded, resized or slightly cropped.
+
+    Args:
+        one, other: RGB, of any sizes.
+    """
+    one, other = _reduced(one), _reduced(other)
+    return best_difference(one, other).same or best_difference(other, one).same
+
+
+def best_difference(part: Image.Image, whole: Image.Image) -> Difference:
+    """The difference of an image from the crop of another that fits best.
+
+    Args:
+        part, whole: RGB; the first may be a crop of the second.
+    """
+    wanted = _pixels(part, WHOLE)
+    best, box = min((_distance(wanted, _pixels(whole, box)), box) for box in FIRST_CROPS)
+    if best <= _HOPELESS:
+        for step in _STEPS:
+            best, box = _descended(wanted, whole, best, box, step)
+    difference = np.abs(wanted - _pixels(whole, box)).mean(axis=2)
+    fields = difference.reshape(SIDE // _FIELD, _FIELD, SIDE // _FIELD, _FIELD).mean(axis=(1, 3))
+    return Difference(float(difference.mean()), float(fields.max()))
+
+
+def _descended(
+    wanted: NDArray[np.float32], whole: Image.Image, best: float, box: Box, step: float
+) -> tuple[float, Box]:
+    """Move one edge after another by a step, for as long as the difference becomes smaller."""
+    better = True
+    while better:
+        better = False
+        for edge in range(4):
+            for move in (-step, step):
+                value = box[edge] + move
+                if not 0 <= value <= LARGEST_CROP:
+                    continue
+                tried = _moved(box, edge, value)
+                found = _distance(wanted, _pixels(whole, tried))
+                if found < best:
+                    best, box, better = found, tried, True
+    return best, box
+
+
+def _moved(box: Box, edge: int, value: float) -> Box:
+    left, top, right, bottom = (value if place == edge else share for place, share in enumerate(box))
+    return left, top, right, bottom
+
+
+def _distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(np.abs(one - other).mean())
+
+
+def _pixels(image: Image.Image, box: Box) -> NDArray[np.float32]:
+    """A crop, reduced to float32 [SIDE, SIDE, 3]."""
+    width, height = image.size
+    left, top, right, bottom = box
+    window = (left * width, top * height, (1 - right) * width, (1 - bottom) * height)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=window), np.float32)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    factor = min(image.size) // _REDUCED
+    return image.reduce(factor) if factor > 1 else image

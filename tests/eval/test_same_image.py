@@ -1,0 +1,61 @@
+"""Whether two images show the same picture: planted changes, and pictures that only look alike."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.same_image import WHOLE, best_difference, crops, same_image
+from tinytown.render import render
+from tinytown.scene import sample_scene
+
+PICTURES = [Image.fromarray(np.asarray(render(sample_scene(seed)).image)) for seed in range(6)]
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(stream.getvalue())).convert("RGB")
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_changed_copies_are_the_same(number: int):
+    image = PICTURES[number]
+    assert best_difference(image, image).mean == 0
+    assert same_image(image, jpeg(image, 60))
+    assert same_image(image.resize((96, 80)), image)
+    for part in (image.crop((3, 0, 64, 62)), image.crop((2, 3, 61, 64))):
+        assert same_image(part, image) and same_image(image, part)
+
+
+def test_other_pictures_are_not():
+    for number, one in enumerate(PICTURES):
+        for other in PICTURES[number + 1 :]:
+            assert not same_image(one, other)
+
+
+def test_one_detail_makes_another_picture():
+    image = PICTURES[0].copy()
+    image.paste((255, 0, 255), (30, 30, 37, 37))
+    assert not same_image(image, PICTURES[0])
+    found = best_difference(image, PICTURES[0])
+    assert found.mean < 8 < 25 < found.local
+
+
+def test_constant_and_tiny_images():
+    grey, white = (Image.new("RGB", (20, 20), (level,) * 3) for level in (128, 255))
+    assert same_image(grey, Image.new("RGB", (7, 300), (128,) * 3)) and not same_image(grey, white)
+    assert same_image(Image.new("RGB", (1, 1)), Image.new("RGB", (1, 1)))
+
+
+def test_large_images_are_reduced_first():
+    image = PICTURES[1].resize((1024, 1024), Image.Resampling.BICUBIC)
+    assert same_image(image, PICTURES[1])
+
+
+def test_crops():
+    assert crops() == (WHOLE,)
+    assert len(crops(0.1, 0.2)) == 11 and set(map(sum, crops(0.1))) == {0, 0.2}
