@@ -127,6 +127,12 @@ def main() -> None:
             f"{right / len(tests):.1%}",
             f"{seconds:.1f}",
         )
+    parts = [cropped(0.05)(image, rng) for image in tests]
+    leaks = found_in(tests, [""] * len(tests), parts, looks_of(parts, [""] * len(tests), TEST_CROPS))
+    right = (leaks.of == np.arange(len(tests))).mean()
+    table.add_row(
+        "test image cropped, up to 5 %", f"{len(tests)}", f"{len(leaks) / len(tests):.1%}", f"{right:.1%}"
+    )
     console.print(table)
     others = {name: open_split(name) for name in ("labelled", "wild")}
     sets = {name: (as_images(split.images), split.captions) for name, split in others.items()}

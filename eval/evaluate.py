@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from actors.errors import EvaluationError
 from eval import metrics
 from eval.image_columns import Measures, Resample, image_columns, measures
-from eval.metrics import CONFIDENCE, RESAMPLES, Counts, Interval, Masks
-from eval.metrics.bootstrap import interval_of, resample_weights
+from eval.metrics import Interval, Masks, iou_of
+from eval.metrics.bootstrap import interval_of, resampled
+from eval.metrics.levels import check_scores
+from eval.metrics.sweep import counts_at_thresholds, reached, reached_histogram
 
 CANDIDATES = tuple(round(step * 0.02, 2) for step in range(1, 50))
 """Thresholds that are tried: 0.02 to 0.98."""
@@ -56,7 +58,7 @@ def evaluate(
     counted = np.ones(truth.shape, np.bool_) if ignored is None else ~ignored
     predicted = (scores >= threshold) & counted
     table = metrics.counts(truth & counted, predicted)
-    resample = resample_rows(table, np.count_nonzero(counted, axis=(1, 2)), seed=seed)
+    resample = resampled(image_columns(table, np.count_nonzero(counted, axis=(1, 2))), seed)
     average_precision = metrics.average_precision(truth[counted], scores[counted])
     return evaluation_of(resample, threshold, average_precision, len(truth))
 
@@ -75,20 +77,6 @@ def evaluation_of(resample: Resample, threshold: float, average_precision: float
     )
 
 
-def resample_rows(table: Counts, pixels: Counts, *, seed: int = 0) -> Resample:
-    """Intervals of images whose counts are in memory.
-
-    Args:
-        table: true positive, false positive and false negative pixels per image, int64 [N, 3].
-        pixels: that count in each image, int64 [N].
-        seed: of the bootstrap.
-    """
-    columns = image_columns(table, pixels)
-    whole = columns.sum(axis=0)[None]
-    sums = np.concatenate([weights @ columns for weights in resample_weights(len(columns), seed, RESAMPLES)])
-    return lambda measure: interval_of(float(measure(whole)[0]), measure(sums))
-
-
 def threshold_curve(
     truth: Masks, scores: Scores, candidates: Sequence[float] = CANDIDATES
 ) -> list[tuple[float, float]]:
@@ -98,10 +86,11 @@ def threshold_curve(
         EvaluationError: see `evaluate`.
     """
     _check(truth, scores)
-    return [
-        (threshold, metrics.pooled_iou(metrics.counts(truth, scores >= threshold)))
-        for threshold in candidates
-    ]
+    ordered = sorted(candidates)
+    every = np.ones(truth.shape, np.bool_)
+    table = reached_histogram(reached(scores, ordered), truth, every, len(ordered))
+    found = iou_of(counts_at_thresholds(table))
+    return [(threshold, float(found[ordered.index(threshold)])) for threshold in candidates]
 
 
 def best_threshold(truth: Masks, scores: Scores, candidates: Sequence[float] = CANDIDATES) -> float:
@@ -178,9 +167,7 @@ def pooled_random_iou(
         counted = np.sum([_random_counts(group, rng, swap, shift) for group in groups], axis=0)
         hits, union = int(counted[0]), int(counted[1])
         values.append(hits / union if union else 1.0)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(float(np.mean(values)), float(low), float(high))
+    return interval_of(float(np.mean(values)), np.array(values))
 
 
 def _random_counts(group: Regions, rng: np.random.Generator, swap: bool, shift: bool) -> tuple[int, int]:
@@ -210,6 +197,4 @@ def _check(truth: Masks, scores: Scores) -> None:
         raise EvaluationError(
             f"truth {truth.shape} and scores {scores.shape} must be [N, H, W] of one shape, N >= 1"
         )
-    lowest, highest = float(scores.min()), float(scores.max())
-    if not (lowest >= 0 and highest <= 1):  # nan is neither
-        raise EvaluationError(f"scores must be numbers from 0 to 1; found {lowest:g} to {highest:g}")
+    check_scores(truth.shape, scores, where="the images")

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from actors.errors import EvaluationError
 from actors.masks import Mask
 from eval.baseline_sample import BaselineSample, Kept
-from eval.evaluate import CANDIDATES, Evaluation, evaluation_of, pooled_random_iou, resample_rows
+from eval.evaluate import CANDIDATES, Evaluation, evaluation_of, pooled_random_iou
 from eval.image_columns import COLUMNS, Resample, image_columns
 from eval.labelled import LabelledSample
 from eval.metrics import Counts, Interval, ResampledSums, ScoreSums, iou_of
+from eval.metrics.bootstrap import resampled
 from eval.metrics.levels import average_precision_of, check_scores, histogram
 from eval.metrics.sweep import MOST_THRESHOLDS, counts_at_thresholds, reached, reached_histogram
 
@@ -37,19 +38,25 @@ WAITING_PIXELS = 1 << 26
 
 @dataclass(frozen=True)
 class ThresholdFree:
-    """Figures of the pixels' scores that need no threshold, each with its interval over images.
+    """Figures of scores that need no threshold, each with its interval over images.
+
+    The first four are of pixels. The score of an image is the mean of its pixels' scores; an image is positive where
+    its truth is not empty.
 
     Attributes:
         average_precision: nan where the truth is empty everywhere.
         auroc: nan also where it is nowhere empty.
         calibration_error: expected, see `eval.metrics.levels.calibration_error_of`.
         brier: mean squared difference of score and truth.
+        image_auroc, image_average_precision: of images; nan as for pixels.
     """
 
     average_precision: Interval
     auroc: Interval
     calibration_error: Interval
     brier: Interval
+    image_auroc: Interval
+    image_average_precision: Interval
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class StreamedEvaluation:
         self._most_rows = rows
         self._rows: dict[int, _Row] | None = {}
         self._sums = ResampledSums(len(self._sorted) * COLUMNS, seed=seed)
-        self._scores = ScoreSums(seed=seed)
+        self._scores, self._image_scores = ScoreSums(seed=seed), ScoreSums(seed=seed)
         self._sample = BaselineSample(baseline_pixels, seed)
 
     @property
@@ -122,6 +129,9 @@ class StreamedEvaluation:
         pixels = int(np.count_nonzero(counted))
         self._sums.add(number, image_columns(table, np.full(len(table), pixels)).ravel())
         self._scores.add_histogram(number, histogram(truth[counted], scores[counted]))
+        if pixels:
+            score = scores[counted].mean(dtype=np.float64, keepdims=True)
+            self._image_scores.add(number, truth.any(keepdims=True).ravel(), score, where=where)
         self._sample.add(number, Kept(levels, truth, counted))
         if self._rows is not None:
             self._rows[number] = _Row(table, pixels)
@@ -146,6 +156,7 @@ class StreamedEvaluation:
             self._bound_rows()
         self._sums.merge(other._sums)
         self._scores.merge(other._scores)
+        self._image_scores.merge(other._image_scores)
         self._sample.merge(other._sample)
         self.pixels += other.pixels
         self.ignored_pixels += other.ignored_pixels
@@ -172,9 +183,14 @@ class StreamedEvaluation:
             EvaluationError: no image was added.
         """
         self._check()
-        scores = self._scores
+        pixels, images = self._scores, self._image_scores
         return ThresholdFree(
-            scores.average_precision(), scores.auroc(), scores.calibration_error(), scores.brier()
+            average_precision=pixels.average_precision(),
+            auroc=pixels.auroc(),
+            calibration_error=pixels.calibration_error(),
+            brier=pixels.brier(),
+            image_auroc=images.auroc(),
+            image_average_precision=images.average_precision(),
         )
 
     def random_iou(self, threshold: float) -> Interval:
@@ -189,7 +205,7 @@ class StreamedEvaluation:
             )
         rows = [self._rows[number] for number in sorted(self._rows)]
         table = np.stack([row.counts[place] for row in rows])
-        return resample_rows(table, np.array([row.pixels for row in rows]), seed=self.seed)
+        return resampled(image_columns(table, np.array([row.pixels for row in rows])), self.seed)
 
     def _bound_rows(self) -> None:
         if self._rows is not None and len(self._rows) > self._most_rows:

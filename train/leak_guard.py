@@ -125,6 +125,32 @@ def leaks_of(
     return [found[number] for number in sorted(found)]
 
 
+@dataclass(frozen=True)
+class NamedLeak:
+    """A sample that a test set also has, by tar and key, without secrets; see `Leak`."""
+
+    sample: str
+    how: str
+    test: str
+
+
+def find(url: str, tests: Sequence[str], *, captions: bool = True) -> tuple[int, list[NamedLeak]]:
+    """The number of samples at a URL, and those of them that a test set also has. Nothing is kept.
+
+    Args:
+        url: an output, tars, or the name of a shipped split that may be trained on.
+        tests: the same, of the test sets.
+        captions: also compare captions.
+
+    Raises:
+        TrainingError, SourceError: something cannot be read.
+    """
+    data = open_data_set(redact(url), place_of(url), label="none", cache=None)
+    sets = [open_data_set(redact(test), place_of(test), label="none", cache=None) for test in tests]
+    compared = [(test, looks_of(test, None, TEST_CROPS)) for test in sets]
+    return data.samples, _named(data, sets, leaks_of(data, compared, captions=captions), None)
+
+
 def _test_sets(rules: KeepApart, validation: DataSet | None, cache: Storage | None) -> list[DataSet]:
     tests = [] if validation is None else [validation]
     for url in rules.tests:
@@ -146,15 +172,26 @@ def _described(
 ) -> str:
     counts = Counter((leak.how, leak.test) for leak in found)
     parts = ", ".join(f"{count:,} with the {how} in {test}" for (how, test), count in counts.most_common())
-    reader = Reader(data_set, cache=cache)
-    readers = {test.name: Reader(test, cache=cache) for test in tests}
     examples = [
-        f"{reader.read(leak.shard, leak.row).where} ({leak.how} as "
-        f"{readers[leak.test].read(leak.test_shard, leak.test_row).where})"
-        for leak in found[:_EXAMPLES]
+        f"{one.sample} ({one.how} as {one.test})" for one in _named(data_set, tests, found[:_EXAMPLES], cache)
     ]
     more = f" and {len(found) - len(examples):,} more" if len(found) > len(examples) else ""
     return (
         f"{len(found):,} of the {data_set.samples:,} samples of the data set {data_set.name} are in a test set, too "
         f"({parts}): {', '.join(examples)}{more}"
     )
+
+
+def _named(
+    data_set: DataSet, tests: Sequence[DataSet], found: Sequence[Leak], cache: Storage | None
+) -> list[NamedLeak]:
+    reader = Reader(data_set, cache=cache)
+    readers = {test.name: Reader(test, cache=cache) for test in tests}
+    return [
+        NamedLeak(
+            reader.read(leak.shard, leak.row).where,
+            leak.how,
+            readers[leak.test].read(leak.test_shard, leak.test_row).where,
+        )
+        for leak in found
+    ]

@@ -26,6 +26,7 @@ def reached(scores: NDArray[np.floating], thresholds: Sequence[float]) -> Reache
         thresholds: ascending, at most `MOST_THRESHOLDS`; they are rounded to the precision of the scores, as the
             comparison `scores >= threshold` does.
     """
+    assert len(thresholds) <= MOST_THRESHOLDS
     edges = np.asarray(thresholds, scores.dtype)
     return np.searchsorted(edges, scores, side="right").astype(np.uint8)
 

@@ -36,6 +36,8 @@ _THRESHOLD_FREE = (
     ("AUROC (pixels)", "auroc"),
     ("expected calibration error", "calibration_error"),
     ("Brier score", "brier"),
+    ("AUROC (images, by mean score)", "image_auroc"),
+    ("average precision (images)", "image_average_precision"),
 )
 
 

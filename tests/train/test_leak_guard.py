@@ -20,7 +20,7 @@ from tinytown.scene import sample_scene
 from train.data.catalogue import DataSet, open_data_set
 from train.data.looks import looks_of, places_of
 from train.data.reading import Reader
-from train.leak_guard import keep_apart
+from train.leak_guard import find, keep_apart
 from train.recipe import TrainingRecipe
 
 PICTURES = [np.asarray(render(sample_scene(seed)).image) for seed in range(12)]
@@ -149,3 +149,12 @@ def test_images_that_cannot_be_read_are_no_leaks(tmp_path: Path, validation: Dat
 def bad_and_good(tmp_path: Path) -> DataSet:
     tar = tar_of(tmp_path / "bv.tar", b"\x89PNG nothing", PICTURES[6])
     return open_data_set("validation", str(tar), label="mask", cache=None)
+
+
+def test_without_a_training(data: DataSet, validation: DataSet) -> None:
+    samples, found = find(data.url, [validation.url], captions=False)
+    assert samples == 6
+    assert [(one.sample[-2:], one.how, one.test[-2:]) for one in found] == [
+        ("s1", "same bytes", "s0"),
+        ("s3", "same image", "s1"),
+    ]
