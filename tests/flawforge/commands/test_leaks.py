@@ -29,8 +29,8 @@ def test_leaks(tmp_path: Path):
         "data": str(data),
         "samples": 2,
         "leaks": [
-            {"sample": f"{data}, a", "how": "same bytes", "test": f"{test}, c"},
-            {"sample": f"{data}, b", "how": "same caption", "test": f"{test}, c"},
+            {"sample": f"file://{data}, a", "how": "same bytes", "test": f"file://{test}, c"},
+            {"sample": f"file://{data}, b", "how": "same caption", "test": f"file://{test}, c"},
         ],
     }
     text = CliRunner().invoke(app, [*arguments, "--no-captions"])
