@@ -15,14 +15,17 @@ from PIL import Image
 SIDE = 32
 """Pixels of the side to which both images are reduced: encoders' errors average out, drawn differences do not."""
 
-LARGEST_CROP = 0.12
+LARGEST_CROP = 0.085
 """Share of a side that may be missing at each of its ends."""
 
-MEAN_DIFFERENCE, LOCAL_DIFFERENCE = 8.0, 25.0
-"""Grey levels of 255 up to which two images are the same, on average and in the worst of 8 x 8 fields.
+MEAN_DIFFERENCE = 8.0
+"""Grey levels of 255 up to which two images are the same, on average."""
 
-In the embedded world copies reach 7 and 20 (JPEG of quality 30 at 64 x 64 pixels); of other images that share 52 of 64
-bits of their hashes, the most similar differ by 34 in the worst field. See `benchmarks/leaks.py`.
+WHOLE_DIFFERENCE, CROP_DIFFERENCE = 25.0, 18.0
+"""The same in the worst of 8 x 8 fields: of whole images, and after the crop that fits best.
+
+Among many crops one of another image fits better, such as where the same thing stands elsewhere on an empty ground. In
+the embedded world copies reach 20 (JPEG of quality 30 at 64 x 64 pixels) and, cropped, 16. See `benchmarks/leaks.py`.
 """
 
 _HOPELESS = 40.0
@@ -48,7 +51,7 @@ def crops(*shares: float) -> tuple[Box, ...]:
     return tuple(found)
 
 
-FIRST_CROPS = crops(0.04, 0.08, 0.12)
+FIRST_CROPS = crops(0.04, 0.08)
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,9 @@ class Difference:
     mean: float
     local: float
 
-    @property
-    def same(self) -> bool:
-        """Whether the images are the same."""
-        return self.mean <= MEAN_DIFFERENCE and self.local <= LOCAL_DIFFERENCE
+    def within(self, local: float) -> bool:
+        """Whether it is small enough, `local` being the largest difference of a field."""
+        return self.mean <= MEAN_DIFFERENCE and self.local <= local
 
 
 def same_image(one: Image.Image, other: Image.Image) -> bool:
@@ -76,7 +78,16 @@ def same_image(one: Image.Image, other: Image.Image) -> bool:
         one, other: RGB, of any sizes.
     """
     one, other = _reduced(one), _reduced(other)
-    return best_difference(one, other).same or best_difference(other, one).same
+    return difference(_pixels(one, WHOLE), _pixels(other, WHOLE)).within(WHOLE_DIFFERENCE) or any(
+        best_difference(part, whole).within(CROP_DIFFERENCE) for part, whole in ((one, other), (other, one))
+    )
+
+
+def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> Difference:
+    """The difference of two reduced images, float32 [SIDE, SIDE, 3]."""
+    each = np.abs(one - other).mean(axis=2)
+    fields = each.reshape(SIDE // _FIELD, _FIELD, SIDE // _FIELD, _FIELD).mean(axis=(1, 3))
+    return Difference(float(each.mean()), float(fields.max()))
 
 
 def best_difference(part: Image.Image, whole: Image.Image) -> Difference:
@@ -90,9 +101,7 @@ def best_difference(part: Image.Image, whole: Image.Image) -> Difference:
     if best <= _HOPELESS:
         for step in _STEPS:
             best, box = _descended(wanted, whole, best, box, step)
-    difference = np.abs(wanted - _pixels(whole, box)).mean(axis=2)
-    fields = difference.reshape(SIDE // _FIELD, _FIELD, SIDE // _FIELD, _FIELD).mean(axis=(1, 3))
-    return Difference(float(difference.mean()), float(fields.max()))
+    return difference(wanted, _pixels(whole, box))
 
 
 def _descended(
