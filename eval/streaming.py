@@ -121,6 +121,7 @@ class StreamedEvaluation:
         Raises:
             EvaluationError: scores of another shape, or that are not numbers from 0 to 1.
         """
+        assert self._rows is None or number not in self._rows
         check_scores(mask.inside.shape, scores, where=where)
         counted = np.ones(mask.inside.shape, np.bool_) if mask.ignored is None else ~mask.ignored
         truth = mask.inside & counted
