@@ -133,9 +133,9 @@ def wait_for_step(run: subprocess.Popen[bytes], out: Path, step: int, restarts: 
     raise SystemExit(f"{out}: step {step} did not come within {LIMIT:.0f} s")
 
 
-def kill_worker(run: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """SIGKILL to one of a training's workers."""
-    workers = [one for one in psutil.Process(run.pid).children(recursive=True) if WORKER in _title(one)]
+def kill_worker(driver: int, chance: random.Random) -> None:
+    """SIGKILL to one of the workers of a training whose driver, a process id, started Ray."""
+    workers = [one for one in psutil.Process(driver).children(recursive=True) if WORKER in _title(one)]
     os.kill(chance.choice(workers).pid, signal.SIGKILL)
 
 
@@ -192,7 +192,7 @@ def disturbed(
     for fault, moment in zip(faults, moments, strict=True):
         done = wait_for_step(process, out, moment, restarts)
         if fault.kind == "worker":
-            kill_worker(process, chance)
+            kill_worker(process.pid, chance)
             restarts += 1
         else:
             kill_job(process)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flawforge.trials import Preview
     from train.progress import Progress as TrainingProgress
     from train.recipe import TrainingRecipe
-    from train.result import Trained
+    from train.trained import Trained
 
 RecipeLike = Recipe | str | PathLike[str]
 """What `load_recipe` returns, the path of a YAML file, or the name of a shipped recipe."""

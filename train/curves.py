@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,9 @@ class Curves:
         self._storage = storage
         self._aside = None if storage.local else tempfile.TemporaryDirectory()
         folder = str(storage.local / FOLDER) if storage.local else str(self._aside and self._aside.name)
-        self._writer = SummaryWriter(folder, purge_step=start + 1, flush_secs=10)
+        # The names of two files of one second would be the same without a suffix.
+        suffix = f".{uuid.uuid4().hex[:8]}"
+        self._writer = SummaryWriter(folder, purge_step=start + 1, flush_secs=10, filename_suffix=suffix)
 
     def __enter__(self) -> Curves:
         return self

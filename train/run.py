@@ -25,7 +25,7 @@ from train.identity import TrainingIdentity, begin, check_folder
 from train.places import absolute, place_of
 from train.progress import Progress
 from train.recipe import TrainingRecipe, dump
-from train.result import Trained, is_finished, read_trained, write_result
+from train.trained import Trained, is_finished, read_trained
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ def train(
             except BaseException as error:
                 _note_end(storage, recipe, error)
                 raise
+            from train.result import write_result  # transformers, which would delay the start
+
             write_result(storage, recipe, identity)
             progress.write(storage, _last(storage, recipe, progress.FINISHED, ""))
         trained = read_trained(storage)

@@ -16,10 +16,8 @@ from train.curves import Curves
 from train.data.catalogue import DataSet
 from train.distributed import Workers
 from train.hooks import Hooks, Report
-from train.loop import Loop
 from train.progress import RUNNING, Progress, ProgressFile
 from train.recipe import TrainingRecipe
-from train.segmentation import Segmentation
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,10 @@ def work(config: dict[str, Any]) -> None:
     Raises:
         FlawforgeError: see `train.loop.Loop.run`.
     """
+    # Ray's controller imports this module, too, and needs neither networks nor the loop.
+    from train.loop import Loop
+    from train.segmentation import Segmentation
+
     job: Job = config["job"]
     execution = job.recipe.execution
     torch.set_num_threads(execution.threads)

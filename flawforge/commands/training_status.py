@@ -20,7 +20,7 @@ from flawforge.commands.train import words
 from train import progress
 from train.identity import TrainingIdentity, read_training
 from train.progress import Progress
-from train.result import is_finished
+from train.trained import is_finished
 
 FINISHED, NOT_FINISHED = "finished", "not finished"
 

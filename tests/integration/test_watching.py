@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
+import subprocess
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -15,12 +18,12 @@ import pytest
 
 from factory.build import Mode, build
 from factory.output.manifest import read_sidecars
-from factory.recipe.recipe import parse_recipe
+from factory.recipe.recipe import load_recipe, parse_recipe
 from factory.run.run_state import write_state
 from factory.run.status import look
 from factory.store.storage import Storage
 from tests.commands import kill, run, start, start_held_back
-from tests.factory.maintain.outputs import by_hand, sample
+from tests.factory.maintain.outputs import by_hand, by_the_stages, sample
 from tests.factory.run.test_status import holder, put, state, total_of
 from tests.integration.conftest import SMALL, WITHOUT_UNET, content_of
 from tests.object_store import S3, FaultyProxy, reached_at
@@ -58,10 +61,37 @@ def log_of(out: Path, number: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def stop(process: subprocess.Popen[str], out: Path) -> str:
+    """SIGTERM to the driver, which ends with a sentence, gives the lock back, and leaves no process behind.
+
+    Returns:
+        What it printed.
+    """
+    process.terminate()
+    printed, _ = process.communicate(timeout=seconds(120))
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; what is published stays, and the same command goes on from there" in printed
+    assert not (out / "lock.json").exists()
+    until(lambda: members(process.pid), lambda left: not left, within=60)
+    return printed
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
 def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
-    """Its last shard is held back, so that it is at work until it is stopped."""
-    recipe, out = tmp_path / "small.yaml", tmp_path / "out"
+    """Its last shard is held back, so that it is at work until it is stopped. Its bytes are those without a stop."""
+    recipe, out, undisturbed = tmp_path / "small.yaml", tmp_path / "out", tmp_path / "undisturbed"
     recipe.write_text(WITHOUT_UNET.replace("limit: 20", f"limit: {2 * SHARDS}"))
+    by_the_stages(undisturbed, load_recipe(recipe))
     command = ("build", str(recipe), "--out", str(out))
     first = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
     try:
@@ -80,8 +110,7 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
         assert report["run"]["cost_unit"] == "worker-seconds" and report["run"]["cost"] > 0
         known = report["done"] - report["behind"]
         assert report["accepted"] + report["rejected"] == 2 * known == 2 * report["run"]["made_shards"]
-        first.terminate()
-        first.communicate(timeout=seconds(120))
+        stop(first, out)
     finally:
         if first.poll() is None:
             kill(first)
@@ -98,7 +127,8 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
 
     again = start(*command)
     printed, _ = again.communicate(timeout=seconds(300))
-    assert again.returncode == 0, printed
+    assert again.returncode == 0 and "taking over" not in printed, printed
+    assert content_of(out) == content_of(undisturbed) and not (out / "lock.json").exists()
     second = log_of(out, 1)
     assert (second[0]["shards_missing"], second[-1]["event"]) == (SHARDS - made, "finished")
     published = [line for line in [*events, *second] if line["event"] == "published"]
@@ -119,7 +149,7 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def metrics_url() -> Iterator[str]:
+def metrics_url(no_ray_before: None) -> Iterator[str]:
     """A Ray whose agents learn of counts twice a second instead of every ten seconds; where they show them."""
     import ray
 

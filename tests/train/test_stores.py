@@ -279,3 +279,12 @@ def test_curves_are_copied_to_the_bucket(net: Path, data: Path, s3: S3, bucket: 
     }
     log = [json.loads(line) for line in s3.bytes_of(bucket, "out/log.jsonl").splitlines()]
     assert losses == {line["step"]: pytest.approx(line["loss"], rel=1e-6) for line in log}
+
+
+def test_curves_of_one_second_are_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that is started again within the second in which it was stopped."""
+    monkeypatch.setattr("time.time", lambda: 1_000_000_000.0)
+    for start in (0, 0, 3):
+        with Curves(Storage(str(tmp_path)), start):
+            pass
+    assert len(list(tmp_path.glob("tensorboard/events.out.tfevents.1000000000.*"))) == 3
