@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from actors.errors import ModelError, OutputError, SourceError
+from actors.errors import OutputError, SourceError
 from eval.gallery import write_gallery
 from factory.build import Mode, build
 from factory.maintain.verify import Verdict, verify
@@ -203,16 +203,6 @@ def test_an_error_of_a_stage_reaches_the_user(tmp_path):
     change_once = iter([lambda: Image.new("RGB", (80, 80)).save(images / "b.png")])
     with pytest.raises(SourceError, match=r"source changed since it was planned: .*b\.png"):
         build(recipe, str(tmp_path / "out"), show=lambda tally: next(change_once, lambda: None)())
-
-
-def test_an_impossible_size_is_told(tmp_path, small):
-    with pytest.raises(
-        ModelError, match=r"source\.size is 72; tinytown takes sides that are a multiple of 16"
-    ):
-        build(
-            parse_recipe(SMALL.replace("size: 64", "size: 72"), "odd.yaml"),
-            str(tmp_path / "out"),
-        )
 
 
 def test_webdataset_reads_the_shards(built):
