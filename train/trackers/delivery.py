@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 from actors.errors import RecipeError
@@ -130,7 +130,8 @@ class Delivery(threading.Thread):
         if not self._delivered:
             left = len(self._taken) + len(self._rows) + self._dropped
             why = self.trouble or f"{self._tracker_name}: no answer within {_LAST:g} s"
-            self.trouble = f"{why}; figures of {left:,} steps were not recorded, log.jsonl has them all"
+            lost = f"the figures of {left:,} steps are in log.jsonl only" if left else "its run has no end"
+            self.trouble = f"{why}; {lost}"
 
 
 class Trackers:
@@ -139,14 +140,10 @@ class Trackers:
     Args:
         names: of the trackers.
         run: what is tracked.
-        openers: the trackers that exist.
     """
 
-    def __init__(
-        self, names: Sequence[Tracker], run: TrackedRun, openers: Mapping[Tracker, Opener] | None = None
-    ) -> None:
-        known = openers or _OPENERS
-        self._deliveries = [Delivery(name, known[name], run) for name in names]
+    def __init__(self, names: Sequence[Tracker], run: TrackedRun) -> None:
+        self._deliveries = [Delivery(name, _OPENERS[name], run) for name in names]
         self._latest: Figures | None = None
 
     def __enter__(self) -> Trackers:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from actors.errors import TrainingError
 from train.trackers.tracked_run import PROJECT, Figures, TrackedRun
 
 TAG = "flawforge.training"
 """The tag by which a training finds its run again; its value is `TrackedRun.id`."""
 
+_SERVER = "MLFLOW_TRACKING_URI"
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """Limits of MLflow for one request."""
 
@@ -21,6 +23,7 @@ class MlflowRun:
     `MlflowClient` is used, and not the functions of `mlflow`, since these keep a run per thread.
 
     Raises:
+        TrainingError: it names none. MLflow's default is a database, which the client alone cannot open.
         Exception: whatever mlflow raises, here and in the methods.
     """
 
@@ -28,6 +31,10 @@ class MlflowRun:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
+        if not os.environ.get(_SERVER):
+            raise TrainingError(
+                f"{_SERVER} is not set: worker 0; set it to your server and start the training again"
+            )
         self._client = MlflowClient()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._experiment()
         found = self._client.search_runs([experiment], f"tags.`{TAG}` = '{run.id}'", max_results=1)
@@ -64,12 +71,11 @@ class MlflowRun:
         self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
 
 
-def flat(document: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+def flat(document: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, str]]:
     """The values of a nested document as text, each with its dotted path, such as `optimizer.betas.0`."""
     for name, value in document.items():
-        if isinstance(value, list):
-            value = dict(enumerate(value))
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{path}{name}.")
+        inside = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(inside, Mapping) and inside:
+            yield from flat(inside, f"{path}{name}.")
         else:
             yield f"{path}{name}", str(value)
