@@ -29,6 +29,7 @@ EXECUTION = ("name", "execution")
 """What a resumed training may change."""
 
 Tracker = Literal["wandb", "mlflow"]
+"""The trackers of `train.trackers`; each is the name of its package, and of an extra of ours."""
 
 
 def _tuple_of_list(value: Any) -> Any:
