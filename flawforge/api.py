@@ -288,7 +288,7 @@ def train(
 
     Raises:
         ArgumentError: a value of `workers` or `mode` that is not allowed.
-        RecipeError: the recipe cannot be read or is wrong, or a data set has no URL.
+        RecipeError: the recipe cannot be read or is wrong, a data set has no URL, or a tracker is not installed.
         SourceError: data that cannot be read.
         TrainingError: data, loss or settings do not allow the training.
         OutputError: the output belongs to another training, or cannot be written.

@@ -47,15 +47,7 @@ class Curves:
 
     def add(self, report: Report) -> None:
         """Add the figures of a step."""
-        figures = {
-            "train/loss": report.loss,
-            "train/learning_rate": report.rate,
-            "speed/images_per_second": report.images_per_second,
-            "speed/waiting_for_data": report.waited,
-        }
-        if report.best is not None:
-            figures |= {f"validation/{name}": value for name, value in report.best.figures.items()}
-        for name, value in figures.items():
+        for name, value in report.figures.items():
             self._writer.add_scalar(name, value, report.step)
 
     def copy(self) -> None:

@@ -28,6 +28,9 @@ SHIPPED = ("train-regions", "train-detector", "train-tinytown-regions", "train-t
 EXECUTION = ("name", "execution")
 """What a resumed training may change."""
 
+Tracker = Literal["wandb", "mlflow"]
+"""The trackers of `train.trackers`; each is the name of its package, and of an extra of ours."""
+
 
 def _tuple_of_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
@@ -178,6 +181,10 @@ class Workers(Config):
     save_every: int = Field(default=500, ge=1, description="steps between two checkpoints")
     keep: int = Field(default=2, ge=1, description="checkpoints that are kept")
     log_samples: bool = Field(default=False, description="write which sample each slot of each step was")
+    trackers: Annotated[tuple[Tracker, ...], _LISTED] = Field(
+        default=(),
+        description="experiment trackers that get the curves beside TensorBoard; each is an extra of the package",
+    )
     retries: int = Field(
         default=3,
         ge=0,
@@ -193,6 +200,13 @@ class Workers(Config):
     def _rising(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
         if isinstance(value, tuple) and not 1 <= value[0] <= value[1]:
             raise not_allowed("two rising whole numbers of at least 1")
+        return value
+
+    @field_validator("trackers")
+    @classmethod
+    def _once(cls, value: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
+        if len(set(value)) != len(value):
+            raise not_allowed("each tracker once")
         return value
 
     @property

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from actors.errors import BuildError, FlawforgeError, LockLostError
@@ -25,6 +26,7 @@ from train.identity import TrainingIdentity, begin, check_folder
 from train.places import absolute, place_of
 from train.progress import Progress
 from train.recipe import TrainingRecipe, dump
+from train.trackers.delivery import check_installed
 from train.trained import Trained, is_finished, read_trained
 
 log = logging.getLogger(__name__)
@@ -63,12 +65,14 @@ def train(
         The trained model's figures.
 
     Raises:
+        RecipeError: the package of a tracker is not installed.
         TrainingError: the data, the loss or the settings do not allow it.
         OutputError: the output belongs to another training, or cannot be written.
         BuildError: the cluster is too small, or workers were lost too often; the same call goes on.
         LockLostError: another run took the output over.
         Terminated: SIGTERM came; the same call goes on.
     """
+    check_installed(recipe.execution.trackers, "here")
     storage = Storage(url)
     with Lock(storage, take_over=take_over, tell=tell) as lock:
         storage = lock.storage
@@ -122,10 +126,12 @@ def _run(
     pool = Pool(cpus=execution.cpus, gpus=execution.gpus, smallest=execution.fewest, largest=execution.most)
     check_resources({"train": pool}, patience=0 if address == "local" else execution.patience)
     fruitless = restarts = 0
-    with heeded(), _watching(storage, show):
+    with heeded(), _watching(storage, show, tell):
         while True:
             before = checkpoint.steps_of(storage)
-            job = Job(recipe, identity.digest, data, validation, storage.url, storage.run, restarts)
+            job = Job(
+                recipe, identity.digest, data, validation, storage.url, storage.run, restarts, str(Path.cwd())
+            )
             trouble = _attempt(job)
             if trouble is None:
                 return
@@ -240,22 +246,33 @@ def _time_out_of_barriers(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(storage: Storage, show: Callable[[Progress], None]) -> Iterator[None]:
+def _watching(
+    storage: Storage, show: Callable[[Progress], None], tell: Callable[[str], None]
+) -> Iterator[None]:
     over = threading.Event()
+    told = {""}
 
     def look() -> None:
-        while not over.wait(_LOOK):
-            found = progress.read(storage)
-            if found is not None:
-                show(found)
+        found = progress.read(storage)
+        if found is None:
+            return
+        show(found)
+        if found.phase == progress.RUNNING and found.trouble not in told:
+            told.add(found.trouble)
+            tell(found.trouble)
 
-    thread = threading.Thread(target=look, name="training monitor", daemon=True)
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            look()
+
+    thread = threading.Thread(target=watch, name="training monitor", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
+        look()
 
 
 def _note_end(storage: Storage, recipe: TrainingRecipe, error: BaseException) -> None:
