@@ -25,8 +25,8 @@ _PLACEMENT_SECONDS = 20
 
 
 NO_ROOM = (
-    "the workers did not get their CPUs and GPUs in time, since other work uses them or nodes were lost: wait until they "
-    "are free, or lower execution.workers"
+    "the workers did not get their CPUs and GPUs in time, since other work uses them or nodes were lost: wait until "
+    "they are free, or lower execution.workers"
 )
 
 
