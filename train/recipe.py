@@ -191,6 +191,11 @@ class Workers(Config):
         description="restarts in a row after lost workers without a new checkpoint in between",
     )
     patience: float = Field(default=0, ge=0, description="seconds that a joined cluster may take to grow")
+    resize_every: float = Field(
+        default=60,
+        gt=0,
+        description="seconds between two looks of an elastic training at the cluster's nodes",
+    )
     time_out: float = Field(
         default=1800, gt=0, description="seconds after which workers that wait for each other give up"
     )
@@ -216,6 +221,10 @@ class Workers(Config):
     @property
     def most(self) -> int:
         return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def elastic(self) -> bool:
+        return not isinstance(self.workers, int)
 
     @property
     def device(self) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from train.identity import TrainingIdentity, begin, check_folder
 from train.places import absolute, place_of
 from train.progress import Progress
 from train.recipe import TrainingRecipe, dump
+from train.scaling import NO_ROOM, failures_of, free_workers, is_lack_of_room, scaling_of, time_outs
 from train.trackers.delivery import check_installed
 from train.trained import Trained, is_finished, read_trained
 
@@ -37,7 +37,19 @@ _LOOK = 1.0
 RECIPE = "recipe.yaml"
 
 _GLOO_TIME_OUT = "Timed out waiting"
-_BARRIERS = "RAY_TRAIN_COLLECTIVE_TIMEOUT_S"
+
+
+@dataclass(frozen=True)
+class _End:
+    """What ended an attempt after which trying again may help.
+
+    Attributes:
+        error: for the user.
+        crowded: whether it was that its workers did not get their resources.
+    """
+
+    error: BuildError
+    crowded: bool = False
 
 
 def train(
@@ -125,31 +137,36 @@ def _run(
     connect(address)
     pool = Pool(cpus=execution.cpus, gpus=execution.gpus, smallest=execution.fewest, largest=execution.most)
     check_resources({"train": pool}, patience=0 if address == "local" else execution.patience)
-    fruitless = restarts = 0
+    fruitless, restarts, most = 0, 0, execution.most
     with heeded(), _watching(storage, show, tell):
         while True:
             before = checkpoint.steps_of(storage)
             job = Job(
                 recipe, identity.digest, data, validation, storage.url, storage.run, restarts, str(Path.cwd())
             )
-            trouble = _attempt(job)
-            if trouble is None:
+            end = _attempt(job, most)
+            if end is None:
                 return
+            most = free_workers(execution) if end.crowded else execution.most
             fruitless = 0 if checkpoint.steps_of(storage) != before else fruitless + 1
             if fruitless > execution.retries:
-                raise trouble
+                raise end.error
             restarts += 1
-            tell(f"going on from step {(checkpoint.steps_of(storage) or [0])[-1]:,} after: {trouble}")
+            tell(f"going on from step {(checkpoint.steps_of(storage) or [0])[-1]:,} after: {end.error}")
 
 
-def _attempt(job: Any) -> BuildError | None:
+def _attempt(job: Any, most: int) -> _End | None:
     """Run the workers once; what ended them before the training was done, if trying again may help.
+
+    Args:
+        job: for every worker.
+        most: workers, where the training is elastic.
 
     Raises:
         FlawforgeError: what a worker found wrong with data, settings or output.
     """
     import ray.exceptions
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import RunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -157,26 +174,19 @@ def _attempt(job: Any) -> BuildError | None:
     from train.worker import work
 
     execution = job.recipe.execution
-    with tempfile.TemporaryDirectory() as folder, _own_signals(), _time_out_of_barriers(execution.time_out):
+    with tempfile.TemporaryDirectory() as folder, _own_signals(), time_outs(execution):
         trainer = TorchTrainer(
             work,
             train_loop_config={"job": job},
             torch_config=TorchConfig(
                 backend="nccl" if execution.gpus else "gloo", timeout_s=int(execution.time_out)
             ),
-            scaling_config=ScalingConfig(
-                num_workers=execution.workers,
-                use_gpu=bool(execution.gpus),
-                resources_per_worker={
-                    "CPU": execution.cpus,
-                    **({"GPU": execution.gpus} if execution.gpus else {}),
-                },
-            ),
+            scaling_config=scaling_of(execution, most),
             run_config=RunConfig(
                 name=f"{job.recipe.name}-{uuid.uuid4().hex[:8]}",
                 # Nothing of ours is kept there: checkpoints are written to the output.
                 storage_path=folder,
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=failures_of(execution),
                 # Idle OpenMP threads that spin take the cores from the workers beside them.
                 worker_runtime_env={
                     "env_vars": {"OMP_WAIT_POLICY": "passive", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -187,9 +197,11 @@ def _attempt(job: Any) -> BuildError | None:
         try:
             trainer.fit()
         except WorkerGroupError as error:
-            return _verdict(error.worker_failures)
+            return _End(_verdict(error.worker_failures))
         except (TrainingFailedError, ray.exceptions.RayError) as error:
-            return BuildError(f"Ray Train ended: {' '.join(str(error).split())[:500]}")
+            if is_lack_of_room(error):
+                return _End(BuildError(NO_ROOM), crowded=True)
+            return _End(BuildError(f"Ray Train ended: {' '.join(str(error).split())[:500]}"))
         return None
 
 
@@ -233,33 +245,28 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _time_out_of_barriers(seconds: float) -> Iterator[None]:
-    """Ray Train's own barriers (`report`, `get_preemption_info`) wait without end, unless this variable is set."""
-    if _BARRIERS in os.environ:
-        yield
-        return
-    os.environ[_BARRIERS] = str(seconds)
-    try:
-        yield
-    finally:
-        del os.environ[_BARRIERS]
-
-
-@contextmanager
 def _watching(
     storage: Storage, show: Callable[[Progress], None], tell: Callable[[str], None]
 ) -> Iterator[None]:
+    """Show the progress; tell of trouble with trackers, and of every resize, which Ray Train does by itself."""
     over = threading.Event()
     told = {""}
+    workers = 0
 
     def look() -> None:
+        nonlocal workers
         found = progress.read(storage)
         if found is None:
             return
         show(found)
-        if found.phase == progress.RUNNING and found.trouble not in told:
+        if found.phase != progress.RUNNING:
+            return
+        if found.trouble not in told:
             told.add(found.trouble)
             tell(found.trouble)
+        if workers and found.workers != workers:
+            tell(f"workers: {found.workers} instead of {workers}, from step {found.checkpoint:,} on")
+        workers = found.workers
 
     def watch() -> None:
         while not over.wait(_LOOK):
