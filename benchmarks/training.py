@@ -36,7 +36,7 @@ from train.distributed import Workers
 from train.hooks import Hooks
 from train.identity import TrainingIdentity, begin
 from train.loop import Loop
-from train.places import absolute, place_of
+from train.places import place_of
 from train.recipe import TrainingRecipe, dump, load_training, with_data
 from train.segmentation import Segmentation, normalised
 from train.segmentation_loss import SegmentationBatch, SegmentationLoss
@@ -84,8 +84,9 @@ def bare(recipe: TrainingRecipe) -> list[float]:
 def here(recipe: TrainingRecipe, out: Path) -> list[dict[str, float]]:
     """The log of the same training in this process, without Ray, curves and all."""
     storage = Storage(str(out))
-    recipe = absolute(recipe)
-    data = [open_data_set(one.name, str(one.url), label=one.label, cache=storage) for one in recipe.data]
+    data = [
+        open_data_set(one.name, place_of(str(one.url)), label=one.label, cache=storage) for one in recipe.data
+    ]
     identity = TrainingIdentity.of(recipe, data, None)
     begin(storage, identity, data)
     with Curves(storage, 0) as curves:
