@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from actors.errors import EvaluationError
-from eval.richhf import binarise, infer_people, plateaus
+from eval.richhf.levels import binarise, infer_people, plateaus
 
 SIDE = 96
 

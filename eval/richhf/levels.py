@@ -47,14 +47,26 @@ def binarise(map_: NDArray[np.uint8], people: int, share: float = TWO_OF_THREE) 
         raise EvaluationError(
             f"a map cannot be binarised for {people} people (1 to {MOST_PEOPLE}) at a share of {share:g}"
         )
-    levels = map_.astype(np.int64)
+    return marks_in(map_, people) >= math.ceil(people * share - 1e-9)
+
+
+def marks_in(map_: NDArray[np.uint8], people: int) -> NDArray[np.uint8]:
+    """How many of the people marked each pixel.
+
+    Args:
+        map_: uint8 [..., H, W].
+        people: n, 1 to 6.
+
+    Returns:
+        uint8, 0 to n, the shape of the map.
+    """
     # The nearest k of level = 255 k / n, in whole numbers. 255 is odd, so no level lies halfway between two.
-    marks = np.where(levels <= NOISE, 0, (2 * people * levels + 255) // 510)
-    wanted = math.ceil(people * share - 1e-9)
-    return marks >= wanted
+    levels = np.arange(256)
+    marks = np.where(levels <= NOISE, 0, (2 * people * levels + 255) // 510).astype(np.uint8)
+    return marks[map_]
 
 
-def infer_people(map_: NDArray[np.uint8]) -> tuple[int, ...]:
+def infer_people(map_: NDArray[np.uint8], *, lossy: bool = True) -> tuple[int, ...]:
     """The numbers of people, ascending from 1 to 6, that explain every plateau of a map.
 
     Several often do: {0, 255} fits any number, {0, 85, 170} fits 3 and 6, an empty map fits all. None does for a
@@ -62,8 +74,13 @@ def infer_people(map_: NDArray[np.uint8]) -> tuple[int, ...]:
 
     Args:
         map_: uint8 [H, W].
+        lossy: whether the map went through JPEG. Otherwise every level counts, however rare, unless there are more
+            levels than `MOST_PEOPLE`: then it went through JPEG before it was stored as PNG.
     """
     found = plateaus(map_)
+    if not lossy:
+        levels = np.flatnonzero(np.bincount(map_.ravel(), minlength=256)[NOISE + 1 :]) + NOISE + 1
+        found = tuple(levels.tolist()) if len(levels) <= MOST_PEOPLE else found
     return tuple(
         people
         for people in range(1, MOST_PEOPLE + 1)
