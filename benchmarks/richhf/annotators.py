@@ -16,7 +16,13 @@ from benchmarks.richhf.simulated import draw_map
 from eval.richhf.levels import infer_people
 from eval.richhf.record import decode_map
 
-FORMS: tuple[tuple[Literal["PNG", "JPEG"], int], ...] = (("PNG", 0), ("JPEG", 95), ("JPEG", 85), ("JPEG", 75))
+FORMS: tuple[tuple[Literal["PNG", "JPEG"], int], ...] = (
+    ("PNG", 0),
+    ("JPEG", 95),
+    ("JPEG", 85),
+    ("JPEG", 75),
+    ("JPEG", 50),
+)
 """Format and quality."""
 
 MOST = 6

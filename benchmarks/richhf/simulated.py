@@ -112,7 +112,7 @@ def features(
     """The features of a record of RichHF-18k."""
     return {
         "filename": f"train/images/{uid}.png".encode(),
-        **{name: score for name in SCORES},
+        **dict.fromkeys(SCORES, score),
         "artifact_map": artifacts,
         "misalignment_map": misalignment,
         "prompt_misalignment_label": " ".join(map(str, labels)).encode(),

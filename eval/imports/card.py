@@ -36,9 +36,7 @@ Every planned item has a row in `index/`, the rejected ones with reason and a se
 """
 
 
-def card_text(
-    labelled: LabelledSet, identity: Identity, total: Progress, figures: Mapping[str, int]
-) -> str:
+def card_text(labelled: LabelledSet, identity: Identity, total: Progress, figures: Mapping[str, int]) -> str:
     """The text of `README.md`."""
     body = _BODY.format(
         name=markdown(labelled.name),
@@ -52,7 +50,9 @@ def card_text(
         about=labelled.about,
         files="\n".join(f"| `KEY.{extension}` | {words} |" for extension, words in labelled.contents.items()),
         figures="\n".join(f"| {markdown(name)} | {count} |" for name, count in figures.items()),
-        settings=", ".join(f"{markdown(name)} {code(str(value))}" for name, value in labelled.settings.items()),
+        settings=", ".join(
+            f"{markdown(name)} {code(str(value))}" for name, value in labelled.settings.items()
+        ),
         schema=SCHEMA_VERSION,
         digest=identity.digest[:16],
     )

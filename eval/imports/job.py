@@ -96,7 +96,9 @@ def import_set(
         plan = read_plan(storage)
         done = take_census(storage, plan)
         show(progress(plan, done))
-        for number, sidecar in _missing(labelled, storage, plan, identity, sorted(set(range(plan.shards)) - done.keys())):
+        for number, sidecar in _missing(
+            labelled, storage, plan, identity, sorted(set(range(plan.shards)) - done.keys())
+        ):
             lock.check()
             done[number] = sidecar
             show(progress(plan, done))
@@ -150,7 +152,9 @@ def _missing(
     for number in numbers:
         began = time.monotonic()
         samples = list(labelled.read(plan.shard(number)))
-        assert len(samples) == plan.size(number), f"shard {number}: {len(samples)} of {plan.size(number)} items"
+        assert len(samples) == plan.size(number), (
+            f"shard {number}: {len(samples)} of {plan.size(number)} items"
+        )
         yield number, write(number, samples, seconds=time.monotonic() - began)
 
 

@@ -37,7 +37,9 @@ levels of the map. The licences of both data sets apply: whoever publishes this 
 class RichHFSettings(Config):
     """A split of RichHF-18k, where its files are, and what is made of it."""
 
-    split: Split = Field(description="of RichHF-18k; dev and train have images of Pick-a-Pic's train, test of its test")
+    split: Split = Field(
+        description="of RichHF-18k; dev and train have images of Pick-a-Pic's train, test of its test"
+    )
     records: str = Field(description="a folder with SPLIT.tfrecord, or the files")
     images: str = Field(
         default=f"hf://datasets/{REPOSITORY}/data",
@@ -76,7 +78,11 @@ class RichHF:
     def settings(self) -> dict[str, Any]:
         """The settings without secrets of URLs, with the kind of the set."""
         document = self._settings.model_dump(mode="json")
-        return {"kind": "richhf", **document, **{name: redact(document[name]) for name in ("records", "images")}}
+        return {
+            "kind": "richhf",
+            **document,
+            **{name: redact(document[name]) for name in ("records", "images")},
+        }
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -72,7 +72,9 @@ class Example:
 @cache
 def _message() -> Any:
     """The class `Example` of tensorflow/core/example: a map of features, each a list of bytes, floats or integers."""
-    file = descriptor_pb2.FileDescriptorProto(name="flawforge_example.proto", package="flawforge", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="flawforge_example.proto", package="flawforge", syntax="proto3"
+    )
     for name, kind in (
         ("BytesList", _Field.TYPE_BYTES),
         ("FloatList", _Field.TYPE_FLOAT),

@@ -36,7 +36,8 @@ class LabelPolicy(Config):
         "fewest; the most; or reject the image",
     )
     unexplained: Literal["reject", "three"] = Field(
-        default="reject", description="a map that fits no number: reject the image, or assume three annotators"
+        default="reject",
+        description="a map that fits no number: reject the image, or assume three annotators",
     )
     votes: Literal["share", "two", "majority"] = Field(
         default="share",
@@ -98,7 +99,8 @@ def check_annotators(annotators: Annotators, policy: LabelPolicy) -> None:
         raise Reject("ambiguous_map", f"its levels fit several numbers of annotators: {fits}")
     if annotators.number < policy.least_annotators:
         raise Reject(
-            "few_annotators", f"{annotators.number} annotators marked it (its levels fit {fits}); {policy.least_annotators} are wanted"
+            "few_annotators",
+            f"{annotators.number} annotators marked it (its levels fit {fits}); {policy.least_annotators} are wanted",
         )
 
 

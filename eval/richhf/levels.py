@@ -23,7 +23,17 @@ _LEAST_SHARE = 0.02
 """Of the marked pixels, in a plateau that counts; the slopes that JPEG draws around discs have less."""
 
 _TOLERANCE = 2
-"""Levels that JPEG moves a plateau, beyond its rounding up or down."""
+"""Levels around the middle of a plateau that count for its area."""
+
+_MOST_MOVED = 255 / 60
+"""Levels that JPEG may move a plateau. Different levels k / n, of all n up to 6, lie 255 / 30 apart at least, so that a
+plateau that moved by less than half of that is nearest to its own."""
+
+_ROUNDED = 1
+"""Levels that rounding up or down moves a plateau."""
+
+_TRIANGLE = np.array([1, 2, 3, 2, 1])
+"""Weights of the levels around the middle of a plateau."""
 
 _RINGING = 20
 """Levels around a plateau, nought too, in which a peak is JPEG's ringing; true plateaus are 42 apart at least."""
@@ -77,15 +87,16 @@ def infer_people(map_: NDArray[np.uint8], *, lossy: bool = True) -> tuple[int, .
         lossy: whether the map went through JPEG. Otherwise every level counts, however rare, unless there are more
             levels than `MOST_PEOPLE`: then it went through JPEG before it was stored as PNG.
     """
-    found = plateaus(map_)
+    found, most_moved = plateaus(map_), _MOST_MOVED
     if not lossy:
         levels = np.flatnonzero(np.bincount(map_.ravel(), minlength=256)[NOISE + 1 :]) + NOISE + 1
-        found = tuple(levels.tolist()) if len(levels) <= MOST_PEOPLE else found
+        if len(levels) <= MOST_PEOPLE:
+            found, most_moved = tuple(levels.tolist()), _ROUNDED
     return tuple(
         people
         for people in range(1, MOST_PEOPLE + 1)
         if all(
-            min(abs(level - 255 * marks / people) for marks in range(1, people + 1)) < _TOLERANCE + 1
+            min(abs(level - 255 * marks / people) for marks in range(1, people + 1)) < most_moved
             for level in found
         )
     )
@@ -96,13 +107,14 @@ def plateaus(map_: NDArray[np.uint8]) -> tuple[int, ...]:
     histogram = np.bincount(map_.ravel(), minlength=256)
     histogram[: NOISE + 1] = 0
     least = _LEAST_SHARE * histogram.sum()
-    rest = histogram.copy()
+    # Small plateaus are noisy: their middle is where a triangle over their levels holds most pixels.
+    rest = np.convolve(histogram, _TRIANGLE, "same")
+    around = np.convolve(histogram, np.ones(2 * _TOLERANCE + 1, np.int64), "same")
     rest[: _RINGING + 1] = 0
     found = []
     while rest.max() > 0:
         peak = int(rest.argmax())
-        around = slice(max(0, peak - _TOLERANCE), peak + _TOLERANCE + 1)
-        if histogram[around].sum() >= least:
+        if around[peak] >= least:
             found.append(peak)
         rest[max(0, peak - _RINGING) : peak + _RINGING + 1] = 0
     return tuple(sorted(found))

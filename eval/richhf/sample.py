@@ -43,11 +43,15 @@ class SampleSettings(Config):
         le=LARGEST_SIDE,
         description="side of the centred square that image and maps are cropped and resized to; null keeps the image's",
     )
-    soft: bool = Field(default=False, description="write soft.png, the share of annotators who marked a pixel")
+    soft: bool = Field(
+        default=False, description="write soft.png, the share of annotators who marked a pixel"
+    )
     tokens: Literal["reject", "ignore"] = Field(
         default="reject", description="images whose prompt has another number of tokens than labels"
     )
-    labels: LabelPolicy = Field(default=LabelPolicy(), description="what decides where the maps leave it open")
+    labels: LabelPolicy = Field(
+        default=LabelPolicy(), description="what decides where the maps leave it open"
+    )
 
 
 @dataclass(frozen=True)

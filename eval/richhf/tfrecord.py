@@ -80,9 +80,7 @@ def read_record(url: str, place: Place) -> bytes:
     frame = remote.read_bytes(files, path, place.offset, place.end)
     if _place(frame[: _HEADER.size], place.number, place.offset, url) != place:
         raise remote.changed(url)
-    return _checked(
-        frame[_HEADER.size : -_CHECKSUM.size], frame[-_CHECKSUM.size :], place, url
-    )
+    return _checked(frame[_HEADER.size : -_CHECKSUM.size], frame[-_CHECKSUM.size :], place, url)
 
 
 def masked_checksum(data: bytes) -> int:
