@@ -55,7 +55,7 @@ class Drawn:
 def draw_map(
     annotators: int, seed: int, *, side: int = 512, form: Literal["PNG", "JPEG"] = "PNG", quality: int = 95
 ) -> Drawn:
-    """A map of discs of equal radius, as in the paper's interface: most people click near the same flaws.
+    """A map of discs of equal radius, as RichHF's interface draws them: most annotators click near the same flaws.
 
     Args:
         annotators: n, 1 to 6.
@@ -65,7 +65,7 @@ def draw_map(
         quality: of a JPEG.
     """
     rng = np.random.default_rng((seed, annotators))
-    radius = side // 20
+    radius = int(rng.integers(side // 40, side // 12))
     flaws = rng.integers(radius, side - radius, (rng.integers(0, 4), 2))
     marks = np.zeros((side, side), np.uint8)
     y, x = np.ogrid[:side, :side]
