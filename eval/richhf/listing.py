@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from factory.sources.listing import Wanted, extension_reason, find
 from factory.store import remote
 
 SUFFIX = "tfrecord"
+_FILE = re.compile(rf"\.{SUFFIX}(-[^/]*)?$", re.IGNORECASE)
 _BLOCK = 8 << 20
 """Bytes per request to a store in the network."""
 
@@ -46,10 +48,20 @@ class Item:
 
     @classmethod
     def of(cls, reference: Reference) -> Item:
-        """The item of a row of the plan."""
-        member = json.loads(reference.member)
-        image = member["image"] and ImagePlace(**member["image"])
-        return cls(reference.url, reference.version, Place(*member["record"]), image)
+        """The item of a row of the plan.
+
+        Raises:
+            SourceError: the row is not one of an import of RichHF-18k.
+        """
+        try:
+            member = json.loads(reference.member)
+            image = None if member["image"] is None else ImagePlace(**member["image"])
+            number, offset, size = map(int, member["record"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise SourceError(
+                f"the plan does not say where {reference.key} is ({error!r}): import into a new folder"
+            ) from None
+        return cls(reference.url, reference.version, Place(number, offset, size), image)
 
 
 def urls_of_records(records: str, split: str) -> list[str]:
@@ -60,7 +72,7 @@ def urls_of_records(records: str, split: str) -> list[str]:
             behind that name; or files or a glob, which are taken as they are.
         split: `train`, `dev` or `test`.
     """
-    if SUFFIX in records.rpartition("/")[2] or "*" in records:
+    if _FILE.search(records) or "*" in records:
         return [records]
     return [f"{records.rstrip('/')}/{split}.{SUFFIX}*"]
 

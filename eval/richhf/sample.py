@@ -116,7 +116,7 @@ class SampleMaker:
                 f"the split of Pick-a-Pic for {self.split} has no image of this uid; name all of its files",
             )
         if isinstance(raw, Reject):
-            raise Reject(f"image_{raw.reason.removeprefix('image_')}", f"the image: {raw.detail}")
+            raise raw
         try:
             image = decode(raw.image, needed=self.settings.size).image
         except Reject as why:

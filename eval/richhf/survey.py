@@ -41,7 +41,7 @@ def survey(tables: Iterable[pa.Table], split: str, policy: LabelPolicy) -> dict[
         "maps that fit one number of annotators",
         f"maps that fit several, decided by ambiguous={policy.ambiguous}",
         f"maps that fit none, decided by unexplained={policy.unexplained}",
-        *(f"{number} annotators" for number in range(1, MOST_PEOPLE + 1)),
+        *(f"annotators: {number}" for number in range(1, MOST_PEOPLE + 1)),
         f"at least {policy.least_annotators} annotators",
         f"other than 3 annotators, decided by votes={policy.votes}",
         "samples",
@@ -59,7 +59,7 @@ def _count(count: Counter[str], decided: str, annotators: int, policy: LabelPoli
         "unexplained": f"maps that fit none, decided by unexplained={policy.unexplained}",
     }
     count[words[decided]] += 1
-    count[f"{annotators} annotators"] += 1
+    count[f"annotators: {annotators}"] += 1
     if annotators >= policy.least_annotators:
         count[f"at least {policy.least_annotators} annotators"] += 1
         count[f"other than 3 annotators, decided by votes={policy.votes}"] += annotators != 3

@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from actors.errors import SourceError
 from benchmarks.richhf.simulated import Drawn
 from eval.imports.job import Imported, import_set
 from eval.richhf.data_set import RichHF, RichHFSettings
 from eval.richhf.labels import LabelPolicy
+from eval.richhf.listing import Item, urls_of_records
 from eval.richhf.sample import SampleSettings
+from factory.output.reference import Reference
 from factory.output.shards.tar import samples
 from tests.richhf_files import SIDE, Files, messy
 
@@ -162,3 +165,16 @@ def test_a_size_and_other_policies(files: Files, tmp_path: Path):
             assert "soft.png" not in found[uid]
     assert "token_count" not in total.reasons
     assert found["fewer-labels"]["json"]["token_labels"] == ""
+
+
+def test_which_files_hold_the_records():
+    assert urls_of_records("/data/richhf", "dev") == ["/data/richhf/dev.tfrecord*"]
+    assert urls_of_records("/data/my.tfrecords/", "test") == ["/data/my.tfrecords/test.tfrecord*"]
+    for files in ("/data/x.tfrecord", "/data/x.tfrecord-00000-of-00002", "/data/*"):
+        assert urls_of_records(files, "train") == [files]
+
+
+def test_a_plan_of_something_else():
+    for member in ("", "{}", '{"image":null,"record":[1]}', '{"image":{"x":1},"record":[1,2,3]}', "[]"):
+        with pytest.raises(SourceError, match="does not say where the-key is"):
+            Item.of(Reference("the-key", "/x.tfrecord", member, "", ""))
