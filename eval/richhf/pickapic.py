@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.errors import Reject
+from eval.richhf.git_lfs import refuse_pointer_file
 from factory.output.reference import Raw, Reference
 from factory.sources.listing import Wanted, extension_of, extension_reason, find
 from factory.sources.parquet import ParquetSource
@@ -95,6 +96,7 @@ def find_images(
     for found in find(urls, wanted, skipped):
         if not missing:
             return
+        refuse_pointer_file(found.url, found.info)
         rows, version = ParquetRows(found.url, found.info), remote.version_of(found.info)
         for name in _UIDS:
             rows.check(_SETTING, name, is_text, "text")

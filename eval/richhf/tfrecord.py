@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from actors.errors import SourceError
+from eval.richhf.git_lfs import refuse_pointer
 from factory.store import remote
 
 LARGEST_RECORD = 16 << 20
@@ -21,9 +22,6 @@ LARGEST_RECORD = 16 << 20
 _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
-_POINTER = b"version http"
-"""The first bytes of a Git LFS pointer, as many as a record's header has."""
-
 _GZIP = b"\x1f\x8b"
 _AGAIN = "download the file again"
 
@@ -93,11 +91,7 @@ def masked_checksum(data: bytes) -> int:
 
 def _check_kind(beginning: bytes, where: str) -> None:
     """Recognises what is often found in place of the records."""
-    if beginning == _POINTER:
-        raise SourceError(
-            f"{where} is a Git LFS pointer, a small text file in place of the records: run git lfs pull in its "
-            "repository, or download the file itself"
-        )
+    refuse_pointer(beginning, where)
     if beginning.startswith(_GZIP):
         raise SourceError(f"{where} is compressed with gzip: decompress it first")
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import SourceError
-from benchmarks.richhf.simulated import photo, write_pairs
+from benchmarks.richhf.simulated import POINTER, photo, write_pairs
 from eval.richhf.pickapic import ImagePlace, Images, find_images, urls_of
 from factory.output.reference import Raw
 
@@ -56,6 +56,9 @@ def test_no_file_is_read_after_the_last_uid(tmp_path: Path):
 
 def test_files_that_are_not_pick_a_pic(tmp_path: Path):
     with pytest.raises(SourceError, match=r"train-\*\.parquet"):
+        found(tmp_path, ["a"])
+    (tmp_path / "train-0.parquet").write_bytes(POINTER)
+    with pytest.raises(SourceError, match=r"train-0\.parquet is a Git LFS pointer.*git lfs pull"):
         found(tmp_path, ["a"])
     pq.write_table(pa.table({"image_0_uid": ["a"], "x": [1]}), tmp_path / "train-0.parquet")
     with pytest.raises(SourceError, match="no column 'image_1_uid', which the join with RichHF-18k names"):
