@@ -28,7 +28,7 @@ Decided = Literal["exact", "ambiguous", "unexplained"]
 
 
 class LabelPolicy(Config):
-    """What decides where the maps leave it open. The defaults are those of the command's table in the docs."""
+    """The choices that a map leaves open."""
 
     ambiguous: Literal["three", "fewest", "most", "reject"] = Field(
         default="three",
