@@ -144,7 +144,8 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
     Args:
         url: the output, a folder or an fsspec URL.
-        address: a Ray cluster whose workers check the shards; None checks them on threads of this process.
+        address: a Ray cluster whose workers check the shards; None checks them on threads of this process, as is always
+            done with imported sets.
 
     Returns:
         Counts, problems and notes; `sound` is True where everything is right.
@@ -155,14 +156,22 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
     """
     from factory.maintain.verify import ShardChecks, check_on_threads
     from factory.maintain.verify import verify as check
+    from factory.output.identity import PATH as IDENTITY
+    from factory.output.identity import read_identity
+    from factory.output.provenance import is_import
     from factory.store.storage import Storage
 
+    storage = Storage(str(url))
+    if storage.exists(IDENTITY) and is_import(read_identity(storage)[0]):
+        from eval.imports.verify import verify_import
+
+        return verify_import(storage)
     check_shards: ShardChecks = check_on_threads
     if address is not None:
         from factory.maintain.verify_on_ray import CheckOnRay
 
         check_shards = CheckOnRay(address)
-    return check(Storage(str(url)), check_shards=check_shards)
+    return check(storage, check_shards=check_shards)
 
 
 def evaluate(
