@@ -14,13 +14,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
 import flawforge
 from actors.segmentation.segmenter import Segmenter
+from benchmarks.curves import draw, losses_of, smoothed
 from eval.evaluate import best_threshold, evaluate
 from eval.splits import open_split
 from factory.recipe.strict_yaml import dump_yaml
@@ -30,8 +29,6 @@ from train.recipe import load_training
 
 CLEAN = range(910_000, 910_200)
 """Seeds of clean renders."""
-
-COLOURS = ("#444444", "#1f77b4", "#d62728", "#17a05d", "#b8860b")
 
 
 def recipes(made: str, negatives: str, steps: int) -> dict[str, str]:
@@ -47,35 +44,6 @@ def recipes(made: str, negatives: str, steps: int) -> dict[str, str]:
         found[f"detector, {label}"] = dump_yaml({**document, "data": [corrupted]})
         found[f"detector, {label}, clean negatives"] = dump_yaml({**document, "data": [corrupted, clean]})
     return found
-
-
-def smoothed(out: Path, window: int = 25) -> NDArray[np.float64]:
-    """The losses of a training, as running means."""
-    losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
-    return np.convolve(losses, np.ones(window) / window, mode="valid")
-
-
-def draw(curves: dict[str, NDArray[np.float64]], file: Path) -> None:
-    """Draw losses against steps, with a legend."""
-    width, height, margin = 900, 480, 50
-    canvas = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(canvas)
-    top = max(float(curve.max()) for curve in curves.values())
-    longest = max(len(curve) for curve in curves.values())
-    for part in range(5):
-        y = height - margin - part / 4 * (height - 2 * margin)
-        pen.line([(margin, y), (width - margin, y)], fill="#dddddd")
-        pen.text((8, y - 6), f"{top * part / 4:.2f}", fill="black")
-        x = margin + part / 4 * (width - 2 * margin)
-        pen.text((x - 10, height - margin + 8), f"{longest * part // 4:,}", fill="black")
-    pen.text((width // 2 - 60, height - 20), "step (mean of 25)", fill="black")
-    pen.text((8, 12), "loss", fill="black")
-    for number, (name, curve) in enumerate(curves.items()):
-        xs = margin + np.arange(len(curve)) / longest * (width - 2 * margin)
-        ys = height - margin - curve / top * (height - 2 * margin)
-        pen.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), fill=COLOURS[number], width=2)
-        pen.text((width - 320, 20 + 16 * number), name, fill=COLOURS[number])
-    canvas.save(file)
 
 
 def main() -> None:
@@ -113,10 +81,10 @@ def main() -> None:
             f"{found.threshold:.2f}",
             f"{area:.1%}",
         )
-        curves[name] = smoothed(out)
+        curves[name] = smoothed(losses_of(out), 25)
     Console(width=140).print(table)
     if given.curves:
-        draw(curves, given.curves)
+        draw(curves, given.curves, across="step (mean of 25)")
 
 
 if __name__ == "__main__":

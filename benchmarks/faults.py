@@ -8,7 +8,7 @@ and the corruptions that were made again are counted: at most the shards that we
 
 `blame`: corruption workers are killed twenty times in a row, each soon after it has begun a shard. No item is rejected.
 
-`pauses`: see `benchmarks.pauses`. `training`: see `benchmarks.training_faults`.
+`pauses`: see `benchmarks.pauses`. `training`: see `benchmarks.training_faults` and `benchmarks.elastic_trainings`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.elastic_trainings import elastic_trainings
+from benchmarks.nodes import Nodes, cluster
 from benchmarks.pauses import paused_builds
 from benchmarks.training_faults import faulty_trainings
 from benchmarks.training_faults import report as report_trainings
@@ -104,50 +105,6 @@ class Outcome:
     @property
     def allowed(self) -> int:
         return sum(len(fault.in_flight) for fault in self.faults)
-
-
-class Nodes:
-    """Three nodes of Ray on this machine, the head without CPUs."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 200_000_000},
-        )
-        self.workers = [self._add(), self._add()]
-
-    @property
-    def address(self) -> str:
-        return str(self.cluster.address)
-
-    def pids(self, stage: Sequence[str]) -> list[int]:
-        """Processes of the actors of these stages."""
-        raylets = {str(_raylet(node)) for node in self.workers}
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                title = (path / "cmdline").read_bytes().decode(errors="replace")
-                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
-            except OSError:
-                continue
-            if parent in raylets and any(f"MapBatches({name})" in title for name in stage):
-                found.append(int(path.name))
-        return found
-
-    def kill_raylet(self, number: int) -> None:
-        """Ends a node by SIGKILL to its raylet, and puts another one in its place."""
-        node = self.workers.pop(number)
-        os.kill(_raylet(node), signal.SIGKILL)
-        self.cluster.remove_node(node, allow_graceful=False)
-        self.workers.append(self._add())
-
-    def close(self) -> None:
-        self.cluster.shutdown()
-
-    def _add(self) -> Any:
-        return self.cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
 
 
 def drive(recipe: str, model: str, out: str, address: str, ledger: str) -> None:
@@ -248,6 +205,7 @@ def _kill(kind: str, driver: subprocess.Popen[bytes], nodes: Nodes, chance: rand
         return True
     if kind == "raylet":
         nodes.kill_raylet(chance.randrange(len(nodes.workers)))
+        nodes.add()
         return True
     pids = nodes.pids(["Write"] if kind == "writer" else ["Load", "SelectRegions", "Corrupt"])
     if not pids:
@@ -268,19 +226,6 @@ def content(out: Path) -> dict[str, str]:
     made = [path for folder in ("shards", "index") for path in out.glob(f"{folder}/[!.]*")]
     files = sorted([*made, out / "plan.parquet", out / "identity.json"])
     return {file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def _raylet(node: Any) -> int:
-    return int(node.all_processes["raylet"][0].process.pid)
-
-
-@contextmanager
-def cluster() -> Iterator[Nodes]:
-    nodes = Nodes()
-    try:
-        yield nodes
-    finally:
-        nodes.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -307,7 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with cluster() as nodes:
                 console.print(blamed(given.in_a_row, work, nodes, chance), highlight=False)
         if given.only in (None, "training"):
-            report_trainings(faulty_trainings(work, seed=given.seed), console)
+            trainings = faulty_trainings(work, seed=given.seed)
+            trainings += elastic_trainings(work, work / "left-alone", seed=given.seed)
+            report_trainings(trainings, console)
         if given.only in (None, "kills"):
             with cluster() as nodes:
                 outcomes = _killed_builds(given, work, nodes, chance, console)

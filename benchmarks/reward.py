@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def main() -> None:
         "--data", nargs="*", default=[], help="tars; default: the validation split of tinytown"
     )
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 3, 10], help="lengths of a path")
     parser.add_argument(
         "--length", type=float, default=1 / 255, help="root mean square of a step, full scale 1"
     )
@@ -107,15 +108,16 @@ def main() -> None:
     reward = load_reward(arguments.checkpoint, threshold=arguments.threshold)
     images, masks = samples(arguments.data, arguments.images)
     table = Table(
-        *("direction", "inside", "outside", "ratio", "ratio by chance", "score before", "after"),
-        title=f"{arguments.checkpoint}: {len(images)} images, {arguments.steps} steps, threshold "
-        f"{arguments.threshold:g}; change in levels of 255; masks cover {masks.mean():.1%}",
+        *("direction", "steps", "inside", "outside", "ratio", "ratio by chance", "score before", "after"),
+        title=f"{arguments.checkpoint}: {len(images)} images, threshold {arguments.threshold:g}; change in levels of "
+        f"255; masks cover {masks.mean():.1%}",
     )
-    for name, direction in (("descent", -1), ("ascent", 1)):
-        moved = follow(reward, images, steps=arguments.steps, length=arguments.length, direction=direction)
+    for (name, direction), steps in product((("descent", -1), ("ascent", 1)), arguments.steps):
+        moved = follow(reward, images, steps=steps, length=arguments.length, direction=direction)
         found = change(reward, images, moved, masks)
         table.add_row(
             name,
+            str(steps),
             f"{found.inside:.3f}",
             f"{found.outside:.3f}",
             f"{found.ratio:.2f}",

@@ -1,9 +1,11 @@
 """What Ray Train and the streaming of shards cost: `python -m benchmarks.training`.
 
-Three trainings of the same recipe in one run: a bare PyTorch loop on arrays that are in memory, decoded and on one
-process; one worker of Ray Train that reads, decodes and augments from shards; and two workers. Printed are images per
-second of the steps themselves, their share of the bare loop's, the wait for data, and apart from them the start-up,
-from the call to the first step.
+Four trainings of the same recipe in one run: a bare PyTorch loop on decoded arrays that are in memory, in one process;
+our loop in this process, which reads, decodes and augments from shards; the same in one worker of Ray Train; and in
+two. Printed are images per second of the steps themselves, their share of the bare loop's, the wait for data, and apart
+from them the start-up, from the call to the first step. The first three take turns (`--rounds`), so that a machine
+whose speed changes does not decide between them. What Ray costs is the difference between a step in its worker and one
+in this process.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
@@ -23,18 +26,27 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from factory.store.storage import Storage
 from train.augmentation import augment
+from train.curves import Curves
 from train.data.catalogue import open_data_set
 from train.data.reading import Reader
 from train.data.samples import decode
+from train.distributed import Workers
+from train.hooks import Hooks
+from train.identity import TrainingIdentity, begin
+from train.loop import Loop
 from train.places import place_of
-from train.recipe import TrainingRecipe, load_training, with_data
-from train.segmentation import normalised
+from train.recipe import TrainingRecipe, dump, load_training, with_data
+from train.segmentation import Segmentation, normalised
 from train.segmentation_loss import SegmentationBatch, SegmentationLoss
 from train.segmenter import starting_point
 
 SKIPPED = 10
 """First steps, which are slower."""
+
+BARE, HERE = "bare loop, arrays in memory", "our loop without Ray, from shards"
+ONE, TWO = "Ray Train, 1 worker, from shards", "Ray Train, 2 workers, from shards"
 
 
 def bare(recipe: TrainingRecipe) -> list[float]:
@@ -69,6 +81,22 @@ def bare(recipe: TrainingRecipe) -> list[float]:
     return seconds
 
 
+def here(recipe: TrainingRecipe, out: Path) -> list[dict[str, float]]:
+    """The log of the same training in this process, without Ray, curves and all."""
+    storage = Storage(str(out))
+    data = [
+        open_data_set(one.name, place_of(str(one.url)), label=one.label, cache=storage) for one in recipe.data
+    ]
+    identity = TrainingIdentity.of(recipe, data, None)
+    begin(storage, identity, data)
+    with Curves(storage, 0) as curves:
+        hooks = Hooks(report=curves.add)
+        task = Segmentation(recipe, data, None, cache=storage)
+        Loop(task, recipe, digest=identity.digest, storage=storage, workers=Workers(), hooks=hooks).run()
+    (log,) = out.glob("log/*.jsonl")
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
 def on_ray(
     recipe: TrainingRecipe, file: Path, out: Path, workers: int
 ) -> tuple[list[dict[str, float]], float]:
@@ -96,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="tinytown/labelled", help="an output of flawforge build, or tars")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=2, help="of the first three trainings")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--checkpoint", default="tinytown/segmenter-convnext")
     parser.add_argument("--set", action="append", default=[], help="change the recipe: a.b=value")
@@ -113,32 +142,34 @@ def main() -> None:
         *given.set,
     ]
     recipe = with_data(load_training("train-tinytown-detector", changes), [given.data])
-    from train.recipe import dump
-
-    table = Table("training", "images/s", "of the bare loop", "ms a step", "waiting for data", "start-up")
-    plain = median(bare(recipe)[SKIPPED:])
-    table.add_row(
-        "bare loop, arrays in memory", f"{given.batch / plain:.1f}", "", f"{1000 * plain:.1f}", "", ""
-    )
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    starts: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "recipe.yaml"
         file.write_text(dump(recipe))
-        for workers in (1, 2):
-            lines, start = on_ray(recipe, file, Path(folder) / str(workers), workers)
-            seconds = median(line["seconds"] for line in lines[SKIPPED:])
-            waited = sum(line["waited"] for line in lines[SKIPPED:]) / sum(
-                line["seconds"] for line in lines[SKIPPED:]
-            )
-            table.add_row(
-                f"Ray Train, {workers} worker{'s' * (workers > 1)}, from shards",
-                f"{given.batch / seconds:.1f}",
-                f"{plain / seconds:.2f}",
-                f"{1000 * seconds:.1f}",
-                f"{waited:.1%}",
-                f"{start:.1f} s",
-            )
-    Console(width=120).print(table)
-    Console(width=120).print(f"decoding: {decode_rate(recipe):,.0f} images/s per core", highlight=False)
+        for number in range(given.rounds):
+            rows[BARE] += [{"seconds": one, "waited": 0.0} for one in bare(recipe)[SKIPPED:]]
+            rows[HERE] += here(recipe, Path(folder) / f"here-{number}")[SKIPPED:]
+            lines, starts[ONE] = on_ray(recipe, file, Path(folder) / f"one-{number}", 1)
+            rows[ONE] += lines[SKIPPED:]
+        lines, starts[TWO] = on_ray(recipe, file, Path(folder) / "two", 2)
+        rows[TWO] = lines[SKIPPED:]
+    table = Table("training", "images/s", "of the bare loop", "ms a step", "waiting for data", "start-up")
+    steps = {name: median(line["seconds"] for line in lines) for name, lines in rows.items()}
+    for name, lines in rows.items():
+        waited = sum(line["waited"] for line in lines) / sum(line["seconds"] for line in lines)
+        table.add_row(
+            name,
+            f"{given.batch / steps[name]:.1f}",
+            f"{steps[BARE] / steps[name]:.2f}",
+            f"{1000 * steps[name]:.1f}",
+            f"{waited:.1%}",
+            f"{starts[name]:.1f} s" if name in starts else "",
+        )
+    console = Console(width=120, highlight=False)
+    console.print(table)
+    console.print(f"Ray's cost of a step: {1000 * (steps[ONE] - steps[HERE]):.1f} ms")
+    console.print(f"decoding: {decode_rate(recipe):,.0f} images/s per core")
 
 
 def decode_rate(recipe: TrainingRecipe) -> float:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from rich.table import Table
 
 from factory.store.storage import Storage
 from train import checkpoint, progress
+from train.progress import Progress
 
 STEPS, BATCH = 200, 8
 SIZES = {"labelled": 100, "others": 300}
@@ -84,31 +85,31 @@ class Result:
         kills: steps that were done at each fault, as far as the progress showed, and the checkpoint then.
         difference: largest difference of a loss from the training that was left alone.
         problems: what is wrong with the samples of its history.
+        resized: seconds from a change of the cluster to the first step of another number of workers, where that is it.
     """
 
     name: str
     kills: tuple[tuple[int, int], ...]
     difference: float
     problems: tuple[str, ...]
+    resized: float | None = None
 
     @property
     def sound(self) -> bool:
         return self.difference <= BOUND and not self.problems
 
 
-def start(recipe: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
-    """Start `flawforge train` with a Ray of its own, in a session of its own; its output goes to `OUT.txt`."""
-    command = [
-        sys.executable,
-        "-m",
-        "flawforge",
-        "train",
-        str(recipe),
-        "--out",
-        str(out),
-        "--workers",
-        str(workers),
-    ]
+def start(recipe: Path, out: Path, workers: int | str, *options: str) -> subprocess.Popen[bytes]:
+    """Start `flawforge train` in a session of its own; its output goes to `OUT.txt`.
+
+    Args:
+        recipe: a file.
+        out: the output.
+        workers: as `--workers` takes them.
+        options: more of the command; without `--address` the training has a Ray of its own.
+    """
+    command = [sys.executable, "-m", "flawforge", "train", str(recipe)]
+    command += ["--out", str(out), "--workers", str(workers), *options]
     with Path(f"{out}.txt").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -119,23 +120,32 @@ def finish(run: subprocess.Popen[bytes], out: Path) -> None:
         raise SystemExit(f"{out} ended with {run.returncode}:\n{Path(f'{out}.txt').read_text()[-3000:]}")
 
 
-def wait_for_step(run: subprocess.Popen[bytes], out: Path, step: int, restarts: int) -> int:
-    """Wait until a training has done `step` steps, after its workers were restarted; returns the steps it had done."""
+def wait_for(
+    run: subprocess.Popen[bytes], out: Path, what: str, reached: Callable[[Progress], bool]
+) -> Progress:
+    """Wait until the progress of a training is as `reached` wants it, which `what` says in words; returns it."""
     deadline = time.monotonic() + LIMIT
     storage = Storage(str(out))
     while time.monotonic() < deadline:
         found = progress.read(storage)
-        if found is not None and found.step >= step and found.restarts >= restarts:
-            return found.step
+        if found is not None and reached(found):
+            return found
         if run.poll() is not None:
-            raise SystemExit(f"{out} ended before step {step}:\n{Path(f'{out}.txt').read_text()[-3000:]}")
+            raise SystemExit(f"{out} ended before {what}:\n{Path(f'{out}.txt').read_text()[-3000:]}")
         time.sleep(0.05)
-    raise SystemExit(f"{out}: step {step} did not come within {LIMIT:.0f} s")
+    raise SystemExit(f"{out}: {what} did not come within {LIMIT:.0f} s")
 
 
-def kill_worker(run: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """SIGKILL to one of a training's workers."""
-    workers = [one for one in psutil.Process(run.pid).children(recursive=True) if WORKER in _title(one)]
+def wait_for_step(run: subprocess.Popen[bytes], out: Path, step: int, restarts: int) -> int:
+    """Wait until a training has done `step` steps, after its workers were restarted; returns the steps it had done."""
+    return wait_for(
+        run, out, f"step {step}", lambda found: found.step >= step and found.restarts >= restarts
+    ).step
+
+
+def kill_worker(driver: int, chance: random.Random) -> None:
+    """SIGKILL to one of the workers of a training whose driver, a process id, started Ray."""
+    workers = [one for one in psutil.Process(driver).children(recursive=True) if WORKER in _title(one)]
     os.kill(chance.choice(workers).pid, signal.SIGKILL)
 
 
@@ -192,7 +202,7 @@ def disturbed(
     for fault, moment in zip(faults, moments, strict=True):
         done = wait_for_step(process, out, moment, restarts)
         if fault.kind == "worker":
-            kill_worker(process, chance)
+            kill_worker(process.pid, chance)
             restarts += 1
         else:
             kill_job(process)
@@ -211,6 +221,7 @@ def compared(
     kills: tuple[tuple[int, int], ...],
     sizes: Mapping[str, int],
     batch: int,
+    resized: float | None = None,
 ) -> Result:
     """The result of a training, compared with one that was left alone.
 
@@ -220,10 +231,11 @@ def compared(
         kills: see `disturbed`.
         sizes: samples of the data sets by name.
         batch: of the recipe.
+        resized: see `Result`.
     """
     wanted = losses(alone)
     difference = max(abs(one - other) for one, other in zip(losses(out), wanted, strict=True))
-    return Result(name, kills, difference, problems_of(out, sizes, len(wanted), batch))
+    return Result(name, kills, difference, problems_of(out, sizes, len(wanted), batch), resized)
 
 
 def faulty_trainings(folder: Path, *, seed: int) -> list[Result]:
@@ -247,12 +259,20 @@ def faulty_trainings(folder: Path, *, seed: int) -> list[Result]:
 
 def report(results: Sequence[Result], console: Console) -> None:
     """Print a table; ends the program with 1 where a result is wrong."""
-    table = Table("training", "killed at step", "last checkpoint", "largest difference of a loss", "samples")
+    table = Table(
+        "training",
+        "killed at step",
+        "last checkpoint",
+        "resized after",
+        "largest difference of a loss",
+        "samples",
+    )
     for one in results:
         table.add_row(
             one.name,
             ", ".join(str(done) for done, _ in one.kills),
             ", ".join(str(saved) for _, saved in one.kills),
+            "" if one.resized is None else f"{one.resized:.0f} s",
             f"{one.difference:.1e}",
             "; ".join(one.problems) or "each once",
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flawforge.trials import Preview
     from train.progress import Progress as TrainingProgress
     from train.recipe import TrainingRecipe
-    from train.result import Trained
+    from train.trained import Trained
 
 RecipeLike = Recipe | str | PathLike[str]
 """What `load_recipe` returns, the path of a YAML file, or the name of a shipped recipe."""
@@ -144,7 +144,8 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
     Args:
         url: the output, a folder or an fsspec URL.
-        address: a Ray cluster whose workers check the shards; None checks them on threads of this process.
+        address: a Ray cluster whose workers check the shards; None checks them on threads of this process, as is always
+            done with imported sets.
 
     Returns:
         Counts, problems and notes; `sound` is True where everything is right.
@@ -155,14 +156,22 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
     """
     from factory.maintain.verify import ShardChecks, check_on_threads
     from factory.maintain.verify import verify as check
+    from factory.output.identity import PATH as IDENTITY
+    from factory.output.identity import read_identity
+    from factory.output.provenance import is_import
     from factory.store.storage import Storage
 
+    storage = Storage(str(url))
+    if storage.exists(IDENTITY) and is_import(read_identity(storage)[0]):
+        from eval.imports.verify import verify_import
+
+        return verify_import(storage)
     check_shards: ShardChecks = check_on_threads
     if address is not None:
         from factory.maintain.verify_on_ray import CheckOnRay
 
         check_shards = CheckOnRay(address)
-    return check(Storage(str(url)), check_shards=check_shards)
+    return check(storage, check_shards=check_shards)
 
 
 def evaluate(
@@ -288,7 +297,7 @@ def train(
 
     Raises:
         ArgumentError: a value of `workers` or `mode` that is not allowed.
-        RecipeError: the recipe cannot be read or is wrong, or a data set has no URL.
+        RecipeError: the recipe cannot be read or is wrong, a data set has no URL, or a tracker is not installed.
         SourceError: data that cannot be read.
         TrainingError: data, loss or settings do not allow the training.
         OutputError: the output belongs to another training, or cannot be written.

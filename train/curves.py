@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,9 @@ class Curves:
         self._storage = storage
         self._aside = None if storage.local else tempfile.TemporaryDirectory()
         folder = str(storage.local / FOLDER) if storage.local else str(self._aside and self._aside.name)
-        self._writer = SummaryWriter(folder, purge_step=start + 1, flush_secs=10)
+        # The names of two files of one second would be the same without a suffix.
+        suffix = f".{uuid.uuid4().hex[:8]}"
+        self._writer = SummaryWriter(folder, purge_step=start + 1, flush_secs=10, filename_suffix=suffix)
 
     def __enter__(self) -> Curves:
         return self
@@ -44,15 +47,7 @@ class Curves:
 
     def add(self, report: Report) -> None:
         """Add the figures of a step."""
-        figures = {
-            "train/loss": report.loss,
-            "train/learning_rate": report.rate,
-            "speed/images_per_second": report.images_per_second,
-            "speed/waiting_for_data": report.waited,
-        }
-        if report.best is not None:
-            figures |= {f"validation/{name}": value for name, value in report.best.figures.items()}
-        for name, value in figures.items():
+        for name, value in report.figures.items():
             self._writer.add_scalar(name, value, report.step)
 
     def copy(self) -> None:

@@ -33,6 +33,19 @@ class Report:
     checkpoint: int
     skipped: dict[str, int]
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """What TensorBoard and the experiment trackers show of the step, by name."""
+        figures = {
+            "train/loss": self.loss,
+            "train/learning_rate": self.rate,
+            "speed/images_per_second": self.images_per_second,
+            "speed/waiting_for_data": self.waited,
+        }
+        if self.best is not None:
+            figures |= {f"validation/{name}": value for name, value in self.best.figures.items()}
+        return figures
+
 
 @dataclass(frozen=True)
 class Hooks:

@@ -130,6 +130,7 @@ class Loop(Generic[Example, Batch]):
                 last=recipe.iterations,
             ) as feed,
         ):
+            self.task.training_mode()
             began = time.monotonic()
             for step in feed:
                 loss, preempted = self._step(step)
@@ -148,7 +149,6 @@ class Loop(Generic[Example, Batch]):
     def _step(self, step: Step[Batch]) -> tuple[float, bool]:
         """Forward, backward and update; the mean loss of the step over all workers, and whether a notice is new."""
         recipe, workers = self.recipe, self.workers
-        self.task.training_mode()
         units = [self.task.units(batch) for batch in step.batches]
         look = workers.rank == 0 and time.monotonic() - self._last_look > _PREEMPTION_CHECK
         total, looks = workers.total([sum(units), float(look)]).tolist()
@@ -172,11 +172,12 @@ class Loop(Generic[Example, Batch]):
         mean = float(workers.total(loss).item()) / max(total, 1.0)
         if not math.isfinite(mean):
             raise self._not_finite(step, "loss", mean, rate)
-        norm = float(
-            nn.utils.clip_grad_norm_(self.task.module.parameters(), recipe.optimizer.clip or math.inf)
-        )
+        trained = [one for one in self.task.module.parameters() if one.grad is not None]
+        norm = nn.utils.get_total_norm([one.grad for one in trained if one.grad is not None])
         if not math.isfinite(norm):
-            raise self._not_finite(step, "norm of the gradient", norm, rate)
+            raise self._not_finite(step, "norm of the gradient", float(norm), rate)
+        if recipe.optimizer.clip is not None:
+            nn.utils.clip_grads_with_norm_(trained, recipe.optimizer.clip, norm)
         self.optimizer.step()
         if self._averaged is not None:
             self._averaged.update_parameters(self.task.module)
@@ -272,6 +273,7 @@ class Loop(Generic[Example, Batch]):
         # The buffers of worker 0 are those that a checkpoint holds.
         self.workers.share(self._result().buffers())
         scores = self.task.validate(self.task.network(self._result()), self.workers)
+        self.task.training_mode()
         better = progress.best is None or scores.value > progress.best.value
         if better:
             progress.best = Best(

@@ -39,6 +39,7 @@ class Progress:
         restarts: of the workers, after they were lost.
         written: UTC.
         why: what ended it, where it is not finished.
+        trouble: with the experiment trackers, which does not end a training; empty if there was none.
     """
 
     phase: str
@@ -57,6 +58,7 @@ class Progress:
     restarts: int = 0
     written: str = ""
     why: str = ""
+    trouble: str = ""
 
     @property
     def document(self) -> dict[str, Any]:

@@ -28,6 +28,9 @@ SHIPPED = ("train-regions", "train-detector", "train-tinytown-regions", "train-t
 EXECUTION = ("name", "execution", "keep_apart")
 """What a resumed training may change. Data without what `keep_apart` leaves out has a digest of its own."""
 
+Tracker = Literal["wandb", "mlflow"]
+"""The trackers of `train.trackers`; each is the name of its package, and of an extra of ours."""
+
 
 def _tuple_of_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
@@ -192,12 +195,21 @@ class Workers(Config):
     save_every: int = Field(default=500, ge=1, description="steps between two checkpoints")
     keep: int = Field(default=2, ge=1, description="checkpoints that are kept")
     log_samples: bool = Field(default=False, description="write which sample each slot of each step was")
+    trackers: Annotated[tuple[Tracker, ...], _LISTED] = Field(
+        default=(),
+        description="experiment trackers that get the curves beside TensorBoard; each is an extra of the package",
+    )
     retries: int = Field(
         default=3,
         ge=0,
         description="restarts in a row after lost workers without a new checkpoint in between",
     )
     patience: float = Field(default=0, ge=0, description="seconds that a joined cluster may take to grow")
+    resize_every: float = Field(
+        default=60,
+        gt=0,
+        description="seconds between two looks of an elastic training at the cluster's nodes",
+    )
     time_out: float = Field(
         default=1800, gt=0, description="seconds after which workers that wait for each other give up"
     )
@@ -209,6 +221,13 @@ class Workers(Config):
             raise not_allowed("two rising whole numbers of at least 1")
         return value
 
+    @field_validator("trackers")
+    @classmethod
+    def _once(cls, value: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
+        if len(set(value)) != len(value):
+            raise not_allowed("each tracker once")
+        return value
+
     @property
     def fewest(self) -> int:
         return self.workers if isinstance(self.workers, int) else self.workers[0]
@@ -216,6 +235,10 @@ class Workers(Config):
     @property
     def most(self) -> int:
         return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def elastic(self) -> bool:
+        return not isinstance(self.workers, int)
 
     @property
     def device(self) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import ModelCard, ModelCardData
-from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import UperNetForSemanticSegmentation
 
 from actors.errors import OutputError
@@ -21,9 +20,7 @@ from train.checkpoint import State
 from train.identity import TrainingIdentity
 from train.recipe import TrainingRecipe
 from train.segmenter import starting_point
-
-PATH = "metrics.json"
-"""Written last: a training whose output has it is finished."""
+from train.trained import PATH, Trained
 
 LOG = "log.jsonl"
 SAMPLES = "samples.jsonl"
@@ -49,53 +46,6 @@ net = UperNetForSemanticSegmentation.from_pretrained(FOLDER)
 scores = net(**processor(images, return_tensors="pt")).logits.softmax(1)[:, 1]
 ```
 """
-
-
-class Trained(BaseModel):
-    """The content of `metrics.json`.
-
-    Attributes:
-        step: after how many steps the weights were taken.
-        steps: that were trained.
-        threshold: probability from which a pixel is an artifact, chosen on the validation; None without one.
-        validation: figures there, of these weights.
-        loss: mean over the last tenth of the steps.
-        seconds: that the steps took, without validations, checkpoints and starts.
-        waited: of these, waiting for data on worker 0.
-        skipped: bad samples, by data set.
-        new_weights: those that the checkpoint did not have.
-        digest: of the training.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    step: int
-    steps: int
-    threshold: float | None
-    validation: dict[str, float] | None
-    loss: float
-    seconds: float
-    waited: float
-    skipped: dict[str, int]
-    new_weights: list[str]
-    digest: str
-
-
-def is_finished(storage: Storage) -> bool:
-    """Whether a training has its result."""
-    return storage.exists(PATH)
-
-
-def read_trained(storage: Storage) -> Trained:
-    """The figures of a finished training.
-
-    Raises:
-        OutputError: they are missing or damaged.
-    """
-    try:
-        return Trained.model_validate_json(storage.read(PATH))
-    except ValidationError as error:
-        raise OutputError(f"{storage.url}: {PATH} is damaged: {error.errors()[0]['msg']}") from error
 
 
 def write_result(storage: Storage, recipe: TrainingRecipe, identity: TrainingIdentity) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from actors.errors import BuildError, FlawforgeError, LockLostError
@@ -26,7 +26,9 @@ from train.leak_guard import keep_apart
 from train.places import absolute, place_of
 from train.progress import Progress
 from train.recipe import TrainingRecipe, dump
-from train.result import Trained, is_finished, read_trained, write_result
+from train.scaling import NO_ROOM, failures_of, free_workers, is_lack_of_room, scaling_of, time_outs
+from train.trackers.delivery import check_installed
+from train.trained import Trained, is_finished, read_trained
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,19 @@ _LOOK = 1.0
 RECIPE = "recipe.yaml"
 
 _GLOO_TIME_OUT = "Timed out waiting"
-_BARRIERS = "RAY_TRAIN_COLLECTIVE_TIMEOUT_S"
+
+
+@dataclass(frozen=True)
+class _End:
+    """What ended an attempt after which trying again may help.
+
+    Attributes:
+        error: for the user.
+        crowded: whether it was that its workers did not get their resources.
+    """
+
+    error: BuildError
+    crowded: bool = False
 
 
 def train(
@@ -64,12 +78,14 @@ def train(
         The trained model's figures.
 
     Raises:
+        RecipeError: the package of a tracker is not installed.
         TrainingError: the data, the loss or the settings do not allow it.
         OutputError: the output belongs to another training, or cannot be written.
         BuildError: the cluster is too small, or workers were lost too often; the same call goes on.
         LockLostError: another run took the output over.
         Terminated: SIGTERM came; the same call goes on.
     """
+    check_installed(recipe.execution.trackers, "here")
     storage = Storage(url)
     with Lock(storage, take_over=take_over, tell=tell) as lock:
         storage = lock.storage
@@ -91,6 +107,8 @@ def train(
             except BaseException as error:
                 _note_end(storage, recipe, error)
                 raise
+            from train.result import write_result  # transformers, which would delay the start
+
             write_result(storage, recipe, identity)
             progress.write(storage, _last(storage, recipe, progress.FINISHED, ""))
         trained = read_trained(storage)
@@ -121,29 +139,36 @@ def _run(
     connect(address)
     pool = Pool(cpus=execution.cpus, gpus=execution.gpus, smallest=execution.fewest, largest=execution.most)
     check_resources({"train": pool}, patience=0 if address == "local" else execution.patience)
-    fruitless = restarts = 0
-    with heeded(), _watching(storage, show):
+    fruitless, restarts, most = 0, 0, execution.most
+    with heeded(), _watching(storage, show, tell):
         while True:
             before = checkpoint.steps_of(storage)
-            job = Job(recipe, identity.digest, data, validation, storage.url, storage.run, restarts)
-            trouble = _attempt(job)
-            if trouble is None:
+            job = Job(
+                recipe, identity.digest, data, validation, storage.url, storage.run, restarts, str(Path.cwd())
+            )
+            end = _attempt(job, most)
+            if end is None:
                 return
+            most = free_workers(execution) if end.crowded else execution.most
             fruitless = 0 if checkpoint.steps_of(storage) != before else fruitless + 1
             if fruitless > execution.retries:
-                raise trouble
+                raise end.error
             restarts += 1
-            tell(f"going on from step {(checkpoint.steps_of(storage) or [0])[-1]:,} after: {trouble}")
+            tell(f"going on from step {(checkpoint.steps_of(storage) or [0])[-1]:,} after: {end.error}")
 
 
-def _attempt(job: Any) -> BuildError | None:
+def _attempt(job: Any, most: int) -> _End | None:
     """Run the workers once; what ended them before the training was done, if trying again may help.
+
+    Args:
+        job: for every worker.
+        most: workers, where the training is elastic.
 
     Raises:
         FlawforgeError: what a worker found wrong with data, settings or output.
     """
     import ray.exceptions
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import RunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -151,26 +176,19 @@ def _attempt(job: Any) -> BuildError | None:
     from train.worker import work
 
     execution = job.recipe.execution
-    with tempfile.TemporaryDirectory() as folder, _own_signals(), _time_out_of_barriers(execution.time_out):
+    with tempfile.TemporaryDirectory() as folder, _own_signals(), time_outs(execution):
         trainer = TorchTrainer(
             work,
             train_loop_config={"job": job},
             torch_config=TorchConfig(
                 backend="nccl" if execution.gpus else "gloo", timeout_s=int(execution.time_out)
             ),
-            scaling_config=ScalingConfig(
-                num_workers=execution.workers,
-                use_gpu=bool(execution.gpus),
-                resources_per_worker={
-                    "CPU": execution.cpus,
-                    **({"GPU": execution.gpus} if execution.gpus else {}),
-                },
-            ),
+            scaling_config=scaling_of(execution, most),
             run_config=RunConfig(
                 name=f"{job.recipe.name}-{uuid.uuid4().hex[:8]}",
                 # Nothing of ours is kept there: checkpoints are written to the output.
                 storage_path=folder,
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=failures_of(execution),
                 # Idle OpenMP threads that spin take the cores from the workers beside them.
                 worker_runtime_env={
                     "env_vars": {"OMP_WAIT_POLICY": "passive", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -181,9 +199,11 @@ def _attempt(job: Any) -> BuildError | None:
         try:
             trainer.fit()
         except WorkerGroupError as error:
-            return _verdict(error.worker_failures)
+            return _End(_verdict(error.worker_failures))
         except (TrainingFailedError, ray.exceptions.RayError) as error:
-            return BuildError(f"Ray Train ended: {' '.join(str(error).split())[:500]}")
+            if is_lack_of_room(error):
+                return _End(BuildError(NO_ROOM), crowded=True)
+            return _End(BuildError(f"Ray Train ended: {' '.join(str(error).split())[:500]}"))
         return None
 
 
@@ -227,35 +247,41 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _time_out_of_barriers(seconds: float) -> Iterator[None]:
-    """Ray Train's own barriers (`report`, `get_preemption_info`) wait without end, unless this variable is set."""
-    if _BARRIERS in os.environ:
-        yield
-        return
-    os.environ[_BARRIERS] = str(seconds)
-    try:
-        yield
-    finally:
-        del os.environ[_BARRIERS]
-
-
-@contextmanager
-def _watching(storage: Storage, show: Callable[[Progress], None]) -> Iterator[None]:
+def _watching(
+    storage: Storage, show: Callable[[Progress], None], tell: Callable[[str], None]
+) -> Iterator[None]:
+    """Show the progress; tell of trouble with trackers, and of every resize, which Ray Train does by itself."""
     over = threading.Event()
+    told = {""}
+    workers = 0
 
     def look() -> None:
-        while not over.wait(_LOOK):
-            found = progress.read(storage)
-            if found is not None:
-                show(found)
+        nonlocal workers
+        found = progress.read(storage)
+        if found is None:
+            return
+        show(found)
+        if found.phase != progress.RUNNING:
+            return
+        if found.trouble not in told:
+            told.add(found.trouble)
+            tell(found.trouble)
+        if workers and found.workers != workers:
+            tell(f"workers: {found.workers} instead of {workers}, from step {found.checkpoint:,} on")
+        workers = found.workers
 
-    thread = threading.Thread(target=look, name="training monitor", daemon=True)
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            look()
+
+    thread = threading.Thread(target=watch, name="training monitor", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
+        look()
 
 
 def _note_end(storage: Storage, recipe: TrainingRecipe, error: BaseException) -> None:

@@ -59,7 +59,8 @@ class SegmentationLoss(nn.Module):
         if self.kind == "dice":
             return float(known.flatten(1).any(1).sum())
         return sum(
-            weight * float((labels == number).sum()) for number, weight in enumerate(self.class_weights)
+            weight * float(torch.count_nonzero(labels == number))
+            for number, weight in enumerate(self.class_weights)
         )
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -12,14 +15,12 @@ import torch
 
 from factory.store.storage import Storage
 from train import checkpoint
-from train.curves import Curves
 from train.data.catalogue import DataSet
 from train.distributed import Workers
 from train.hooks import Hooks, Report
-from train.loop import Loop
-from train.progress import RUNNING, Progress, ProgressFile
 from train.recipe import TrainingRecipe
-from train.segmentation import Segmentation
+from train.reports import Reports
+from train.trackers.delivery import check_installed
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Job:
         out: URL of the output.
         run: the run that holds the output's lock.
         restarts: of the workers so far.
+        folder: the working folder of the main job.
     """
 
     recipe: TrainingRecipe
@@ -43,6 +45,7 @@ class Job:
     out: str
     run: str
     restarts: int
+    folder: str
 
 
 def work(config: dict[str, Any]) -> None:
@@ -54,27 +57,27 @@ def work(config: dict[str, Any]) -> None:
     Raises:
         FlawforgeError: see `train.loop.Loop.run`.
     """
+    # Ray's controller imports this module, too, and needs neither networks nor the loop.
+    from train.loop import Loop
+    from train.segmentation import Segmentation
+
     job: Job = config["job"]
     execution = job.recipe.execution
     torch.set_num_threads(execution.threads)
     workers = Workers.of_process(_device(execution.device))
     storage = Storage(job.out, run=job.run)
-    file = ProgressFile(storage)
     task = Segmentation(job.recipe, job.data, job.validation, cache=storage)
     with contextlib.ExitStack() as stack:
-        start = max(checkpoint.steps_of(storage), default=0)
-        curves = stack.enter_context(Curves(storage, start)) if workers.rank == 0 else None
+        reports = stack.enter_context(_reports(job, storage, workers)) if workers.rank == 0 else None
 
         def report(found: Report) -> None:
-            assert curves is not None
-            curves.add(found)
-            if file.due or found.step in (found.checkpoint, job.recipe.iterations):
-                file.write(_progress(found, job, workers))
+            assert reports is not None
+            reports.add(found)
 
         def saved(figures: dict[str, Any]) -> None:
             ray.train.report(figures)
-            if curves is not None:
-                curves.copy()
+            if reports is not None:
+                reports.copy()
 
         hooks = Hooks(
             report=report, saved=saved, preempted=lambda: ray.train.get_preemption_info() is not None
@@ -82,30 +85,24 @@ def work(config: dict[str, Any]) -> None:
         Loop(task, job.recipe, digest=job.digest, storage=storage, workers=workers, hooks=hooks).run()
 
 
+def _reports(job: Job, storage: Storage, workers: Workers) -> Reports:
+    trackers = job.recipe.execution.trackers
+    check_installed(trackers, f"on the node of worker 0, {platform.node()}")
+    if trackers and Path(job.folder).is_dir():
+        # Ray Train's own is a temporary one, in which an offline run would be lost.
+        os.chdir(job.folder)
+    return Reports(
+        job.recipe,
+        job.digest,
+        storage,
+        start=max(checkpoint.steps_of(storage), default=0),
+        workers=workers.world,
+        restarts=job.restarts,
+    )
+
+
 def _device(name: str) -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     device: torch.device = ray.train.torch.get_device()
     return device
-
-
-def _progress(report: Report, job: Job, workers: Workers) -> Progress:
-    recipe = job.recipe
-    left = (recipe.iterations - report.step) * recipe.batch
-    best = report.best
-    return Progress(
-        phase=RUNNING,
-        step=report.step,
-        iterations=recipe.iterations,
-        loss=report.loss,
-        rate=report.rate,
-        images_per_second=report.images_per_second,
-        seconds_left=left / report.images_per_second if report.images_per_second else None,
-        waited=report.waited,
-        workers=workers.world,
-        checkpoint=report.checkpoint,
-        validation=best.figures if best else None,
-        best=best.step if best else None,
-        skipped=report.skipped,
-        restarts=job.restarts,
-    )

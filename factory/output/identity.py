@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -192,12 +192,17 @@ def check_same(storage: Storage, existing: Identity, wanted: Identity) -> None:
     )
 
 
+def digest_of_code(folders: Iterable[str]) -> str:
+    """A short digest of the Python code in folders of this package, such as `eval/imports`."""
+    total = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in (_ROOT / folder).rglob("*.py")):
+        total.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode() + path.read_bytes())
+    return total.hexdigest()[:12]
+
+
 def _our_version() -> str:
     """The package's version and a digest of the code that decides bytes, which an editable install may change."""
-    total = hashlib.sha256()
-    for path in sorted(path for folder in _OUR_CODE for path in (_ROOT / folder).rglob("*.py")):
-        total.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode() + path.read_bytes())
-    return f"{_installed('flawforge')}+{total.hexdigest()[:12]}"
+    return f"{_installed('flawforge')}+{digest_of_code(_OUR_CODE)}"
 
 
 def _installed(package: str) -> str:

@@ -61,6 +61,11 @@ def is_merged(identity: Identity) -> bool:
     return "parts" in identity.content
 
 
+def is_import(identity: Identity) -> bool:
+    """Whether the output was made by `flawforge import`, so that its recipe is not one of a build."""
+    return "import" in identity.content
+
+
 def parts_of(storage: Storage, plan: Plan) -> tuple[Part, ...]:
     """The parts of an output, in the order of their shards; most have one part.
 

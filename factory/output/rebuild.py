@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from actors.errors import FlawforgeError, LockLostError
+from actors.errors import FlawforgeError, LockLostError, OutputError
 from factory.output import card
 from factory.output import manifest as manifests
 from factory.output.census import take_census
 from factory.output.lock import Lock
 from factory.output.manifest import Progress, manifest_bytes, progress
 from factory.output.plan import Plan, read_plan
-from factory.output.provenance import identity_of, is_merged, parts_of
+from factory.output.provenance import identity_of, is_import, is_merged, parts_of
 from factory.output.shards.records import Sidecar
 from factory.recipe.recipe import parse_recipe
 from factory.store.storage import Storage
@@ -78,6 +78,10 @@ def documents(storage: Storage, plan: Plan, sidecars: Mapping[int, Sidecar]) -> 
         OutputError, RecipeError: as `rebuild`.
     """
     parts, identity = parts_of(storage, plan), identity_of(storage, plan)
+    if is_import(identity):
+        raise OutputError(
+            f"{storage.url} was made by flawforge import; run the same import again: it writes both files anew"
+        )
     total = progress(plan, sidecars)
     if is_merged(identity):
         name = str(identity.content["name"])

@@ -77,9 +77,36 @@ def begin(
     overwrite: bool = False,
     tell: Callable[[str], None] = log.warning,
 ) -> Version:
+    """Begin the output of a build; see `begin_output`."""
+    return begin_output(
+        storage,
+        dump(recipe),
+        recipe.output.samples_per_shard,
+        identity,
+        references,
+        skipped,
+        overwrite=overwrite,
+        tell=tell,
+    )
+
+
+def begin_output(
+    storage: Storage,
+    recipe: str,
+    per_shard: int,
+    identity: Identity,
+    references: Iterable[Reference],
+    skipped: Mapping[str, int],
+    *,
+    overwrite: bool = False,
+    tell: Callable[[str], None] = log.warning,
+) -> Version:
     """Begin an output: write the first version of its plan.
 
     Args:
+        recipe: the text of `recipe.yaml`, a mapping with a `name`.
+        per_shard: items of a shard.
+        identity: of what is made.
         references: the items. They are listed to the end before anything is touched, so that a mistyped source neither
             destroys a data set nor ties the folder to the mistake.
         skipped: read after that; see `factory.output.plan.draw_plan`.
@@ -91,7 +118,9 @@ def begin(
         if overwrite and (left := clear(storage)):
             tell(left)
 
-    return _write_version(storage, recipe, identity, references, skipped, number=1, first=0, prepare=prepare)
+    return _write_version(
+        storage, recipe, per_shard, identity, references, skipped, number=1, first=0, prepare=prepare
+    )
 
 
 def append(
@@ -118,7 +147,15 @@ def append(
     plan = read_plan(storage)
     number = len(plan.versions) + 1
     return _write_version(
-        storage, recipe, identity, references, skipped, number=number, first=plan.shards, retries=retries
+        storage,
+        dump(recipe),
+        recipe.output.samples_per_shard,
+        identity,
+        references,
+        skipped,
+        number=number,
+        first=plan.shards,
+        retries=retries,
     )
 
 
@@ -169,7 +206,8 @@ def renamed(references: Iterable[Reference], version: int) -> Iterator[Reference
 
 def _write_version(
     storage: Storage,
-    recipe: Recipe,
+    recipe: str,
+    per_shard: int,
     identity: Identity,
     references: Iterable[Reference],
     skipped: Mapping[str, int],
@@ -179,12 +217,11 @@ def _write_version(
     retries: bool = False,
     prepare: Callable[[], None] = lambda: None,
 ) -> Version:
-    per_shard = recipe.output.samples_per_shard
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder, PATH)
         sha256 = draw_plan(references, per_shard, skipped, plan, first=first, retries=retries)
         prepare()
         storage.settle(plan_path(number), plan)
-        storage.settle(recipe_path(number), dump(recipe).encode())
+        storage.settle(recipe_path(number), recipe.encode())
         claim(storage, identity, sha256, number)
     return read_plan(storage, versions=number).versions[-1]

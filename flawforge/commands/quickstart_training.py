@@ -14,7 +14,7 @@ from eval.metrics import Interval, compare, counts
 from eval.splits import open_split
 from flawforge import api
 from train.progress import Progress
-from train.result import Trained
+from train.trained import Trained
 
 RECIPE = "train-tinytown-detector"
 SELECTOR = "tinytown/regions-convnext"

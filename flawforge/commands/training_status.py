@@ -20,7 +20,7 @@ from flawforge.commands.train import words
 from train import progress
 from train.identity import TrainingIdentity, read_training
 from train.progress import Progress
-from train.result import is_finished
+from train.trained import is_finished
 
 FINISHED, NOT_FINISHED = "finished", "not finished"
 
@@ -74,6 +74,8 @@ class TrainingSight:
             yield words(self.progress)
             if self.state != FINISHED:
                 yield f"checkpoint: step {self.progress.checkpoint:,}"
+            if self.progress.trouble:
+                yield self.progress.trouble
         if self.holder is not None and self.state != FINISHED:
             ago = clock(age_of(self.holder.heartbeat, self.at))
             yield f"run: process {self.holder.pid} on {self.holder.host}, last heartbeat {ago} ago"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -42,6 +44,15 @@ def checkout(tmp_path_factory) -> Path:
 def cluster(tmp_path_factory, checkout) -> Iterator[Head]:
     with head(tmp_path_factory.mktemp("head"), "--num-cpus=2", "--num-gpus=0") as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def joining(cluster, tmp_path_factory) -> Iterator[Future[CompletedProcess[str]]]:
+    """A program without the token that tries to join, which Ray does for 20 seconds, beside the other tests."""
+    program = f"import ray; ray.init({cluster.address!r}, log_to_driver=False); print('joined')"
+    home = tmp_path_factory.mktemp("stranger")
+    with ThreadPoolExecutor(1) as threads:
+        yield threads.submit(run, ["python", "-c", program], stranger(home), home)
 
 
 def submit(cluster: Head, checkout: Path, *entrypoint: str, environment=None):
@@ -114,8 +125,7 @@ def test_the_job_port_wants_the_token(cluster):
     assert status(url, cluster.token.read_text()) == 200
 
 
-def test_without_the_token_a_program_cannot_join(cluster, tmp_path):
-    program = f"import ray; ray.init({cluster.address!r}, log_to_driver=False); print('joined')"
-    refused = run(["python", "-c", program], stranger(tmp_path), tmp_path)
+def test_without_the_token_a_program_cannot_join(joining: Future[CompletedProcess[str]]):
+    refused = joining.result()
     assert refused.returncode != 0 and "joined" not in refused.stdout
     assert "AuthenticationError" in refused.stdout

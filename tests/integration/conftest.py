@@ -1,4 +1,4 @@
-"""One Ray per test module, and recipes small enough for two cores."""
+"""One Ray for the modules that need no other, and recipes small enough for two cores."""
 
 from __future__ import annotations
 
@@ -42,14 +42,31 @@ execution:
 item is accepted."""
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """Starts a Ray that every build of the module joins, and stops it after the last."""
+@pytest.fixture(scope="package")
+def _ray_ends() -> Iterator[None]:
+    yield
     import ray
 
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_here(_ray_ends: None) -> None:
+    """A Ray that every build and training of the module joins.
+
+    The next such module finds it still running: a start takes several seconds of both cores.
+    """
     from factory.pipeline.cluster import connect
 
     connect("local")
+
+
+@pytest.fixture(scope="module")
+def no_ray_before() -> Iterator[None]:
+    """For modules that start a Ray with settings of their own."""
+    import ray
+
+    ray.shutdown()
     yield
     ray.shutdown()
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from actors.errors import ModelError, OutputError, SourceError
+from actors.errors import OutputError, SourceError
 from eval.gallery import write_gallery
 from factory.build import Mode, build
 from factory.maintain.verify import Verdict, verify
@@ -32,11 +33,44 @@ ITEMS = 12
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A build and what was to be seen while it ran.
+
+    Attributes:
+        out: its output.
+        lines: that the view printed.
+        calls: published shards and counts of items in flight, in their order.
+    """
+
+    out: Path
+    lines: list[str]
+    calls: list[tuple[int, dict[str, int]]]
+
+
 @pytest.fixture(scope="module")
-def built(tmp_path_factory, ray_here) -> Path:
-    out = tmp_path_factory.mktemp("built") / "out"
-    build(parse_recipe(SMALL, "small.yaml"), str(out))
-    return out
+def watched(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Watched:
+    calls: list[tuple[int, dict[str, int]]] = []
+
+    class Recorder(Tally):
+        def in_flight(self, counts: Mapping[str, int]) -> None:
+            calls.append((self.done, dict(counts)))
+            super().in_flight(counts)
+
+    out, screen = tmp_path_factory.mktemp("built") / "out", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("factory.pipeline.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
+        patch.setattr("factory.pipeline.in_flight.SECONDS_BEFORE_BOARD", 0.0)
+        patch.setattr("factory.build.Tally", Recorder)
+        patch.setattr("factory.run.monitor.SECONDS_BETWEEN_LINES", 0.05)
+        with monitor(Console(file=screen)) as view:
+            build(parse_recipe(SMALL, "small.yaml"), str(out), show=view.show)
+    return Watched(out, screen.getvalue().splitlines(), calls)
+
+
+@pytest.fixture
+def built(watched: Watched) -> Path:
+    return watched.out
 
 
 def check(out: Path) -> Verdict:
@@ -68,29 +102,13 @@ def test_tar_headers_are_normalised(built):
                 )
 
 
-def test_progress_within_shards_is_seen_before_the_first_is_published(tmp_path, small, monkeypatch):
-    monkeypatch.setattr("factory.pipeline.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
-    monkeypatch.setattr("factory.pipeline.in_flight.SECONDS_BEFORE_BOARD", 0.0)
-    calls: list[tuple[int, Mapping[str, int]]] = []
-
-    class Recorder(Tally):
-        def in_flight(self, counts: Mapping[str, int]) -> None:
-            calls.append((self.done, dict(counts)))
-            super().in_flight(counts)
-
-    monkeypatch.setattr("factory.build.Tally", Recorder)
-    monkeypatch.setattr("factory.run.monitor.SECONDS_BETWEEN_LINES", 0.05)
-    screen = io.StringIO()
-    with monitor(Console(file=screen)) as view:
-        build(small(), str(tmp_path / "out"), show=view.show)
-    lines = [
-        line for line in screen.getvalue().splitlines() if "0/12 done: 0 accepted (-); no shard yet" in line
-    ]
+def test_progress_within_shards_is_seen_before_the_first_is_published(watched: Watched):
+    lines = [line for line in watched.lines if "0/12 done: 0 accepted (-); no shard yet" in line]
     assert any("in progress: load 12" in line for line in lines)
-    before = [counts for done, counts in calls if done == 0]
+    before = [counts for done, counts in watched.calls if done == 0]
     assert any(counts.get("load", 0) >= 5 for counts in before)
     assert any(0 < counts.get("invert", 0) <= 12 for counts in before)
-    assert calls[-1] == (12, {})
+    assert watched.calls[-1] == (12, {})
 
 
 def test_larger_pools_and_another_order_give_the_same_bytes(built, tmp_path, small):
@@ -185,16 +203,6 @@ def test_an_error_of_a_stage_reaches_the_user(tmp_path):
     change_once = iter([lambda: Image.new("RGB", (80, 80)).save(images / "b.png")])
     with pytest.raises(SourceError, match=r"source changed since it was planned: .*b\.png"):
         build(recipe, str(tmp_path / "out"), show=lambda tally: next(change_once, lambda: None)())
-
-
-def test_an_impossible_size_is_told(tmp_path, small):
-    with pytest.raises(
-        ModelError, match=r"source\.size is 72; tinytown takes sides that are a multiple of 16"
-    ):
-        build(
-            parse_recipe(SMALL.replace("size: 64", "size: 72"), "odd.yaml"),
-            str(tmp_path / "out"),
-        )
 
 
 def test_webdataset_reads_the_shards(built):

@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factory.build import build
 from factory.maintain.verify import read_index, verify
 from factory.output.manifest import done_shards
 from factory.recipe.recipe import parse_recipe
-from factory.store.storage import Storage
+from tests.factory.maintain.outputs import by_the_stages
 from tests.upernet import save_upernet
 from tinytown.render import render
 from tinytown.scene import sample_scene
-
-pytestmark = pytest.mark.usefixtures("ray_here")
 
 RECIPE = """
 name: messy
@@ -72,9 +69,7 @@ def folder(tmp_path_factory) -> Path:
 def test_good_pictures_in_shards_and_the_rest_with_reasons(folder: Path, tmp_path: Path):
     net = save_upernet(tmp_path / "net", bias=4.0)
     recipe = parse_recipe(RECIPE.format(folder=folder, net=net), "messy.yaml")
-    out = tmp_path / "out"
-    total = build(recipe, str(out))
-    storage = Storage(str(out))
+    storage = by_the_stages(tmp_path / "out", recipe)
     rows = [row for number in sorted(done_shards(storage)) for row in read_index(storage, number)]
     by_name = {str(row["source"]).rsplit("/", 1)[-1]: row for row in rows}
     accepted = {name for name, row in by_name.items() if row["status"] == "accepted"}
@@ -92,10 +87,10 @@ def test_good_pictures_in_shards_and_the_rest_with_reasons(folder: Path, tmp_pat
         by_name["vast.png"]["detail"]
         == "the header promises 900,000,000 pixels; at most 64,000,000 are decoded"
     )
-    assert (total.accepted, total.rejected, total.planned) == (5, 5, 10)
     verdict = verify(storage)
     assert verdict.problems == () and verdict.sound
-    skipped = json.loads((out / "manifest.json").read_text())["skipped_while_listing"]
+    assert (verdict.accepted, verdict.rejected, verdict.planned) == (5, 5, 10)
+    skipped = json.loads(storage.read("manifest.json"))["skipped_while_listing"]
     assert sum(skipped.values()) == 1, skipped
 
 

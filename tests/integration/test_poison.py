@@ -19,7 +19,9 @@ CHANGES = ("source.limit=8", "output.samples_per_shard=4", "execution.passes=2")
 
 
 @pytest.fixture
-def poisoned_ray():
+def poisoned_ray(
+    no_ray_before,
+):
     import ray
 
     def poison() -> None:

@@ -85,7 +85,7 @@ def told_where(path: str) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def ledger(no_ray_before: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A head without CPUs, a node with CPUs alone, and one with two GPUs and just the CPUs for their work."""
     from ray.cluster_utils import Cluster
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 import flawforge
 from actors.errors import OutputError, TrainingError
 from actors.images import encode_image, encode_mask
-from benchmarks.training_faults import BOUND, Fault, compared, disturbed
+from benchmarks.training_faults import BOUND, Fault, compared, disturbed, kill_worker
 from factory.output.shards.tar import write_tar
 from factory.store.storage import Storage
 from train import checkpoint, progress
@@ -25,7 +26,7 @@ from train.recipe import load_training
 from train.result import write_result
 from train.segmentation import Segmentation
 
-STEPS, BATCH = 60, 4
+STEPS, BATCH = 40, 4
 SIZES = {"one": 9, "two": 5}
 
 
@@ -91,9 +92,8 @@ def alone(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray_ends():
-    yield
-    ray.shutdown()
+def _ray(ray_here: None) -> None:
+    """All trainings join one."""
 
 
 @pytest.mark.slow
@@ -105,11 +105,11 @@ def test_two_workers_learn_what_one_does(folder: Path, alone: Path):
     assert seen[-1].step == STEPS and seen[-1].workers == 2 and seen[-1].phase == "finished"
 
 
-def test_a_finished_training_is_not_run_again(folder: Path, alone: Path):
+def test_a_finished_training_is_not_run_again(folder: Path, alone: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr("factory.pipeline.cluster.connect")  # It needs no Ray.
     before = (alone / "metrics.json").stat().st_mtime_ns
     trained = flawforge.train(folder / "recipe.yaml", alone)
     assert (trained.step, trained.steps, trained.threshold) == (STEPS, STEPS, None)
-    assert not ray.is_initialized()
     assert (alone / "metrics.json").stat().st_mtime_ns == before
 
 
@@ -146,11 +146,31 @@ def test_bad_samples_are_counted_on_all_workers(folder: Path, tmp_path: Path):
     assert trained.skipped["one"] > 0
 
 
+def test_a_killed_worker_changes_nothing(folder: Path, alone: Path, monkeypatch: pytest.MonkeyPatch):
+    """It gets a SIGKILL in the first look after the first checkpoint."""
+    monkeypatch.setattr("train.run._LOOK", 0.02)
+    out, chance = folder / "disturbed", random.Random(0)
+    kills: list[tuple[int, int]] = []
+    told: list[str] = []
+
+    def show(seen: progress.Progress) -> None:
+        if seen.checkpoint and not kills:
+            kills.append((seen.step, seen.checkpoint))
+            kill_worker(os.getpid(), chance)
+
+    flawforge.train(folder / "recipe.yaml", out, workers=2, show=show, tell=told.append)
+    assert kills and kills[0][0] < STEPS
+    assert len(told) == 1 and re.match(r"going on from step \d+ after: workers were lost", told[0]), told
+    result = compared("disturbed", out, alone, tuple(kills), SIZES, BATCH)
+    assert result.sound, result
+    assert len(checkpoint.steps_of(Storage(str(out)))) == 2
+
+
+@pytest.mark.slow
 def test_a_killed_worker_a_killed_job_and_another_number_of_workers_change_nothing(folder: Path, alone: Path):
-    ray.shutdown()  # This training has a Ray of its own.
-    out, faults = folder / "disturbed", (Fault("worker"), Fault("job", workers=1))
+    out, faults = folder / "restarted", (Fault("worker"), Fault("job", workers=1))
     kills = disturbed(folder / "recipe.yaml", out, faults, random.Random(0), steps=STEPS)
-    result = compared("disturbed", out, alone, kills, SIZES, BATCH)
+    result = compared("restarted", out, alone, kills, SIZES, BATCH)
     assert result.sound, result
     assert "going on from step" in Path(f"{out}.txt").read_text()
     assert len(checkpoint.steps_of(Storage(str(out)))) == 2

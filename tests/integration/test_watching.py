@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
+import subprocess
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -14,13 +17,13 @@ from typing import Any
 import pytest
 
 from factory.build import Mode, build
-from factory.output.manifest import read_sidecars
-from factory.recipe.recipe import parse_recipe
+from factory.output.manifest import done_shards, read_sidecars
+from factory.recipe.recipe import load_recipe, parse_recipe
 from factory.run.run_state import write_state
 from factory.run.status import look
 from factory.store.storage import Storage
 from tests.commands import kill, run, start, start_held_back
-from tests.factory.maintain.outputs import by_hand, sample
+from tests.factory.maintain.outputs import by_hand, by_the_stages, sample
 from tests.factory.run.test_status import holder, put, state, total_of
 from tests.integration.conftest import SMALL, WITHOUT_UNET, content_of
 from tests.object_store import S3, FaultyProxy, reached_at
@@ -58,18 +61,54 @@ def log_of(out: Path, number: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
-    """Its last shard is held back, so that it is at work until it is stopped."""
-    recipe, out = tmp_path / "small.yaml", tmp_path / "out"
+def stop(process: subprocess.Popen[str], out: Path) -> str:
+    """SIGTERM to the driver, which ends with a sentence, gives the lock back, and leaves no process behind.
+
+    Returns:
+        What it printed.
+    """
+    process.terminate()
+    printed, _ = process.communicate(timeout=seconds(120))
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; what is published stays, and the same command goes on from there" in printed
+    assert not (out / "lock.json").exists()
+    until(lambda: members(process.pid), lambda left: not left, within=60)
+    return printed
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_a_run_is_watched_stopped_killed_and_finished(tmp_path: Path):
+    """Its last shard is held back, so that it is at work until it is stopped, and again until it is killed.
+
+    Its bytes are those of an undisturbed one.
+    """
+    recipe, out, undisturbed = tmp_path / "small.yaml", tmp_path / "out", tmp_path / "undisturbed"
     recipe.write_text(WITHOUT_UNET.replace("limit: 20", f"limit: {2 * SHARDS}"))
+    by_the_stages(undisturbed, load_recipe(recipe))
     command = ("build", str(recipe), "--out", str(out))
-    first = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
-    try:
+
+    def until_published(run: subprocess.Popen[str], shards: int) -> None:
         until(
             lambda: list(out.glob("stats/*.json")),
-            lambda names: len(names) >= 3,
-            unless=lambda: "the run has ended" if first.poll() is not None else "",
+            lambda names: len(names) >= shards,
+            within=300,
+            every=0.02,
+            unless=lambda: "the run has ended" if run.poll() is not None else "",
         )
+
+    first = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
+    try:
+        until_published(first, 3)
         report = until(lambda: status(out), lambda report: report["run"]["cost"] is not None, within=60)
         assert (report["state"], report["shards"], report["planned"]) == ("at work", SHARDS, 2 * SHARDS)
         assert report["lock"]["pid"] == report["run"]["pid"] == first.pid
@@ -80,8 +119,7 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
         assert report["run"]["cost_unit"] == "worker-seconds" and report["run"]["cost"] > 0
         known = report["done"] - report["behind"]
         assert report["accepted"] + report["rejected"] == 2 * known == 2 * report["run"]["made_shards"]
-        first.terminate()
-        first.communicate(timeout=seconds(120))
+        stop(first, out)
     finally:
         if first.poll() is None:
             kill(first)
@@ -96,12 +134,21 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
     assert (events[-1]["event"], events[-1]["by"]) == ("stopped", "SIGTERM")
     assert events[1]["CPU"] >= 1
 
+    killed = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
+    until_published(killed, min(made + 2, SHARDS - 1))
+    kill(killed)
+    left = len(done_shards(Storage(str(out))))
+    assert made <= left < SHARDS and status(out)["state"] != "complete"
+    second = log_of(out, 1)
+    assert second[0]["shards_missing"] == SHARDS - made
+
     again = start(*command)
     printed, _ = again.communicate(timeout=seconds(300))
-    assert again.returncode == 0, printed
-    second = log_of(out, 1)
-    assert (second[0]["shards_missing"], second[-1]["event"]) == (SHARDS - made, "finished")
-    published = [line for line in [*events, *second] if line["event"] == "published"]
+    assert again.returncode == 0 and "taking over the lock of process" in printed, printed
+    assert content_of(out) == content_of(undisturbed) and not (out / "lock.json").exists()
+    last = log_of(out, 2)
+    assert (last[0]["shards_missing"], last[-1]["event"]) == (SHARDS - left, "finished")
+    published = [line for line in [*events, *second, *last] if line["event"] == "published"]
     assert {line["shard"] for line in published} <= set(range(SHARDS)) and len(published) <= SHARDS
     sidecars = read_sidecars(Storage(str(out)))
     for line in published:
@@ -112,14 +159,14 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path):
     totals = json.loads((out / "manifest.json").read_text())["totals"]
     assert (report["state"], report["complete"]) == ("complete", True)
     assert {key: report[key] for key in totals} == totals
-    assert (second[-1]["accepted"], second[-1]["rejected"]) == (totals["accepted"], totals["rejected"])
+    assert (last[-1]["accepted"], last[-1]["rejected"]) == (totals["accepted"], totals["rejected"])
     verified = run("verify", str(out))
     assert verified.returncode == 0 and "0 problems" in verified.stdout, verified.stdout
     assert re.search(r"accepted \(\d+%\)", printed)
 
 
 @pytest.fixture(scope="module")
-def metrics_url() -> Iterator[str]:
+def metrics_url(no_ray_before: None) -> Iterator[str]:
     """A Ray whose agents learn of counts twice a second instead of every ten seconds; where they show them."""
     import ray
 

@@ -24,6 +24,7 @@ execution: {corrupt: {cpus: 0.5}}
 """
 
 
+@pytest.mark.usefixtures("no_ray_before")
 def test_workers_with_another_revision_end_the_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -165,6 +165,13 @@ def test_every_shipped_recipe_is_tested() -> None:
             "line 7",
             "execution.micro_batch: found 0; allowed: a whole number",
         ),
+        (
+            "execution: {trackers: [tensorboard]}\n",
+            [],
+            "line 7",
+            "execution.trackers[0]: found 'tensorboard'; allowed: one of wandb, mlflow",
+        ),
+        ("execution: {trackers: [wandb, wandb]}\n", [], "line 7", "allowed: each tracker once"),
         ("bach: 4\n", [], "line 7", "bach: unknown key; did you mean 'batch'?"),
     ],
 )
@@ -255,7 +262,7 @@ def test_secrets_of_urls_are_never_written() -> None:
 def test_the_dump_says_everything_and_reads_back() -> None:
     recipe = small(
         "augmentation: {resize: [0.5, 2.0], crop: 64}\nloss: {class_weights: [1, 4]}\nema: 0.999\n"
-        "execution: {workers: [1, 4], gpus: 0.5}\nvalidation: {url: v.tar, patience: 3}\n"
+        "execution: {workers: [1, 4], gpus: 0.5, trackers: [mlflow]}\nvalidation: {url: v.tar, patience: 3}\n"
     )
     text = dump(recipe)
     assert parse(TrainingRecipe, text, "dump") == recipe

@@ -21,8 +21,9 @@ from tests.upernet import save_upernet
 from train import checkpoint
 from train.identity import TrainingIdentity
 from train.recipe import TrainingRecipe, with_data
-from train.result import is_finished, read_trained, write_result
+from train.result import write_result
 from train.segmenter import starting_point
+from train.trained import is_finished, read_trained
 
 PREPROCESSOR = {"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.2, 0.1]}
 

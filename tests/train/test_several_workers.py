@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.forked import CONTEXT
 from tests.train.small import drawn, lines_of, loop_of, losses_of, recipe_of, tar_of
 from tools.tinytown.segmenter import build
 from train.distributed import Workers
@@ -45,10 +45,8 @@ def trained_by(
 ) -> Path:
     meeting = out.with_suffix(".meeting")
     meeting.unlink(missing_ok=True)
-    # All processes come from one that has imported the modules.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.train.small"])
     job = (world, meeting, recipe, tar, out, validation)
-    mp.start_processes(_train, job, nprocs=world, start_method="forkserver")  # type: ignore[no-untyped-call]
+    mp.start_processes(_train, job, nprocs=world, start_method=CONTEXT.get_start_method())  # type: ignore[no-untyped-call]
     return out
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from factory.store.storage import Storage
+from tests.forked import CONTEXT
 from tests.patience import seconds
 from tests.train.small import loop_of, losses_of, recipe_of
 from train import checkpoint, loop
@@ -70,11 +71,9 @@ def _train(
 
 def started(
     folder: Path, recipe: TrainingRecipe, tar: Path, hooks: Callable[[int, Path], Hooks]
-) -> list[multiprocessing.process.BaseProcess]:
+) -> list[BaseProcess]:
     """Both workers of a training."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.train.small"])
-    workers = [context.Process(target=_train, args=(rank, folder, recipe, tar, hooks)) for rank in (0, 1)]
+    workers = [CONTEXT.Process(target=_train, args=(rank, folder, recipe, tar, hooks)) for rank in (0, 1)]
     for one in workers:
         one.start()
     return list(workers)

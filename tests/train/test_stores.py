@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import masked_crc32c
 
 from actors.errors import LockLostError
 from factory.output.lock import Lock
@@ -20,6 +17,7 @@ from factory.store.retries import Patience
 from factory.store.storage import Storage
 from tests.factory.maintain.outputs import by_hand, sample
 from tests.object_store import FAULTS, S3, FaultyProxy, Schedule, reached_at
+from tests.train.curve_events import events
 from tests.train.small import Stop, drawn, recipe_of, tar_of
 from tests.upernet import save_upernet
 from train import checkpoint
@@ -227,16 +225,6 @@ def test_a_training_whose_lock_was_taken_over_writes_nothing_more(
         assert checkpoint.steps_of(plain) == [3, 4]
 
 
-def events(data: bytes) -> Iterator[Event]:
-    """The records of a file of TensorBoard: length, its checksum, bytes, their checksum."""
-    while data:
-        size = int.from_bytes(data[:8], "little")
-        record = data[12 : 12 + size]
-        assert int.from_bytes(data[12 + size : 16 + size], "little") == masked_crc32c(record)
-        yield Event.FromString(record)
-        data = data[16 + size :]
-
-
 def test_curves_are_copied_to_the_bucket(net: Path, data: Path, s3: S3, bucket: str) -> None:
     """At every checkpoint, and at the end; what a training that stopped had copied stays."""
     upload(s3, bucket, data)
@@ -279,3 +267,12 @@ def test_curves_are_copied_to_the_bucket(net: Path, data: Path, s3: S3, bucket: 
     }
     log = [json.loads(line) for line in s3.bytes_of(bucket, "out/log.jsonl").splitlines()]
     assert losses == {line["step"]: pytest.approx(line["loss"], rel=1e-6) for line in log}
+
+
+def test_curves_of_one_second_are_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that is started again within the second in which it was stopped."""
+    monkeypatch.setattr("time.time", lambda: 1_000_000_000.0)
+    for start in (0, 0, 3):
+        with Curves(Storage(str(tmp_path)), start):
+            pass
+    assert len(list(tmp_path.glob("tensorboard/events.out.tfevents.1000000000.*"))) == 3

@@ -28,7 +28,7 @@ from actors.images import encode_mask
 from actors.models import fingerprint
 from actors.seeding import seed_for
 from eval.metrics import agreement
-from eval.richhf import binarise
+from eval.richhf.levels import binarise
 from tinytown.annotator import annotate
 from tinytown.people import PEOPLE, clicks, richhf_map
 from tinytown.scene import parse

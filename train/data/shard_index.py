@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from actors.errors import TrainingError
-from factory.output.shards.records import INDEX_SCHEMA, MEMBERS, columns_of
+from factory.output.shards.records import MEMBERS, columns_of
 from factory.output.shards.tar_samples import grouped, split_name
 from factory.sources.tar_members import Member, members
 from train.data.labels import PARTS, Part
@@ -133,12 +133,12 @@ def of_output(stream: IO[bytes], where: str, *, accepted: int, size: int) -> Sha
     Raises:
         TrainingError: the index is damaged, or does not fit the manifest.
     """
-    table = _columns(stream, where)
+    table, members = _columns(stream, where)
     table = table.filter(pc.equal(table["status"], "accepted"))
     if len(table) != accepted:
         raise _unfit(where, f"it has {len(table):,} accepted samples, the manifest {accepted:,}")
-    sizes = np.full((len(table), len(MEMBERS)), _ABSENT, np.int64)
-    for number, member in enumerate(MEMBERS):
+    sizes = np.full((len(table), len(members)), _ABSENT, np.int64)
+    for number, member in enumerate(members):
         sizes[:, number] = pc.fill_null(table[columns_of(member)[0]], _ABSENT).to_numpy()
     if ((sizes < _ABSENT) | (sizes > size)).any():
         raise _unfit(where, f"it has sizes that are negative, or above that of the tar, {size:,} bytes")
@@ -150,7 +150,7 @@ def of_output(stream: IO[bytes], where: str, *, accepted: int, size: int) -> Sha
     if -(-content // tarfile.RECORDSIZE) * tarfile.RECORDSIZE != size:
         raise _unfit(where, f"its files do not add up to the {size:,} bytes of the tar in the manifest")
     offsets = np.where(present, ends - blocks + HEADER, _ABSENT)
-    chosen = [MEMBERS.index(_OWN[part]) for part in PARTS]
+    chosen = [members.index(_OWN[part]) for part in PARTS]
     endings = np.broadcast_to(np.arange(len(PARTS)), (len(table), len(PARTS)))
     keys = table["key"].cast(pa.binary()).combine_chunks()
     return ShardIndex(keys, offsets[:, chosen], sizes[:, chosen], endings, tuple(_OWN.values()))
@@ -231,13 +231,19 @@ def from_parquet(data: bytes) -> tuple[ShardIndex, dict[str, Any]]:
     return ShardIndex(keys, offsets, sizes, endings, spellings), note
 
 
-def _columns(stream: IO[bytes], where: str) -> pa.Table:
-    wanted = ["key", "status", *(columns_of(member)[0] for member in MEMBERS)]
+def _columns(stream: IO[bytes], where: str) -> tuple[pa.Table, list[str]]:
+    """The columns of keys, status and sizes, and the members that have sizes, in the order of the tar.
+
+    Imported sets have other maps beside those of a build.
+    """
     try:
         file = pq.ParquetFile(stream)
+        members = _members_in(file.schema_arrow.names)
+        wanted = ["key", "status", *(columns_of(member)[0] for member in members)]
         if any(
             file.schema_arrow.get_field_index(name) < 0
-            or file.schema_arrow.field(name).type != INDEX_SCHEMA.field(name).type
+            or file.schema_arrow.field(name).type
+            != (pa.string() if name in ("key", "status") else pa.int64())
             for name in wanted
         ):
             raise _unfit(where, "it has other columns than this version of Flawforge writes")
@@ -248,7 +254,14 @@ def _columns(stream: IO[bytes], where: str) -> pa.Table:
         raise _unfit(where, f"it cannot be read: {error}") from error
     if table["key"].null_count or table["status"].null_count:
         raise _unfit(where, "a row has no key, or no status")
-    return table
+    return table, members
+
+
+def _members_in(columns: Sequence[str]) -> list[str]:
+    """All members of a build, and those of which an index has a size beside them; the JSON is the last in a tar."""
+    stems = [name.removesuffix("_bytes") for name in columns if name.endswith("_bytes")]
+    named = ["json" if stem == "json" else f"{stem}.png" for stem in stems]
+    return [*named, *(member for member in MEMBERS if member not in named)]
 
 
 def _size_of(meta: Any, wanted: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from factory.output.shards.records import INDEX_SCHEMA, PREVIEWS_PER_REASON, Fil
 from factory.output.shards.sample_json import Provenance, SampleJson
 from factory.store.storage import Storage
 
-__all__ = ["Provenance", "sample_files", "write_shard"]
+__all__ = ["FORMAT", "Provenance", "sample_files", "write_shard"]
 
 
 def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, original: bool) -> Sidecar:
@@ -52,14 +52,14 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
         storage,
         _rows(shard.samples),
         {sample.key: sample_files(sample, how, original=original) for sample in accepted},
-        shard_format=_FORMAT,
+        shard_format=FORMAT,
         mark=sidecar,
     )
 
 
 def commit_shard(storage: Storage, sidecar: Sidecar, tar: bytes | None, index: bytes) -> None:
     """Publish the files of a shard that are written already; see `factory.output.shards.publish.commit_files`."""
-    commit_files(storage, sidecar, tar, index, _FORMAT)
+    commit_files(storage, sidecar, tar, index, FORMAT)
 
 
 def _still_wanted(storage: Storage, sidecar: Sidecar) -> bool:
@@ -80,7 +80,8 @@ def _same_work(one: Sidecar, other: Sidecar) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("digest", "plan_sha256", "planned"))
 
 
-_FORMAT = ShardFormat(INDEX_SCHEMA, read_sidecar, _same_work, _still_wanted)
+FORMAT = ShardFormat(INDEX_SCHEMA, read_sidecar, _same_work, _still_wanted)
+"""Of the shards of a build. Others with its sidecar replace the schema alone."""
 
 
 def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str, bytes]:

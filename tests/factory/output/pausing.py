@@ -9,17 +9,22 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
+from actors.errors import FlawforgeError
 from factory.store.storage import Storage
+from tests.forked import CONTEXT
+from tests.patience import seconds
 
 RECIPE = """
 name: NAME
@@ -107,37 +112,51 @@ class Paused:
 
     Attributes:
         process: of it.
+        end: where it tells how it ended.
     """
 
-    process: subprocess.Popen[str]
+    process: BaseProcess
+    end: Connection
 
     def go_on(self) -> str:
         """Wakes the run, and returns what it ended with: the name of its error, or `done`."""
-        self.process.send_signal(signal.SIGCONT)
-        printed, _ = self.process.communicate(timeout=300)
-        return printed.strip().rpartition("\n")[2]
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+        assert self.end.poll(seconds(300)), "it does not end"
+        told: str = self.end.recv()
+        self.process.join()
+        return told
 
 
 def paused(call: str, path: str, command: str) -> Paused:
     """Starts `command`, a line of Python, and waits until it stops before `call` changes `path`."""
-    code = f"""
-from tests.factory.output.pausing import *
-from pathlib import Path
-from factory.build import Mode, build
-from factory.maintain.merge import merge
-from factory.output.rebuild import rebuild
-from factory.maintain.retry_rejects import retry_rejects
-from factory.maintain.split import split
-from actors.errors import FlawforgeError
-without_ray(lambda target, key, value: target.__setitem__(key, value), setattr)
-stop_at({call!r}, {path!r})
-try:
-    {command}
-    print("done")
-except FlawforgeError as error:
-    print(type(error).__name__)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status), f"it ended before it came to {call} {path}: {process.communicate()}"
-    return Paused(process)
+    here, there = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_run, args=(call, path, command, there))
+    process.start()
+    there.close()
+    watched = psutil.Process(process.pid)
+    while watched.status() != psutil.STATUS_STOPPED:
+        assert not here.poll(0.002), f"it ended before it came to {call} {path}: {here.recv()}"
+    return Paused(process, here)
+
+
+def _run(call: str, path: str, command: str, end: Connection) -> None:
+    from factory.build import Mode, build
+    from factory.maintain.merge import merge
+    from factory.maintain.retry_rejects import retry_rejects
+    from factory.maintain.split import split
+    from factory.output.rebuild import rebuild
+
+    names = {
+        one.__name__: one for one in (build, merge, rebuild, recipe_of, retry_rejects, split, Mode, Storage)
+    }
+    without_ray(lambda target, key, value: target.__setitem__(key, value), setattr)
+    stop_at(call, path)
+    try:
+        exec(command, names)
+    except FlawforgeError as error:
+        end.send(type(error).__name__)
+    except BaseException as error:
+        end.send(repr(error))
+    else:
+        end.send("done")

@@ -25,6 +25,17 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch.setitem, monkeypatch.setattr)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Outputs that nobody disturbed, by the name of their recipe."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        without_ray(patch.setitem, patch.setattr)
+        for recipe in (recipe_of(2), recipe_of(1, 11)):
+            build(recipe, str(folder / recipe.name))
+    return {out.name: out for out in folder.iterdir()}
+
+
 def files_of(out: Path, *, hidden: bool = True) -> dict[str, str]:
     """sha256 of every file but the runs' own records, and of sidecars all but the seconds."""
     found = {}
@@ -80,13 +91,14 @@ AGAIN = "build(recipe_of(1, 11), OUT, mode=Mode.OVERWRITE)"
         ("rename", r"manifest\.json", AGAIN),
     ],
 )
-def test_another_recipe_takes_over(tmp_path: Path, call: str, path: str, command: str):
-    out, alone = tmp_path / "out", tmp_path / "alone"
+def test_another_recipe_takes_over(
+    tmp_path: Path, undisturbed: dict[str, Path], call: str, path: str, command: str
+):
+    out, alone = tmp_path / "out", undisturbed["seed-2"]
     if command == AGAIN:
         build(recipe_of(0, 5), str(out))
     first = paused(call, path, command.replace("OUT", repr(str(out))))
     build(recipe_of(2), str(out), mode=Mode.OVERWRITE)
-    build(recipe_of(2), str(alone))
     same_as(out, alone, hidden=False)
     assert first.go_on() == "LockLostError"
     same_as(out, alone)
@@ -97,11 +109,12 @@ def test_another_recipe_takes_over(tmp_path: Path, call: str, path: str, command
     [("link", r"plan\.parquet"), ("link", r"shards/000001\.tar"), ("link", r"stats/000001\.json")],
 )
 @pytest.mark.parametrize("mode", [Mode.RESUME, Mode.OVERWRITE])
-def test_the_same_recipe_takes_over(tmp_path: Path, call: str, path: str, mode: Mode):
-    out, alone = tmp_path / "out", tmp_path / "alone"
+def test_the_same_recipe_takes_over(
+    tmp_path: Path, undisturbed: dict[str, Path], call: str, path: str, mode: Mode
+):
+    out, alone = tmp_path / "out", undisturbed["seed-1"]
     first = paused(call, path, NEW.replace("OUT", repr(str(out))))
     build(recipe_of(1, 11), str(out), mode=mode)
-    build(recipe_of(1, 11), str(alone))
     same_as(out, alone, hidden=False)
     assert first.go_on() == "LockLostError"
     same_as(out, alone)

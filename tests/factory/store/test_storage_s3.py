@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 
 import pyarrow as pa
@@ -229,14 +230,18 @@ def test_hundreds_of_operations_through_one_fault_in_three(storage, s3, bucket, 
 def test_a_lasting_outage_is_reported(reached, bucket, proxy, fault, words):
     proxy.schedule = lambda method, size: fault
     storage = Storage(f"s3://{bucket}/out", SHORT)
+    with ThreadPoolExecutor(3) as threads:  # Each of them gives up after a second.
+        written = threads.submit(storage.publish, "shards/000000.tar", DATA)
+        read = threads.submit(storage.read, "shards/000000.tar")
+        listed = threads.submit(storage.names, "stats")
     with pytest.raises(OutputError) as reported:
-        storage.publish("shards/000000.tar", DATA)
+        written.result()
     assert str(reported.value).startswith(f"s3://{bucket}/out: cannot write shards/000000.tar: ")
     assert words in str(reported.value) and "gave up after 1 seconds of attempts" in str(reported.value)
     with pytest.raises(OutputError, match=r"cannot read shards/000000\.tar"):
-        storage.read("shards/000000.tar")
+        read.result()
     with pytest.raises(OutputError, match="cannot list stats"):
-        storage.names("stats")
+        listed.result()
 
 
 def test_no_server_is_reported(bucket):

@@ -26,7 +26,7 @@ from train.identity import TrainingIdentity, begin
 from train.places import absolute
 from train.progress import Progress
 from train.recipe import load_training
-from train.result import Trained
+from train.trained import Trained
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from actors.errors import EvaluationError
-from eval.richhf import binarise, infer_people, plateaus
+from benchmarks.richhf.annotators import measure, table
+from eval.richhf.levels import binarise, infer_people, plateaus
 
 SIDE = 96
 
@@ -112,3 +114,20 @@ def test_the_nearest_count_by_plain_rounding():
 def test_what_cannot_be_binarised(people: int, share: float):
     with pytest.raises(EvaluationError, match="cannot be binarised"):
         binarise(squares(255), people, share)
+
+
+def test_exact_levels_count_however_rare():
+    map_ = squares(85, 170, 255)
+    map_[90, 0] = 43
+    assert infer_people(map_, lossy=False) == (6,)
+    assert infer_people(map_, lossy=True) == (3, 6)
+    # A PNG of a map that was a JPEG before.
+    assert infer_people(through_jpeg(squares(64, 128, 191), 75), lossy=False) == (4,)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_simulated_maps(form: Literal["PNG", "JPEG"]):
+    """At least 99 % of the maps that fit one number; `python -m benchmarks.richhf.annotators` takes more of them."""
+    tally = measure(form, 85, maps=12, side=512)
+    assert sum(tally.found.values()) > 20
+    assert tally.right >= 0.99, table(tally)

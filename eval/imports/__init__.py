@@ -1,0 +1,1 @@
+"""Human-labelled sets as shards: what `flawforge import` does for any of them."""
