@@ -162,15 +162,15 @@ class Validation(Config):
 
 
 class KeepApart(Config):
-    """Test sets that must not share images or captions with the data; the validation is always one of them."""
+    """Test sets that must not share images or captions with the data; the validation is one of them."""
 
     tests: Annotated[tuple[str, ...], _LISTED] = Field(
         default=(), description="further test sets: outputs, tars with images, or tinytown/labelled"
     )
     shared: Literal["refuse", "drop", "allow"] = Field(
-        default="refuse",
-        description="what samples do that a test set also has: end the training before it begins, or are left out; "
-        "allow looks for none",
+        default="allow",
+        description="what samples do that a test set also has: end the training before it begins (refuse), or are left "
+        "out (drop); allow looks for none, since every sample is read for that",
     )
     captions: bool = Field(default=True, description="equal captions count as well, not only equal images")
 
@@ -274,7 +274,7 @@ class TrainingRecipe(Config):
     )
     validation: Validation | None = Field(default=None, description="chooses checkpoint and threshold")
     keep_apart: KeepApart = Field(
-        default=KeepApart(), description="looks for samples of the data that are in a test set, too"
+        default=KeepApart(), description="whether to look for samples of the data that are in a test set, too"
     )
     execution: Workers = Field(default=Workers(), description="where it runs")
 

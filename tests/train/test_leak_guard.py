@@ -70,7 +70,7 @@ def validation(tmp_path: Path) -> DataSet:
 
 
 def recipe(**changes: object) -> TrainingRecipe:
-    return recipe_of("unused", data=[{"name": "mine"}], keep_apart=changes)
+    return recipe_of("unused", data=[{"name": "mine"}], keep_apart={"shared": "refuse", **changes})
 
 
 def test_they_are_refused(data: DataSet, validation: DataSet) -> None:
