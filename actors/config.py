@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 NOT_ALLOWED = "not_allowed"
@@ -12,6 +12,14 @@ NOT_ALLOWED = "not_allowed"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Inside = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+LISTED = BeforeValidator(_tuple_of_list)
+"""For tuples: YAML has lists only, and strict models take no list for a tuple."""
 
 
 class Config(BaseModel):

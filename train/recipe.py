@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from actors.config import Config, Inside, Share, not_allowed
+from actors.config import LISTED, Config, Inside, Share, not_allowed
 from actors.errors import RecipeError
 from actors.redaction import redact
 from factory.recipe.parsing import parse
@@ -21,23 +21,13 @@ from factory.recipe.recipe import SHIPPED as DATA_RECIPES
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
 from factory.recipe.text import read_file
 from train.data.labels import Label
+from train.execution import Workers
 
 SHIPPED = ("train-regions", "train-detector", "train-tinytown-regions", "train-tinytown-detector")
 """The training recipes that come with Flawforge; a bare name stands for the file."""
 
 EXECUTION = ("name", "execution", "keep_apart")
 """What a resumed training may change. Data without what `keep_apart` leaves out has a digest of its own."""
-
-Tracker = Literal["wandb", "mlflow"]
-"""The trackers of `train.trackers`; each is the name of its package, and of an extra of ours."""
-
-
-def _tuple_of_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-_LISTED = BeforeValidator(_tuple_of_list)
-"""YAML has lists only, and strict models take no list for a tuple."""
 
 
 class Data(Config):
@@ -82,7 +72,7 @@ class ModelConfig(Config):
 class Augmentation(Config):
     """Random changes of the training images, drawn from seed, step and slot."""
 
-    resize: Annotated[tuple[float, float], _LISTED] = Field(
+    resize: Annotated[tuple[float, float], LISTED] = Field(
         default=(1.0, 1.0), description="smallest and largest scale"
     )
     crop: int | None = Field(
@@ -113,7 +103,7 @@ class Optimizer(Config):
     """AdamW with a warm-up and a polynomial decay."""
 
     learning_rate: float = Field(default=6e-5, gt=0, le=1, description="at its peak")
-    betas: Annotated[tuple[Inside, Inside], _LISTED] = Field(default=(0.9, 0.999), description="of AdamW")
+    betas: Annotated[tuple[Inside, Inside], LISTED] = Field(default=(0.9, 0.999), description="of AdamW")
     weight_decay: float = Field(
         default=0.01,
         ge=0,
@@ -131,7 +121,7 @@ class Loss(Config):
     kind: Literal["cross_entropy", "dice"] = Field(
         default="cross_entropy", description="per pixel, or soft Dice"
     )
-    class_weights: Annotated[tuple[float, float] | None, _LISTED] = Field(
+    class_weights: Annotated[tuple[float, float] | None, LISTED] = Field(
         default=None, description="of clean and artifact in the cross-entropy; null is 1, 1"
     )
 
@@ -164,7 +154,7 @@ class Validation(Config):
 class KeepApart(Config):
     """Test sets that must not share images or captions with the data; the validation is one of them."""
 
-    tests: Annotated[tuple[str, ...], _LISTED] = Field(
+    tests: Annotated[tuple[str, ...], LISTED] = Field(
         default=(), description="further test sets: outputs, tars with images, or tinytown/labelled"
     )
     shared: Literal["refuse", "drop", "allow"] = Field(
@@ -173,76 +163,6 @@ class KeepApart(Config):
         "out (drop); allow looks for none, since every sample is read for that",
     )
     captions: bool = Field(default=True, description="equal captions count as well, not only equal images")
-
-
-class Workers(Config):
-    """Where the training runs. It changes the speed, and the order of floating-point sums."""
-
-    workers: Annotated[Annotated[int, Field(ge=1, le=4096)] | tuple[int, int], _LISTED] = Field(
-        default=1, description="processes, or the fewest and the most of an elastic training"
-    )
-    cpus: float = Field(default=1.0, gt=0, description="CPUs of a worker")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs of a worker")
-    micro_batch: int | None = Field(
-        default=None,
-        ge=1,
-        description="images per forward pass; a worker accumulates its share. null: all at once",
-    )
-    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of the network in a worker")
-    decoders: int = Field(
-        default=1, ge=1, le=256, description="threads of a worker that read and decode images"
-    )
-    save_every: int = Field(default=500, ge=1, description="steps between two checkpoints")
-    keep: int = Field(default=2, ge=1, description="checkpoints that are kept")
-    log_samples: bool = Field(default=False, description="write which sample each slot of each step was")
-    trackers: Annotated[tuple[Tracker, ...], _LISTED] = Field(
-        default=(),
-        description="experiment trackers that get the curves beside TensorBoard; each is an extra of the package",
-    )
-    retries: int = Field(
-        default=3,
-        ge=0,
-        description="restarts in a row after lost workers without a new checkpoint in between",
-    )
-    patience: float = Field(default=0, ge=0, description="seconds that a joined cluster may take to grow")
-    resize_every: float = Field(
-        default=60,
-        gt=0,
-        description="seconds between two looks of an elastic training at the cluster's nodes",
-    )
-    time_out: float = Field(
-        default=1800, gt=0, description="seconds after which workers that wait for each other give up"
-    )
-
-    @field_validator("workers")
-    @classmethod
-    def _rising(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
-        if isinstance(value, tuple) and not 1 <= value[0] <= value[1]:
-            raise not_allowed("two rising whole numbers of at least 1")
-        return value
-
-    @field_validator("trackers")
-    @classmethod
-    def _once(cls, value: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
-        if len(set(value)) != len(value):
-            raise not_allowed("each tracker once")
-        return value
-
-    @property
-    def fewest(self) -> int:
-        return self.workers if isinstance(self.workers, int) else self.workers[0]
-
-    @property
-    def most(self) -> int:
-        return self.workers if isinstance(self.workers, int) else self.workers[1]
-
-    @property
-    def elastic(self) -> bool:
-        return not isinstance(self.workers, int)
-
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpus else "cpu"
 
 
 class TrainingRecipe(Config):
@@ -257,7 +177,7 @@ class TrainingRecipe(Config):
     )
     iterations: int = Field(ge=1, description="steps of the optimizer")
     batch: int = Field(default=8, ge=1, le=65_536, description="images in a step, of all workers together")
-    data: Annotated[tuple[Data, ...], _LISTED] = Field(description="data sets that are mixed")
+    data: Annotated[tuple[Data, ...], LISTED] = Field(description="data sets that are mixed")
     bad_samples: Literal["refuse", "skip"] = Field(
         default="refuse",
         description="what a sample that cannot be read does: ends the training, or is counted",

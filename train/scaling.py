@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from train.recipe import Workers
+from train.execution import Workers
 
 if TYPE_CHECKING:
     from ray.train import FailureConfig, ScalingConfig

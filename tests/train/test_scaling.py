@@ -8,7 +8,7 @@ import pytest
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
-from train.recipe import Workers
+from train.execution import Workers
 from train.scaling import failures_of, is_lack_of_room, scaling_of, time_outs
 
 PLACEMENT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"

@@ -12,8 +12,8 @@ from types import TracebackType
 
 from actors.errors import RecipeError
 from actors.redaction import scrub
+from train.execution import Tracker
 from train.hooks import Report
-from train.recipe import Tracker
 from train.trackers.mlflow_run import MlflowRun
 from train.trackers.tracked_run import Figures, Opener, TrackedRun, TrackerRun
 from train.trackers.wandb_run import WandbRun

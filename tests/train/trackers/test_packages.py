@@ -14,8 +14,8 @@ import pytest
 
 from tests.patience import seconds
 from train.checkpoint import Best
+from train.execution import Tracker
 from train.hooks import Report
-from train.recipe import Tracker
 from train.trackers import delivery
 from train.trackers.delivery import Trackers
 from train.trackers.tracked_run import TrackedRun
