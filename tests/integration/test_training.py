@@ -113,6 +113,13 @@ def test_a_finished_training_is_not_run_again(folder: Path, alone: Path, monkeyp
     assert (alone / "metrics.json").stat().st_mtime_ns == before
 
 
+def test_samples_that_the_validation_also_has_are_refused(folder: Path, tmp_path: Path):
+    changes = [f"validation={{url: {folder}/one.tar}}", "keep_apart.shared=refuse"]
+    with pytest.raises(TrainingError, match="9 of the 9 samples of the data set one are in a test set, too"):
+        flawforge.train(folder / "recipe.yaml", tmp_path / "out", overrides=changes)
+    assert not (tmp_path / "out" / "training.json").exists()
+
+
 @pytest.mark.slow
 def test_another_recipe_is_refused_and_overwrites_on_demand(folder: Path, alone: Path):
     flawforge.train(folder / "recipe.yaml", folder / "again", overrides=["iterations=5"])
