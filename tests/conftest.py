@@ -15,6 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Ray's workers run at a niceness of 15, and would get next to nothing beside other work.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Ray Train looks at its workers every 2 s; trainings of seconds would mostly wait for that.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
