@@ -88,7 +88,7 @@ def members(group: int) -> list[int]:
 
 
 def test_a_run_is_watched_stopped_killed_and_finished(tmp_path: Path):
-    """Its last shard is held back, so that it is at work until it is stopped, and again until it is killed.
+    """A shard is held back, so that it is at work until it is stopped, and another until it is killed.
 
     Its bytes are those of an undisturbed one.
     """
@@ -106,7 +106,7 @@ def test_a_run_is_watched_stopped_killed_and_finished(tmp_path: Path):
             unless=lambda: "the run has ended" if run.poll() is not None else "",
         )
 
-    first = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
+    first = start_held_back(tmp_path / "gate", SHARDS // 2, *command)
     try:
         until_published(first, 3)
         report = until(lambda: status(out), lambda report: report["run"]["cost"] is not None, within=60)
@@ -135,6 +135,8 @@ def test_a_run_is_watched_stopped_killed_and_finished(tmp_path: Path):
     assert events[1]["CPU"] >= 1
 
     killed = start_held_back(tmp_path / "gate", SHARDS - 1, *command)
+    # Where the first run was stopped late, the shards alone would not show that this one has begun.
+    until(lambda: list(out.glob("runs/*.jsonl")), lambda logs: len(logs) == 2, within=300, every=0.02)
     until_published(killed, min(made + 2, SHARDS - 1))
     kill(killed)
     left = len(done_shards(Storage(str(out))))
