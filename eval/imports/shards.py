@@ -14,20 +14,11 @@ from actors.stage_names import StageName
 from eval.imports.labelled_set import JSON, ImportedSample
 from factory.output.schema import SCHEMA_VERSION
 from factory.output.shards.publish import publish_shard
-from factory.output.shards.records import MEMBERS, FileRecord, Sidecar, columns_of
+from factory.output.shards.records import ITEM_COLUMNS, MEMBERS, FileRecord, Sidecar, columns_of
 from factory.output.shards.writer import FORMAT
 from factory.store.storage import Storage
 
 _TYPES = {"string": pa.string(), "int32": pa.int32(), "float64": pa.float64()}
-_COMMON = (
-    ("key", pa.string()),
-    ("source", pa.string()),
-    ("caption", pa.string()),
-    ("status", pa.string()),
-    ("stage", pa.string()),
-    ("reason", pa.string()),
-    ("detail", pa.string()),
-)
 
 
 def index_schema(members: Sequence[str], columns: Mapping[str, str]) -> pa.Schema:
@@ -41,7 +32,7 @@ def index_schema(members: Sequence[str], columns: Mapping[str, str]) -> pa.Schem
     files = [*members, *(member for member in MEMBERS if member not in (*members, JSON)), JSON]
     return pa.schema(
         [
-            *_COMMON,
+            *ITEM_COLUMNS,
             *((name, _TYPES[kind]) for name, kind in columns.items()),
             *chain.from_iterable(
                 zip(columns_of(member), (pa.int64(), pa.string()), strict=True) for member in files

@@ -27,7 +27,7 @@ from flawforge.commands.options import (
     UrlArgument,
     usage,
 )
-from flawforge.commands.printing import cell, console, counts, print_json, say
+from flawforge.commands.printing import cell, console, counts, print_json, say, summary
 from train.recipe import SHIPPED as TRAININGS
 from train.recipe import is_training, shipped_training
 
@@ -155,11 +155,7 @@ def build(
     if as_json:
         print_json({**asdict(total), "out": redact(out)})
     else:
-        say(
-            console,
-            f"{total.accepted:,} samples in {total.done} shards, {total.rejected:,} rejected"
-            + (f" ({counts(total.reasons)})" if total.reasons else ""),
-        )
+        say(console, summary(total))
         if total.skipped:
             say(console, "passed over while listing the source: " + counts(total.skipped))
         shown = redact(out)

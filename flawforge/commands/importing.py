@@ -13,7 +13,7 @@ from rich.table import Table
 from actors.redaction import redact
 from flawforge import imports
 from flawforge.commands.options import JsonOption, OutOption, TakeOverOption, usage
-from flawforge.commands.printing import cell, console, counts, print_json, say
+from flawforge.commands.printing import cell, console, counts, print_json, say, summary
 from flawforge.commands.running import stoppable
 
 if TYPE_CHECKING:
@@ -118,10 +118,6 @@ def report(found: Imported, out: str, *, as_json: bool) -> None:
     for name, figure in found.figures.items():
         table.add_row(cell(name), f"{figure:,}")
     console.print(table)
-    say(
-        console,
-        f"{total.accepted:,} samples in {total.done} shards, {total.rejected:,} rejected"
-        + (f" ({counts(total.reasons)})" if total.reasons else ""),
-    )
+    say(console, summary(total))
     if total.skipped:
         say(console, "passed over while listing: " + counts(total.skipped))

@@ -6,13 +6,16 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from actors.foreign_text import lines, one_line
 from actors.redaction import scrub
+
+if TYPE_CHECKING:
+    from factory.output.manifest import Progress
 
 console = Console()
 """Standard output of the commands."""
@@ -41,6 +44,13 @@ def complain(text: str, stream: TextIO | None = None) -> None:
 def counts(found: Mapping[str, int]) -> str:
     """Format counts as `unchanged 1,230, spilled 3`. Names may come from outside, so print the result with `say`."""
     return ", ".join(f"{name} {count:,}" for name, count in found.items())
+
+
+def summary(total: Progress) -> str:
+    """A sentence with the counts of an output; print it with `say`."""
+    return f"{total.accepted:,} samples in {total.done} shards, {total.rejected:,} rejected" + (
+        f" ({counts(total.reasons)})" if total.reasons else ""
+    )
 
 
 def guard_streams() -> None:

@@ -28,15 +28,14 @@ def columns_of(member: str) -> tuple[str, str]:
     return f"{stem}_bytes", f"{stem}_sha256"
 
 
+ITEM_COLUMNS = tuple(
+    (name, pa.string()) for name in ("key", "source", "caption", "status", "stage", "reason", "detail")
+)
+"""Columns that the index of every output begins with: an item and its fate."""
+
 INDEX_SCHEMA = pa.schema(
     [
-        ("key", pa.string()),
-        ("source", pa.string()),
-        ("caption", pa.string()),
-        ("status", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
+        *ITEM_COLUMNS,
         ("verified", pa.bool_()),
         ("attempts", pa.int32()),
         ("inversion_steps", pa.int32()),
