@@ -1,7 +1,8 @@
 """The shipped splits of the embedded world.
 
 Whatever is chosen (a threshold, a checkpoint, a method) is chosen on `validation`, and on nothing else. `labelled`
-trains the region selector, `wild` has no masks, `sealed` is for final figures only. Captions are disjoint.
+trains the region selector, `labelled-2000` shows what many labels are worth, `wild` has no masks, `sealed` is for final
+figures only. Captions are disjoint.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tinytown
 from actors.errors import EvaluationError
 from eval.labelled import Labelled, read_labelled
 
-NAMES = ("labelled", "validation", "wild", "sealed")
+NAMES = ("labelled", "labelled-2000", "validation", "wild", "sealed")
 ROOT = Path(tinytown.__file__).parent / "splits"
 
 _VERSION, _MANIFEST = "VERSION.txt", "manifest.json"

@@ -32,12 +32,14 @@ class Annotation:
         wrong: float32 [64, 64], how far each pixel is from it, in tolerances; from 1 on it is wrong.
         mask: bool [64, 64], what the annotator marks.
         found: for every object of the scene where it was found, or None.
+        objects: uint8 [64, 64], 0 for the background, i + 1 where the scene's i-th object is seen in `legal`.
     """
 
     legal: NDArray[np.uint8]
     wrong: Floats
     mask: Mask
     found: tuple[Placed | None, ...]
+    objects: NDArray[np.uint8]
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -54,7 +56,7 @@ def annotate(image: NDArray[np.uint8], scene: Scene) -> Annotation:
     """
     legal = fit(image, scene)
     wrong = difference(image, legal.image) / np.float32(TOLERANCE)
-    return Annotation(legal.image, wrong, mark(wrong), legal.found)
+    return Annotation(legal.image, wrong, mark(wrong), legal.found, legal.objects)
 
 
 def mark(wrong: Floats, strictness: float = 1.0) -> Mask:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinytown.render import SCALE, backdrop, draw
+from tinytown.render import SCALE, backdrop, draw, thing_numbers
 from tinytown.scene import BACKGROUNDS, CHOICES, RADII, SIZE, Scene, Thing
 
 CAP = 0.3
@@ -79,11 +79,13 @@ class Legal:
         background: one of `scene.BACKGROUNDS`.
         found: for every object of the scene, where it was found; None where nothing in the image is like it.
         image: uint8 [64, 64, 3], the picture of what was found.
+        objects: uint8 [64, 64], 0 for the background, i + 1 where the scene's i-th object is seen in it.
     """
 
     background: str
     found: tuple[Placed | None, ...]
     image: NDArray[np.uint8]
+    objects: NDArray[np.uint8]
 
 
 def fit(image: NDArray[np.uint8], scene: Scene) -> Legal:
@@ -106,7 +108,8 @@ def fit(image: NDArray[np.uint8], scene: Scene) -> Legal:
             stage = _Stage(image, background, others)
             placed = _settle(stage, placed)
             found[number] = placed if stage.cost(placed) < stage.total else None
-    return Legal(background, tuple(found), _Stage(image, background, found).picture())
+    stage = _Stage(image, background, found)
+    return Legal(background, tuple(found), stage.picture(), stage.objects())
 
 
 class _Stage:
@@ -115,9 +118,9 @@ class _Stage:
     def __init__(self, image: NDArray[np.uint8], background: str, found: list[Placed | None]) -> None:
         self._canvas = backdrop(background)
         self._labels = Image.new("L", self._canvas.size)
-        for placed in found:
+        for number, placed in enumerate(found, start=1):
             if placed is not None:
-                draw(placed, self._canvas, self._labels)
+                draw(placed, self._canvas, self._labels, number)
         self.background = background
         self.image = image
         self.without = _difference(image, self.picture())
@@ -125,6 +128,9 @@ class _Stage:
 
     def picture(self) -> NDArray[np.uint8]:
         return np.asarray(self._canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+
+    def objects(self) -> NDArray[np.uint8]:
+        return thing_numbers(self._labels)
 
     def cost(self, placed: Placed) -> float:
         """Sum of the capped differences of the whole picture with one more object on it."""

@@ -137,9 +137,14 @@ def render(scene: Scene) -> Picture:
     for number, thing in enumerate(scene.things, start=1):
         draw(thing, canvas, labels, number)
     image = canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    fine = np.asarray(labels)
-    label = _majority(fine)
+    label = _majority(np.asarray(labels))
     return Picture(np.asarray(image), label & np.uint8(31), label >> np.uint8(5))
+
+
+def thing_numbers(labels: Image.Image) -> NDArray[np.uint8]:
+    """The number of the object that `draw` left on each pixel of the labels, uint8 [64, 64]; 0 where none is."""
+    numbers: NDArray[np.uint8] = _majority(np.asarray(labels)) >> np.uint8(5)
+    return numbers
 
 
 class _Pen:

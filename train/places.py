@@ -8,7 +8,7 @@ from actors.errors import TrainingError
 from eval.splits import ROOT
 from train.recipe import TrainingRecipe
 
-SPLITS = {f"tinytown/{name}": name for name in ("labelled", "validation")}
+SPLITS = {f"tinytown/{name}": name for name in ("labelled", "labelled-2000", "validation")}
 """Names of the shipped data sets. They hide folders of the same name."""
 
 

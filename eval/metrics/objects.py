@@ -20,6 +20,9 @@ from eval.metrics.ranking import auroc
 BROKEN_SHARE = 0.3
 """Of an object's pixels; it counts as broken where more than this share is truly an artifact."""
 
+INTACT_SHARE = 0.05
+"""Of an object's pixels; it counts as intact where at most this share is truly an artifact."""
+
 Numbers = NDArray[np.int64]
 
 
@@ -47,6 +50,10 @@ class Objects:
     def broken(self, share: float = BROKEN_SHARE) -> NDArray[np.bool_]:
         """Whether more than `share` of an object is an artifact: bool [K]."""
         return self.artifact / self.pixels > share
+
+    def intact(self, share: float = INTACT_SHARE) -> NDArray[np.bool_]:
+        """Whether at most `share` of an object is an artifact: bool [K]. Between intact and broken lies the rest."""
+        return self.artifact / self.pixels <= share
 
     @property
     def marked_share(self) -> NDArray[np.float64]:

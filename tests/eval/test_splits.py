@@ -18,7 +18,7 @@ from tinytown import ASSETS_VERSION
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four splits of one white image each, all of it an artifact where it has a mask."""
+    """All splits of one white image each, all of it an artifact where it has a mask."""
     for name in NAMES:
         folder = tmp_path / name
         folder.mkdir()
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_splits_by_name(root: Path):
-    for name, share in (("labelled", 1), ("validation", 1), ("wild", 0)):
+    for name, share in (("labelled", 1), ("labelled-2000", 1), ("validation", 1), ("wild", 0)):
         split = open_split(name, root=root)
         assert split.keys == [f"{name}-00000"] and split.captions == ["a face"]
         assert split.images.shape == (1, 64, 64, 3) and split.masks.mean() == share
@@ -51,7 +51,7 @@ def test_the_sealed_split_has_one_way_in(root: Path):
 
 def test_no_such_split(root: Path):
     with pytest.raises(
-        EvaluationError, match="no split 'test'; there are labelled, validation, wild, sealed"
+        EvaluationError, match="no split 'test'; there are labelled, labelled-2000, validation, wild, sealed"
     ):
         open_split("test", root=root)
 

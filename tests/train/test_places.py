@@ -11,7 +11,7 @@ from tests.train.small import recipe_of
 from train.places import absolute, place_of
 
 
-@pytest.mark.parametrize("name", ["labelled", "validation"])
+@pytest.mark.parametrize("name", ["labelled", "labelled-2000", "validation"])
 def test_shipped_splits(name: str) -> None:
     folder = Path(place_of(f"tinytown/{name}"))
     assert folder.is_absolute() and folder.name == name and folder.is_dir()
@@ -22,7 +22,8 @@ def test_shipped_splits(name: str) -> None:
 )
 def test_nothing_is_trained_on_the_others(name: str) -> None:
     with pytest.raises(
-        TrainingError, match=r"may be trained or chosen on it; allowed: tinytown/labelled, tinytown/v"
+        TrainingError,
+        match=r"may be trained or chosen on it; allowed: tinytown/labelled, tinytown/labelled-2000, tinytown/v",
     ):
         place_of(f"tinytown/{name}")
 

@@ -1,7 +1,7 @@
 """Makes tinytown's splits: wild images of unseen captions, annotated, marked by three simulated people.
 
 `python -m tools.tinytown.splits --out DIR` resumes where sampling was stopped and writes `DIR/splits`. The images are
-sampled by `DIR/sd-0`, which never corrupts anything, so that their errors are another model's. Captions are those of
+sampled by `DIR/sd-2`, which never corrupts anything, so that their errors are another model's. Captions are those of
 no render that was trained on, and of no other split.
 """
 
@@ -14,6 +14,7 @@ import json
 import logging
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from actors.images import encode_mask
 from actors.models import fingerprint
 from actors.seeding import seed_for
 from eval.metrics import agreement
+from eval.metrics.objects import INTACT_SHARE
 from eval.richhf.levels import binarise
 from tinytown.annotator import annotate
 from tinytown.people import PEOPLE, clicks, richhf_map
@@ -37,40 +39,93 @@ from tools.tinytown.wild import SETTINGS, Images, Item, plan, sample, sampler
 
 log = logging.getLogger(__name__)
 
-GENERATOR = "sd-0"
+GENERATOR = "sd-2"
 UNLABELLED = "wild"
+WITHOUT_MAPS = "labelled-2000"
+"""A split for training alone: neither maps nor objects, for their bytes."""
 
 Masks = NDArray[np.bool_]
 Manifest = dict[str, Any]
 
 
-def mark_all(items: list[Item], images: Images, processes: int = 2) -> Masks:
-    """What three people mark of every image, bool [N, 3, 64, 64]; nothing in the unlabelled split."""
-    marks = np.zeros((len(items), len(PEOPLE), *images.shape[1:3]), bool)
+@dataclass(frozen=True)
+class Marks:
+    """What is said of images.
+
+    Attributes:
+        people: bool [N, 3, 64, 64], what each of three people marks.
+        objects: uint8 [N, 64, 64], 0 for the background, i + 1 where the annotator sees the caption's i-th object.
+        stated: int64 [N], objects that the caption states.
+    """
+
+    people: Masks
+    objects: Images
+    stated: NDArray[np.int64]
+
+    @property
+    def masks(self) -> Masks:
+        """Marked by two of three, bool [N, 64, 64]."""
+        return np.stack([_mask(richhf_map(one)) for one in self.people])
+
+    def of(self, rows: list[int]) -> Marks:
+        """Those of some images."""
+        return Marks(self.people[rows], self.objects[rows], self.stated[rows])
+
+
+def mark_all(items: list[Item], images: Images, processes: int = 2) -> Marks:
+    """What the annotator and three people say of every image; nothing in the unlabelled split."""
+    size = images.shape[1:3]
+    people = np.zeros((len(items), len(PEOPLE), *size), bool)
+    objects, stated = np.zeros((len(items), *size), np.uint8), np.zeros(len(items), np.int64)
     labelled = [row for row, item in enumerate(items) if item.split != UNLABELLED]
     with Pool(processes) as pool:
         tasks = ((items[row], images[row]) for row in labelled)
-        for done, marked in enumerate(pool.imap(_marks, tasks, chunksize=10), start=1):
-            marks[labelled[done - 1]] = marked
+        for done, (row, found) in enumerate(
+            zip(labelled, pool.imap(_marks, tasks, chunksize=10), strict=True), start=1
+        ):
+            people[row], objects[row], stated[row] = found
             if done % 100 == 0:
                 log.info("%d of %d images annotated", done, len(labelled))
-    return marks
+    return Marks(people, objects, stated)
+
+
+def figures(marks: Marks) -> dict[str, float | int]:
+    """What the annotators' marks say of a split; the shares of objects are of those that the annotator found."""
+    masks = marks.masks
+    areas = masks.mean(axis=(1, 2))
+    shares = [
+        mask[objects == number].mean()
+        for mask, objects in zip(masks, marks.objects, strict=True)
+        for number in np.unique(objects[objects > 0])
+    ]
+    hidden, blind = marks.stated.sum() - len(shares), marks.objects > 0
+    return {
+        "median_artifact_area": round(float(np.median(areas)), 4),
+        "mean_artifact_area": round(float(areas.mean()), 4),
+        "agreement": round(agreement(marks.people), 4),
+        "without_artifact": round(float((areas == 0).mean()), 4),
+        "objects": len(shares),
+        "intact_objects": round(float(np.mean(np.array(shares) <= INTACT_SHARE)), 4),
+        "not_found": round(float(hidden / marks.stated.sum()), 4),
+        "iou_fg_of_all_objects": round(float((blind & masks).sum() / (blind | masks).sum()), 4),
+    }
 
 
 def write_splits(
-    out: Path, items: list[Item], images: Images, marks: Masks, generator: str, annotator: str
+    out: Path, items: list[Item], images: Images, marks: Marks, generator: str, annotator: str
 ) -> Manifest:
     """Writes a folder with a tar for every split, and last `out/manifest.json`, which it returns.
 
     Args:
-        items, images, marks: of all splits; uint8 [N, 64, 64, 3] and bool [N, 3, 64, 64].
+        items, images, marks: of all splits; images are uint8 [N, 64, 64, 3].
         generator: fingerprint of the weights that sampled the images.
         annotator: digest of the code that marked them.
     """
     splits: dict[str, dict[str, object]] = {}
     for split in dict.fromkeys(item.split for item in items):
         rows = [row for row, item in enumerate(items) if item.split == split]
-        tar = tar_bytes([items[row] for row in rows], images[rows], marks[rows], generator)
+        said = marks.of(rows)
+        tar = tar_bytes([items[row] for row in rows], images[rows], said, generator)
         folder = out / split
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "000000.tar").write_bytes(tar)
@@ -81,12 +136,7 @@ def write_splits(
             "sha256": hashlib.sha256(tar).hexdigest(),
         }
         if split != UNLABELLED:
-            areas = np.array([_mask(richhf_map(marks[row])).mean() for row in rows])
-            splits[split] |= {
-                "median_artifact_area": round(float(np.median(areas)), 4),
-                "agreement": round(agreement(marks[rows]), 4),
-                "without_artifact": int((areas == 0).sum()),
-            }
+            splits[split] |= figures(said)
     manifest: Manifest = {
         "assets_version": tinytown.ASSETS_VERSION,
         "generator": generator,
@@ -99,12 +149,12 @@ def write_splits(
     return manifest
 
 
-def tar_bytes(items: list[Item], images: Images, marks: Masks, generator: str) -> bytes:
+def tar_bytes(items: list[Item], images: Images, marks: Marks, generator: str) -> bytes:
     """A WebDataset tar with normalised headers; samples of the split `wild` have no labels."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for item, image, marked in zip(items, images, marks, strict=True):
-            for extension, data in _members(item, image, richhf_map(marked), generator):
+        for item, image, people, objects in zip(items, images, marks.people, marks.objects, strict=True):
+            for extension, data in _members(item, image, richhf_map(people), objects, generator):
                 header = tarfile.TarInfo(f"{item.key}.{extension}")
                 header.size = len(data)
                 tar.addfile(header, io.BytesIO(data))
@@ -113,12 +163,14 @@ def tar_bytes(items: list[Item], images: Images, marks: Masks, generator: str) -
 
 def table(manifest: Manifest) -> str:
     """The figures of a manifest for people to read."""
-    lines = [f"{'split':<12}{'items':>6}{'MB':>7}{'median area':>13}{'agreement':>11}{'no artifact':>13}"]
+    heads = "median area", "agreement", "no artifact", "intact", "not found", "IoU of all objects"
+    lines = [f"{'split':<15}{'items':>6}{'MB':>7}" + "".join(f"{head:>{len(head) + 2}}" for head in heads)]
     for split, row in manifest["splits"].items():
-        line = f"{split:<12}{row['items']:>6}{row['bytes'] / 1e6:>7.2f}"
+        line = f"{split:<15}{row['items']:>6}{row['bytes'] / 1e6:>7.2f}"
         if split != UNLABELLED:
+            line += f"{row['median_artifact_area']:>13.1%}{row['agreement']:>11.2f}{row['without_artifact']:>13.1%}"
             line += (
-                f"{row['median_artifact_area']:>13.1%}{row['agreement']:>11.2f}{row['without_artifact']:>13}"
+                f"{row['intact_objects']:>8.1%}{row['not_found']:>11.1%}{row['iou_fg_of_all_objects']:>20.1%}"
             )
         lines.append(line)
     return "\n".join(lines)
@@ -132,16 +184,22 @@ def annotator_digest() -> str:
     return total.hexdigest()[:16]
 
 
-def _marks(task: tuple[Item, Images]) -> Masks:
+def _marks(task: tuple[Item, Images]) -> tuple[Masks, Images, int]:
     item, image = task
-    return clicks(annotate(image, parse(item.caption)), seed_for(0, item.key, "people"))
+    scene = parse(item.caption)
+    annotation = annotate(image, scene)
+    return clicks(annotation, seed_for(0, item.key, "people")), annotation.objects, len(scene.things)
 
 
-def _members(item: Item, image: Images, heat: Images, generator: str) -> Iterator[tuple[str, bytes]]:
-    yield "image.png", _png(image)
+def _members(
+    item: Item, image: Images, heat: Images, objects: Images, generator: str
+) -> Iterator[tuple[str, bytes]]:
+    yield "image.webp", _webp(image)
     if item.split != UNLABELLED:
         yield "mask.png", encode_mask(_mask(heat))
+    if item.split not in (UNLABELLED, WITHOUT_MAPS):
         yield "map.png", _png(heat)
+        yield "objects.png", _png(objects)
     about = {
         "key": item.key,
         "caption": item.caption,
@@ -156,8 +214,14 @@ def _mask(heat: Images) -> Masks:
     return binarise(heat, people=len(PEOPLE))
 
 
+def _webp(pixels: Images) -> bytes:
+    """Lossless, and a sixth smaller than as PNG: these files are shipped."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    return buffer.getvalue()
+
+
 def _png(pixels: Images) -> bytes:
-    """As small as Pillow makes it: these files are shipped."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=9)
     return buffer.getvalue()

@@ -21,10 +21,11 @@ from tools.tinytown.data import unseen
 
 log = logging.getLogger(__name__)
 
-SIZES = {"labelled": 100, "validation": 300, "wild": 1000, "sealed": 500}
+SIZES = {"labelled": 100, "labelled-2000": 2000, "validation": 500, "wild": 2000, "sealed": 500}
 """Images per split."""
 
-FIRST_SEED = 700_000_000
+FIRST_SEED = 1_100_000_000
+"""Beyond all scenes of the splits of versions 1 and 2, and of held-out renders."""
 SEEDS_PER_SPLIT = 10_000_000
 BATCH = 50
 STEPS = 30

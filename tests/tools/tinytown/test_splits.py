@@ -17,14 +17,15 @@ from PIL import Image
 from eval.metrics import agreement
 from eval.splits import open_split
 from factory.recipe.recipe import load_recipe
+from tinytown import ASSETS_VERSION
 from tinytown.render import render
 from tinytown.scene import caption, parse, sample_scene
 from tools.tinytown.data import quickstart_captions, renders, trained_captions, unseen
-from tools.tinytown.splits import annotator_digest, mark_all, table, write_splits
+from tools.tinytown.splits import Marks, annotator_digest, figures, mark_all, table, write_splits
 from tools.tinytown.wild import Item, plan, sample
 
 ROOT = Path(__file__).parents[3]
-SIZES = {"labelled": 3, "validation": 3, "wild": 3, "sealed": 3}
+SIZES = {"labelled": 3, "labelled-2000": 3, "validation": 3, "wild": 3, "sealed": 3}
 
 
 def damaged(keys: list[str], captions: list[str]) -> np.ndarray:
@@ -44,7 +45,7 @@ def damaged(keys: list[str], captions: list[str]) -> np.ndarray:
 class Made:
     items: list[Item]
     images: np.ndarray
-    marks: np.ndarray
+    marks: Marks
     folder: Path
     manifest: dict
 
@@ -75,7 +76,7 @@ def test_the_clean_negatives_are_scenes_of_their_own():
         with tarfile.open(path) as tar:
             records = [tar.extractfile(member) for member in tar if member.name.endswith(".json")]
             shipped |= {json.load(record)["caption"] for record in records if record}
-    assert len(shipped) == 1900 and not captions & shipped
+    assert len(shipped) == 5100 and not captions & shipped
 
 
 def test_captions_are_unseen_and_disjoint(tmp_path: Path):
@@ -85,7 +86,7 @@ def test_captions_are_unseen_and_disjoint(tmp_path: Path):
     taken = {free[0].caption, free[4].caption}
     items = plan(taken, SIZES)
     captions = [item.caption for item in items]
-    assert len(set(captions)) == len(items) == 12
+    assert len(set(captions)) == len(items) == 15
     assert not taken & set(captions)
     assert items[0].seed == free[1].seed, "the taken scene is passed over, those after it move up"
     assert all(caption(sample_scene(item.seed)) == item.caption for item in items)
@@ -93,7 +94,7 @@ def test_captions_are_unseen_and_disjoint(tmp_path: Path):
         "labelled-00000",
         "labelled-00001",
         "labelled-00002",
-        "validation-00000",
+        "labelled-2000-00000",
     ]
     quickstart = quickstart_captions()
     assert {caption(sample_scene(500_000)), caption(sample_scene(501_999))} <= quickstart
@@ -123,9 +124,15 @@ def test_sampling_resumes_and_notices_another_generator(tmp_path: Path):
 def test_webdataset_opens_them(made: Made):
     samples = list(wds.WebDataset(str(made.folder / "labelled" / "000000.tar"), shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == [f"labelled-{number:05d}" for number in range(3)]
-    for sample_, item, image, marks in zip(samples, made.items, made.images, made.marks, strict=False):
-        assert {name for name in sample_ if "__" not in name} == {"image.png", "mask.png", "map.png", "json"}
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(sample_["image.png"]))), image)
+    people, objects = made.marks.people, made.marks.objects
+    for sample_, item, image, marks, seen in zip(
+        samples, made.items, made.images, people, objects, strict=False
+    ):
+        assert {name for name in sample_ if "__" not in name} == {
+            *("image.webp", "mask.png", "map.png", "objects.png", "json")
+        }
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(sample_["image.webp"]))), image)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(sample_["objects.png"]))), seen)
         heat = np.asarray(Image.open(io.BytesIO(sample_["map.png"])))
         assert heat.dtype == np.uint8 and set(np.unique(heat)) <= {0, 85, 170, 255}
         mask = Image.open(io.BytesIO(sample_["mask.png"]))
@@ -134,7 +141,7 @@ def test_webdataset_opens_them(made: Made):
             "key": item.key,
             "caption": item.caption,
             "seed": item.seed,
-            "assets_version": 2,
+            "assets_version": ASSETS_VERSION,
             "generator": "fake@1",
         }
 
@@ -148,9 +155,13 @@ def test_what_was_planted_is_marked(made: Made):
     assert not split.masks[2].any()
 
 
-def test_the_wild_tar_has_no_labels(made: Made):
-    with tarfile.open(made.folder / "wild" / "000000.tar") as tar:
-        assert {name.partition(".")[2] for name in tar.getnames()} == {"image.png", "json"}
+@pytest.mark.parametrize(("split", "more"), [("wild", set()), ("labelled-2000", {"mask.png"})])
+def test_what_other_tars_hold(made: Made, split: str, more: set[str]):
+    with tarfile.open(made.folder / split / "000000.tar") as tar:
+        assert {name.partition(".")[2] for name in tar.getnames()} == {"image.webp", "json"} | more
+
+
+def test_the_wild_split_has_no_labels(made: Made):
     assert not open_split("wild", root=made.folder).masks.any()
 
 
@@ -166,24 +177,47 @@ def test_the_same_bytes_at_every_run(made: Made, tmp_path: Path):
 
 def test_the_manifest_says_what_is_in_them(made: Made):
     manifest = json.loads((made.folder / "manifest.json").read_text())
-    assert manifest["assets_version"] == 2 and manifest["generator"] == "fake@1"
+    assert manifest["assets_version"] == ASSETS_VERSION and manifest["generator"] == "fake@1"
     assert manifest["annotator"] == "rules"
     assert list(manifest["splits"]) == list(SIZES)
     for number, (name, row) in enumerate(manifest["splits"].items()):
         data = (made.folder / name / "000000.tar").read_bytes()
         assert (row["items"], row["bytes"]) == (3, len(data))
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
-        assert (made.folder / name / "VERSION.txt").read_text() == "2\n"
-        marks = made.marks[3 * number : 3 * number + 3]
+        assert (made.folder / name / "VERSION.txt").read_text() == f"{ASSETS_VERSION}\n"
+        marks = made.marks.people[3 * number : 3 * number + 3]
         if name == "wild":
             assert not marks.any() and set(row) == {"items", "bytes", "sha256"}
             continue
         areas = sorted(float((one.sum(axis=0) >= 2).mean()) for one in marks)
         assert row["median_artifact_area"] == pytest.approx(areas[1], abs=1e-4)
         assert row["agreement"] == pytest.approx(agreement(marks), abs=1e-4)
-        assert row["without_artifact"] == sum(area == 0 for area in areas)
-    assert manifest["splits"]["labelled"]["without_artifact"] == 1
-    assert "validation" in table(made.manifest) and len(table(made.manifest).splitlines()) == 5
+        assert row["without_artifact"] == pytest.approx(sum(area == 0 for area in areas) / 3, abs=1e-4)
+    assert manifest["splits"]["labelled"]["without_artifact"] == pytest.approx(1 / 3, abs=1e-4)
+    assert "validation" in table(made.manifest) and len(table(made.manifest).splitlines()) == 6
+
+
+def test_the_figures_by_hand():
+    """Objects of 100 pixels, of which 0, 5, 6 and 50 are marked by two people or by all; one object is lost."""
+    objects = np.zeros((2, 64, 64), np.uint8)
+    objects[:, :10, :10], objects[:, 20:30, :10] = 1, 2
+    people = np.zeros((2, 3, 64, 64), bool)
+    people[0, 0, :10, :10] = True  # by one person alone: no artifact
+    people[0, :2, 20, :5] = True
+    people[1, :, 0, :6] = True
+    people[1, 1:, 20:25, :10] = True
+    people[1, :, 40, :39] = True  # in the background
+    found = figures(Marks(people, objects, np.array([2, 3])))
+    assert found.pop("agreement") > 0
+    assert found == {
+        "median_artifact_area": round((5 + 95) / 2 / 4096, 4),
+        "mean_artifact_area": round(50 / 4096, 4),
+        "without_artifact": 0.0,
+        "objects": 4,
+        "intact_objects": 0.5,
+        "not_found": 0.2,
+        "iou_fg_of_all_objects": round(61 / (400 + 39), 4),
+    }
 
 
 def test_the_digest_of_the_annotator_is_of_its_sources():
