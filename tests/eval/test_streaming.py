@@ -117,7 +117,7 @@ def test_many_images_leave_sums_only():
     kept, summed = streamed(list(range(20))), StreamedEvaluation(rows=5)
     for number in range(20):
         summed.add(number, Mask(TRUTH[number]), SCORES[number], where="")
-    assert summed._rows is None
+    assert summed._counts._rows is None
     wanted, found = asdict(kept.evaluation(0.3)), asdict(summed.evaluation(0.3))
     for name in ("iou_fg", "miou_2class", "iou_per_image", "f1", "precision", "recall", "recall_per_image"):
         assert found[name]["value"] == pytest.approx(wanted[name]["value"], abs=1e-12)
