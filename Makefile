@@ -66,12 +66,12 @@ $(VENV)/.dev: $(VENV)/.product
 	$(INSTALL) --editable ".[dev]" $(OR_ADVISE)
 	touch $@
 
-# Days of CPU in all; every program resumes where it was stopped. Seed 0 makes the wild images, seed 1 corrupts.
+# Days of CPU in all; every program resumes where it was stopped. Seed 2 makes the wild images, seed 1 corrupts.
 ASSETS ?= $(HOME)/.cache/flawforge-assets
 assets: $(VENV)/.product
 	$(BIN)/python -m tools.tinytown.vae --out $(ASSETS)
-	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 0 --text-steps 0 --steps 3200
 	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 1
+	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 2
 	$(BIN)/python -m tools.tinytown.segmenter --out $(ASSETS) --kind convnext
 	$(BIN)/python -m tools.tinytown.segmenter --out $(ASSETS) --kind swin
 	$(BIN)/python -m tools.tinytown.splits --out $(ASSETS)
@@ -79,6 +79,7 @@ assets: $(VENV)/.product
 	$(BIN)/python -m tools.tinytown.regions --out $(ASSETS) --kind convnext
 	$(BIN)/python -m tools.tinytown.regions --out $(ASSETS) --kind swin
 	$(BIN)/python -m tools.tinytown.judge --out $(ASSETS)
+	$(BIN)/python -m tools.tinytown.instrument --out $(ASSETS)
 	$(BIN)/python -m tools.tinytown.ship --out $(ASSETS)
 
 clean:

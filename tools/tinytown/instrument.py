@@ -24,7 +24,7 @@ from eval.evaluate import best_threshold, evaluate
 from eval.labelled import Labelled
 from eval.metrics import Interval
 from eval.metrics.objects import Objects, joined, object_auroc, objects_of
-from eval.splits import ROOT, open_split
+from eval.splits import open_split
 from tinytown.render import PARTS, render
 from tinytown.scene import sample_scene
 from tools.tinytown.segmenter import KINDS, round_trip
@@ -182,7 +182,6 @@ def main() -> None:
     """Trains the upper bounds and writes the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="work folder: holds vae/ and splits/")
-    parser.add_argument("--splits", type=Path, help="folder of splits; the shipped ones where not given")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -205,7 +204,7 @@ def main() -> None:
     for name, found in rows.items():
         log.info("%s: %s", name, found)
     document = {"validation": {name: found.row() for name, found in rows.items()}}
-    (ROOT / "reference.json").write_text(json.dumps(document, indent=2) + "\n")
+    (arguments.out / "splits" / "reference.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

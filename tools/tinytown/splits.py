@@ -230,7 +230,7 @@ def _png(pixels: Images) -> bytes:
 def main() -> None:
     """Makes the splits of a work folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="work folder: holds data/ and sd-0/")
+    parser.add_argument("--out", type=Path, required=True, help="work folder: holds data/ and sd-2/")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
