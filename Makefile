@@ -71,7 +71,8 @@ ASSETS ?= $(HOME)/.cache/flawforge-assets
 assets: $(VENV)/.product
 	$(BIN)/python -m tools.tinytown.vae --out $(ASSETS)
 	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 1
-	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 2
+	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 2 --steps 2000
+	$(BIN)/python -m tools.tinytown.unet --out $(ASSETS) --seed 2 --steps 3000
 	$(BIN)/python -m tools.tinytown.segmenter --out $(ASSETS) --kind convnext
 	$(BIN)/python -m tools.tinytown.segmenter --out $(ASSETS) --kind swin
 	$(BIN)/python -m tools.tinytown.splits --out $(ASSETS)

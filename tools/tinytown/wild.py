@@ -29,7 +29,7 @@ FIRST_SEED = 1_100_000_000
 SEEDS_PER_SPLIT = 10_000_000
 BATCH = 50
 STEPS = 30
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 DTYPE = "bfloat16"
 """Of the UNet, which is three times faster in it; latents and the autoencoder stay in float32."""
 
