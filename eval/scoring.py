@@ -1,0 +1,145 @@
+"""Where the scores of images come from: a checkpoint that scores them, or maps that another detector has written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.labelled import LabelledSample
+
+BATCH_SIZE = 8
+
+Score = Callable[[Sequence[LabelledSample]], NDArray[np.float32]]
+"""Gives the scores, 0 to 1, float32 [N, H, W], of samples whose images have one size."""
+
+
+class ScoreSource(Protocol):
+    """Gives scores in any process: it is sent to the workers of a cluster and opened there."""
+
+    @property
+    def name(self) -> str:
+        """As the user passed it, for titles."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images that are scored together."""
+
+    @property
+    def any_image(self) -> bool:
+        """Whether it scores images of any set, such as those of the validation split that choose a threshold."""
+
+    def fingerprint(self) -> str:
+        """What pins the scores, such as a digest of the weights."""
+
+    def portable(self) -> ScoreSource:
+        """The same source, independent of the working folder of a process."""
+
+    def open(self) -> Score:
+        """Loads what is needed, once per process."""
+
+
+class KeyedScores(Protocol):
+    """Score maps by the key of a sample, such as those that another detector has written."""
+
+    def scores_for(self, key: str, size: tuple[int, int], where: str) -> NDArray[np.float32]:
+        """The map of a sample, float32 [H, W]; `size` is the width and height of its image, `where` for messages."""
+
+
+def by_key(maps: KeyedScores) -> Score:
+    """Scores that are looked up instead of computed."""
+
+    def score(batch: Sequence[LabelledSample]) -> NDArray[np.float32]:
+        return np.stack(
+            [maps.scores_for(one.key, (one.image.shape[1], one.image.shape[0]), one.where) for one in batch]
+        )
+
+    return score
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How images are scored by a checkpoint.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        batch_size: images, or tiles, in one step of the network.
+        tile: side in pixels of the tiles in which larger images are scored; None scores them whole.
+    """
+
+    device: str = "cpu"
+    batch_size: int = BATCH_SIZE
+    tile: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointScores:
+    """A segmenter's checkpoint as a `ScoreSource`.
+
+    Attributes:
+        checkpoint: a folder, a hub id in the local cache, or a name such as `tinytown/regions-convnext`.
+        scoring: device, batch size and tiles.
+    """
+
+    checkpoint: str
+    scoring: Scoring = Scoring()
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint
+
+    @property
+    def batch_size(self) -> int:
+        return self.scoring.batch_size
+
+    @property
+    def any_image(self) -> bool:
+        return True
+
+    def fingerprint(self) -> str:
+        from actors.models import fingerprint
+
+        return fingerprint(self.checkpoint)
+
+    def portable(self) -> CheckpointScores:
+        folder = Path(self.checkpoint)
+        if self.checkpoint.startswith("tinytown/") or not folder.is_dir():
+            return self
+        return replace(self, checkpoint=str(folder.absolute()))
+
+    def open(self) -> Score:
+        """Loads the network.
+
+        Raises:
+            ArgumentError: tiles that are too small for it.
+            ModelError: it cannot be loaded, or there is no GPU. While scoring: a batch that does not fit into memory.
+        """
+        from actors.device import device_for
+        from actors.diffusion.memory import memory_errors_explained
+        from actors.segmentation.predictor import Predictor
+        from actors.segmentation.segmenter import Segmenter, smallest_side
+
+        scoring = self.scoring
+        device_for(scoring.device, remedy="or evaluate on the CPU: device cpu")
+        segmenter = Segmenter(self.checkpoint, batch_size=scoring.batch_size, device=scoring.device)
+        predict = Predictor(
+            segmenter,
+            tile=scoring.tile,
+            batch_size=scoring.batch_size,
+            smallest=smallest_side(segmenter.net.config),
+        )
+        advice = f"set {'a smaller --batch-size' if scoring.batch_size > 1 else '--tile, or a smaller one'}"
+
+        def score(batch: Sequence[LabelledSample]) -> NDArray[np.float32]:
+            images = np.stack([sample.image for sample in batch])
+            height, width = images.shape[1:3]
+            with memory_errors_explained(
+                f"scoring {scoring.batch_size} images", size=(height, width), advice=advice, on_cpu=True
+            ):
+                return predict(images)
+
+        return score
