@@ -145,6 +145,4 @@ class ObjectSample:
 
 def _objects(number: int, kept: _Kept, place: int) -> Objects:
     images = np.full(len(kept.pixels), number, np.int64)
-    return Objects(
-        images, kept.pixels, kept.artifact, kept.marked[:, place].astype(np.int64), kept.score
-    )
+    return Objects(images, kept.pixels, kept.artifact, kept.marked[:, place].astype(np.int64), kept.score)

@@ -114,7 +114,9 @@ def notes_on_images(streamed: StreamedEvaluation) -> list[str]:
             "figures of objects are of the others"
         )
     if kept < with_objects:
-        notes.append(f"objects: from a random sample of {kept:,} of the {with_objects:,} images that have them")
+        notes.append(
+            f"objects: from a random sample of {kept:,} of the {with_objects:,} images that have them"
+        )
     return notes
 
 
