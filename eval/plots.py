@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 268
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 42
 """Margins of the area in which the data are drawn, in units of the view box."""
 
 Point = tuple[float, float]
@@ -162,7 +162,7 @@ def _labels(x: Axis, y: Axis) -> Markup:
     down = (TOP + bottom) / 2
     parts.append(
         Markup(
-            '<text class="axis" x="11" y="{0}" text-anchor="middle" transform="rotate(-90 11 {0})">{1}</text>'
+            '<text class="axis" x="12" y="{0}" text-anchor="middle" transform="rotate(-90 12 {0})">{1}</text>'
         ).format(down, y.label)
     )
     return Markup("").join(parts)

@@ -94,7 +94,7 @@ class Report:
             for name, row in self.reference.items()
         } | rows
         ordered = sorted(rows.items(), key=lambda row: (not row[0].startswith("blind"), row[0]))
-        return [(self.checkpoint, own), ("the same regions at random", (self.at_random.value,)), *ordered]
+        return [("this detector", own), ("the same regions at random", (self.at_random.value,)), *ordered]
 
 
 def notes_on_images(streamed: StreamedEvaluation) -> list[str]:

@@ -15,9 +15,10 @@ from markupsafe import Markup
 from actors.foreign_text import shown_in_html
 from eval.curves import Curves
 from eval.metrics import CONFIDENCE, RESAMPLES, Interval
+from eval.reference_rows import BLIND
 from eval.report import Report
 from eval.report_lines import COMPARED, compared_cell, figure_lines, gain_lines, percent
-from eval.report_plots import bars_of, plots_of
+from eval.report_plots import bars_of, plots_of, wrong_marks_of
 from eval.report_tiles import Tile, facts_of
 from eval.showcase import Section, SizeGroup
 
@@ -80,6 +81,7 @@ def report_page(
         cards=_cards(report),
         gain=_gain(report),
         bars=bars_of(report),
+        wrong_marks=wrong_marks_of(report),
         compared_columns=COMPARED,
         compared=_compared(report),
         plots=plots_of(report, curves, pairs),
@@ -153,10 +155,19 @@ def _card(label: str, figure: Interval, meaning: str) -> Card:
 
 
 def _gain(report: Report) -> str:
+    """How the detector stands, in sentences."""
+    own = report.evaluation.iou_fg.value
+    rows = [(values[0], name) for name, values in report.rows()[1:] if name.startswith(BLIND)]
+    better = [(value, name) for value, name in rows if value is not None and value >= own]
+    below = (
+        f"Its IoU_fg is not above that of {max(better)[1]!r}, which does not look at the image. "
+        if better
+        else ""
+    )
     lines = list(gain_lines(report))
     if lines:
-        return "The detector covers, of the distance between the best of both: " + "; ".join(lines) + "."
-    return "There are no upper bounds for these images, so the gain cannot be given as a share of the room."
+        return f"{below}The detector covers, of the distance between the best of both: {'; '.join(lines)}."
+    return f"{below}There are no upper bounds for these images, so the gain has no share of the room."
 
 
 def _compared(report: Report) -> list[tuple[str, list[str], str]]:

@@ -43,6 +43,25 @@ def bars_of(report: Report) -> Markup:
     return bar_chart("IoU_fg in percent", sorted(bars, key=lambda bar: bar.value))
 
 
+def wrong_marks_of(report: Report) -> Markup | None:
+    """Shares of the wrongly marked area by where it is; None without labels of objects or without wrong marks."""
+    if report.objects is None:
+        return None
+    wrong = report.objects.wrong
+    parts = {
+        "on clean images": wrong.clean_images,
+        "on intact objects": wrong.intact,
+        "on broken objects, beside the artifact": wrong.broken,
+        "on the background": wrong.background,
+    }
+    total = sum(parts.values())
+    if not total:
+        return None
+    return bar_chart(
+        "Wrongly marked area in percent", [Bar(name, count / total, "wrong") for name, count in parts.items()]
+    )
+
+
 def plots_of(report: Report, curves: Curves, pairs: Sequence[tuple[float, float]]) -> list[Plot]:
     """The charts that the data allow."""
     plots = [_precision_recall(report, curves), _by_threshold(report, curves), _distribution(report, curves)]
