@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import ray
+import torch
 from numpy.typing import NDArray
 from ray.util.annotations import RayDeprecationWarning
 
+from actors.arithmetic import fix_arithmetic
 from eval.part import Job, Part
 from factory.pipeline.cluster import check_resources, connect
 from factory.pipeline.pipeline import errors_explained, pool_options, quieten
@@ -20,6 +22,9 @@ _Batch = dict[str, NDArray[np.generic]]
 
 def parts_on_ray(job: Job, *, workers: int | None, gpu: bool, address: str) -> Iterator[Part]:
     """Evaluate the tars of a job on a cluster; every worker must be able to read tars and checkpoint.
+
+    A scorer on CPUs has as many threads as torch has in this process, if every node has as many CPUs: the last digits
+    of a score depend on the number of threads, and so the figures are exactly those of this process.
 
     Args:
         job: its source must be portable.
@@ -35,9 +40,9 @@ def parts_on_ray(job: Job, *, workers: int | None, gpu: bool, address: str) -> I
         FlawforgeError: what a worker raised for the user.
     """
     connect(address)
-    room = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
-    largest = workers or max(1, room)
-    pool = Pool(cpus=1, gpus=float(gpu), smallest=workers or 1, largest=largest)
+    threads = 1 if gpu else _threads()
+    room = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0)) // threads
+    pool = Pool(cpus=threads, gpus=float(gpu), smallest=workers or 1, largest=workers or max(1, room))
     check_resources({"score": pool}, section="workers")
     quieten()
     with warnings.catch_warnings():
@@ -48,10 +53,16 @@ def parts_on_ray(job: Job, *, workers: int | None, gpu: bool, address: str) -> I
         )
         tars.context.execution_options.preserve_order = True
         options = pool_options(pool, len(job.tars)) | {"batch_format": "numpy"}
-        parts = tars.map_batches(ScoreTars, fn_constructor_args=(job,), **options)
+        parts = tars.map_batches(ScoreTars, fn_constructor_args=(job, threads), **options)
     with errors_explained():
         for batch in parts.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
             yield from batch["part"]
+
+
+def _threads() -> int:
+    """Those of torch in this process, at most the CPUs of the smallest node that has any."""
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return max(1, min([torch.get_num_threads(), *(cpus for cpus in nodes if cpus)]))
 
 
 class ScoreTars:
@@ -59,9 +70,11 @@ class ScoreTars:
 
     Args:
         job: what is evaluated.
+        threads: CPU threads of torch.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, threads: int) -> None:
+        fix_arithmetic(threads)
         self.job = job
         self.score = job.source.open()
 

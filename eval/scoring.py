@@ -118,12 +118,16 @@ class CheckpointScores:
             ArgumentError: tiles that are too small for it.
             ModelError: it cannot be loaded, or there is no GPU. While scoring: a batch that does not fit into memory.
         """
+        import torch
+
+        from actors.arithmetic import fix_arithmetic
         from actors.device import device_for
         from actors.diffusion.memory import memory_errors_explained
         from actors.segmentation.predictor import Predictor
         from actors.segmentation.segmenter import Segmenter, smallest_side
 
         scoring = self.scoring
+        fix_arithmetic(torch.get_num_threads())
         device_for(scoring.device, remedy="or evaluate on the CPU: device cpu")
         segmenter = Segmenter(self.checkpoint, batch_size=scoring.batch_size, device=scoring.device)
         predict = Predictor(

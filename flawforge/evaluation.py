@@ -139,36 +139,27 @@ def evaluate_source(
     """
     images = _images(split, urls, reading, root)
     model = source.fingerprint() if images.sealed else ""
-    opening = None
-    if images.sealed:
-        about = {"checkpoint": model, "flawforge": our_version(), "assets": ASSETS_VERSION}
-        opening = sealed_log.open_sealed(log or sealed_log.default_log(), data=images.name, about=about)
+    opening = _opened(images, model, log) if images.sealed else None
     _check_first(images)
     model = model or source.fingerprint()
     source, running = source.portable(), running or Running()
     chosen, origin = threshold, "given"
     if chosen is None and (images.split == "" or not source.any_image):
         chosen, origin = (DEFAULT_THRESHOLD, "default") if of_model is None else (of_model, "model")
-    elif chosen is None and images.split != "validation":
-        validation = Job(source, _images("validation", (), None, root).tars, CANDIDATES, MaskReading())
-        chosen, origin = _evaluated(validation, None, Running(), gpu).streamed.best_threshold(), "validation"
+    elif chosen is None:
+        origin = "validation"
+        if images.split != "validation":
+            validation = Job(source, _images("validation", (), None, root).tars, CANDIDATES, MaskReading())
+            chosen = _evaluated(validation, None, Running(), gpu).streamed.best_threshold()
     thresholds = CANDIDATES if chosen is None else (chosen,)
     job = Job(source, images.tars, thresholds, images.reading, rows=out is not None)
     with RowSpool() as spool:
         part = _evaluated(job, spool, running, gpu)
         if chosen is None:
-            chosen, origin = part.streamed.best_threshold(), "validation"
+            chosen = part.streamed.best_threshold()
         report = _report(source, model, images, part, chosen, origin, opening)
         if opening is not None:
-            found = report.evaluation.iou_fg
-            opening.add_figures(
-                {
-                    "iou_fg": [found.value, found.low, found.high],
-                    "threshold": chosen,
-                    "images": report.evaluation.images,
-                    "data_digest": report.data_digest,
-                }
-            )
+            _log_figures(opening, report)
         if out is not None:
             versions = {"flawforge": our_version(), "assets": ASSETS_VERSION}
             place = job.thresholds.index(chosen)
@@ -200,6 +191,22 @@ def _images(split: str, urls: Sequence[str], reading: MaskReading | None, root: 
         sealed=split == "sealed",
         reference=reference_rows(split, root or splits.ROOT),
     )
+
+
+def _opened(images: _Images, model: str, log: Path | None) -> sealed_log.Opening:
+    about = {"checkpoint": model, "flawforge": our_version(), "assets": ASSETS_VERSION}
+    return sealed_log.open_sealed(log or sealed_log.default_log(), data=images.name, about=about)
+
+
+def _log_figures(opening: sealed_log.Opening, report: Report) -> None:
+    found = report.evaluation
+    figures = {
+        "iou_fg": [found.iou_fg.value, found.iou_fg.low, found.iou_fg.high],
+        "threshold": found.threshold,
+        "images": found.images,
+        "data_digest": report.data_digest,
+    }
+    opening.add_figures(figures)
 
 
 def _check_first(images: _Images) -> None:
