@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from actors.redaction import redact
 from flawforge import api
@@ -137,7 +137,12 @@ def _comparison(report: Report) -> Table:
     """The detector beside blind baselines and upper bounds, in percent."""
     from eval.report_lines import COMPARED, compared_cell
 
-    view = Table("%", *COMPARED, title="compared with", caption="of objects: AUROC by marked area")
+    view = Table(
+        Column("%", no_wrap=True),
+        *COMPARED,
+        title="compared with",
+        caption="of objects: AUROC by marked area",
+    )
     for name, values in report.rows():
         view.add_row(cell(name), *map(compared_cell, values), *["-"] * (len(COMPARED) - len(values)))
     return view
