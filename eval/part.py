@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from actors.masks import MaskReading
 from eval.image_rows import counted_row
 from eval.labelled import LabelledSample, stream_tar
-from eval.scoring import Score, ScoreSource
+from eval.scoring import Scorer, ScoreSource
 from eval.streaming import StreamedEvaluation, batches
 
 PER_TAR = 1 << 32
@@ -43,11 +43,13 @@ class Part:
     Attributes:
         streamed: their counts.
         rows: one for each image in the schema `eval.image_rows.COUNTED`; whoever stores them elsewhere may take them.
+        notes: of the source of the scores.
     """
 
     def __init__(self, thresholds: Sequence[float]) -> None:
         self.streamed = StreamedEvaluation(thresholds)
         self.rows: list[dict[str, object]] = []
+        self.notes: list[str] = []
         self._digest = 0
 
     @property
@@ -59,7 +61,7 @@ class Part:
         whole = self._digest.to_bytes(_DIGEST_BITS // 8, "big")
         return hashlib.sha256(whole).hexdigest()[:16]
 
-    def add_tar(self, tar: int, job: Job, score: Score) -> None:
+    def add_tar(self, tar: int, job: Job, score: Scorer) -> None:
         """Scores and counts the images of one tar, in batches of one image size.
 
         Args:
@@ -74,6 +76,8 @@ class Part:
         for batch in batches(samples, job.source.batch_size):
             scores = score([sample for _, sample in batch])
             for (place, sample), one in zip(batch, scores, strict=True):
+                if one is None:
+                    continue
                 number = tar * PER_TAR + place
                 counted = self.streamed.add(
                     number,

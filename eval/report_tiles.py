@@ -86,6 +86,7 @@ def tiles_of(rows: Sequence[Row], job: Job, threshold: float) -> dict[int, Tile]
             scores = score([sample for _, sample in batch])
             for (at, sample), one in zip(batch, scores, strict=True):
                 row = places[order[at]]
+                assert one is not None, "an image with a row has scores"
                 found[row["number"]] = _tile(row, sample, one, threshold)
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +14,22 @@ from eval.labelled import LabelledSample
 
 BATCH_SIZE = 8
 
-Score = Callable[[Sequence[LabelledSample]], NDArray[np.float32]]
-"""Gives the scores, 0 to 1, float32 [N, H, W], of samples whose images have one size."""
+Scores = NDArray[np.float32]
+"""Of an image, 0 to 1, [H, W]."""
+
+
+class Scorer(Protocol):
+    """A source of scores in the process that opened it."""
+
+    def __call__(self, batch: Sequence[LabelledSample]) -> Sequence[Scores | None]:
+        """The scores of samples whose images have one size; None leaves an image out of the evaluation."""
+
+    def notes(self) -> list[str]:
+        """What is needed to interpret the figures, after the last image.
+
+        Raises:
+            EvaluationError: scores were missing that may not be.
+        """
 
 
 class ScoreSource(Protocol):
@@ -39,26 +53,39 @@ class ScoreSource(Protocol):
     def portable(self) -> ScoreSource:
         """The same source, independent of the working folder of a process."""
 
-    def open(self) -> Score:
+    def open(self) -> Scorer:
         """Loads what is needed, once per process."""
 
 
 class KeyedScores(Protocol):
     """Score maps by the key of a sample, such as those that another detector has written."""
 
-    def scores_for(self, key: str, size: tuple[int, int], where: str) -> NDArray[np.float32]:
-        """The map of a sample, float32 [H, W]; `size` is the width and height of its image, `where` for messages."""
+    def scores_for(self, key: str, size: tuple[int, int], where: str) -> Scores | None:
+        """The map of an image of this height and width; `where` names the image in messages."""
+
+    def check(self) -> None:
+        """Raises EvaluationError if maps were missing that may not be."""
+
+    def notes(self) -> list[str]:
+        """What is needed to interpret the figures, after the last image."""
 
 
-def by_key(maps: KeyedScores) -> Score:
-    """Scores that are looked up instead of computed."""
+class ScoresByKey:
+    """A scorer that looks scores up instead of computing them.
 
-    def score(batch: Sequence[LabelledSample]) -> NDArray[np.float32]:
-        return np.stack(
-            [maps.scores_for(one.key, (one.image.shape[1], one.image.shape[0]), one.where) for one in batch]
-        )
+    Args:
+        maps: of the images.
+    """
 
-    return score
+    def __init__(self, maps: KeyedScores) -> None:
+        self.maps = maps
+
+    def __call__(self, batch: Sequence[LabelledSample]) -> list[Scores | None]:
+        return [self.maps.scores_for(one.key, one.mask.inside.shape, one.where) for one in batch]
+
+    def notes(self) -> list[str]:
+        self.maps.check()
+        return self.maps.notes()
 
 
 @dataclass(frozen=True)
@@ -111,39 +138,48 @@ class CheckpointScores:
             return self
         return replace(self, checkpoint=str(folder.absolute()))
 
-    def open(self) -> Score:
+    def open(self) -> CheckpointScorer:
         """Loads the network.
 
         Raises:
             ArgumentError: tiles that are too small for it.
             ModelError: it cannot be loaded, or there is no GPU. While scoring: a batch that does not fit into memory.
         """
+        return CheckpointScorer(self.checkpoint, self.scoring)
+
+
+class CheckpointScorer:
+    """A scorer that runs the network of a checkpoint; arguments and errors are those of `CheckpointScores`."""
+
+    def __init__(self, checkpoint: str, scoring: Scoring) -> None:
         import torch
 
         from actors.arithmetic import fix_arithmetic
         from actors.device import device_for
-        from actors.diffusion.memory import memory_errors_explained
         from actors.segmentation.predictor import Predictor
         from actors.segmentation.segmenter import Segmenter, smallest_side
 
-        scoring = self.scoring
         fix_arithmetic(torch.get_num_threads())
         device_for(scoring.device, remedy="or evaluate on the CPU: device cpu")
-        segmenter = Segmenter(self.checkpoint, batch_size=scoring.batch_size, device=scoring.device)
-        predict = Predictor(
+        segmenter = Segmenter(checkpoint, batch_size=scoring.batch_size, device=scoring.device)
+        self.scoring = scoring
+        self._predict = Predictor(
             segmenter,
             tile=scoring.tile,
             batch_size=scoring.batch_size,
             smallest=smallest_side(segmenter.net.config),
         )
-        advice = f"set {'a smaller --batch-size' if scoring.batch_size > 1 else '--tile, or a smaller one'}"
 
-        def score(batch: Sequence[LabelledSample]) -> NDArray[np.float32]:
-            images = np.stack([sample.image for sample in batch])
-            height, width = images.shape[1:3]
-            with memory_errors_explained(
-                f"scoring {scoring.batch_size} images", size=(height, width), advice=advice, on_cpu=True
-            ):
-                return predict(images)
+    def __call__(self, batch: Sequence[LabelledSample]) -> list[Scores | None]:
+        from actors.diffusion.memory import memory_errors_explained
 
-        return score
+        images, count = np.stack([sample.image for sample in batch]), self.scoring.batch_size
+        height, width = images.shape[1:3]
+        advice = f"set {'a smaller --batch-size' if count > 1 else '--tile, or a smaller one'}"
+        with memory_errors_explained(
+            f"scoring {count} images", size=(height, width), advice=advice, on_cpu=True
+        ):
+            return list(self._predict(images))
+
+    def notes(self) -> list[str]:
+        return []

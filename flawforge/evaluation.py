@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from eval.part import Job, Part
 from eval.reference_rows import ReferenceRow, gains, reference_rows
 from eval.report import Report, notes_on_images
 from eval.report_files import write_report
-from eval.scoring import BATCH_SIZE, CheckpointScores, ScoreSource, Scoring
+from eval.scoring import BATCH_SIZE, CheckpointScores, Scorer, ScoreSource, Scoring
 from tinytown import ASSETS_VERSION
 
 __all__ = ["BATCH_SIZE", "DEFAULT_THRESHOLD", "Report", "Running", "Scoring", "evaluate_checkpoint"]
@@ -132,7 +132,8 @@ def evaluate_source(
     """`evaluate_checkpoint` for scores from any source.
 
     Args:
-        source: of the scores. One that does not score any image has no threshold from the validation split.
+        source: of the scores. One that does not score any image has no threshold from the validation split,
+            and stays in this process, since only there all of its images pass by.
         of_model: the threshold that belongs to the source; None without one.
         gpu: each worker of a cluster has a GPU.
         split, urls, threshold, root, reading, running, out, log: see `evaluate_checkpoint`.
@@ -142,7 +143,8 @@ def evaluate_source(
     opening = _opened(images, model, log) if images.sealed else None
     _check_first(images)
     model = model or source.fingerprint()
-    source, running = source.portable(), running or Running()
+    if running is None or not source.any_image:
+        running = Running()
     chosen, origin = threshold, "given"
     if chosen is None and (images.split == "" or not source.any_image):
         chosen, origin = (DEFAULT_THRESHOLD, "default") if of_model is None else (of_model, "model")
@@ -231,27 +233,31 @@ def _threshold_of(checkpoint: str) -> float | None:
 
 
 def _evaluated(job: Job, spool: RowSpool | None, running: Running, gpu: bool) -> Part:
+    """The whole job; its rows go to the spool."""
+    alone = running.workers is None or (running.workers == 0 and len(job.tars) == 1)
+    scorer = job.source.open() if alone else None
+    if scorer is not None:
+        parts: Iterable[Part] = (_part(tar, job, scorer) for tar in range(len(job.tars)))
+    else:
+        from eval.on_ray import parts_on_ray
+
+        sent = replace(job, source=job.source.portable())
+        parts = parts_on_ray(sent, workers=running.workers or None, gpu=gpu, address=running.address)
     total = Part(job.thresholds)
-    for part in _parts(job, running, gpu):
+    for part in parts:
         if spool is not None:
             spool.add(part.rows)
         part.rows = []
         total.merge(part)
+    if scorer is not None:
+        total.notes = scorer.notes()
     return total
 
 
-def _parts(job: Job, running: Running, gpu: bool) -> Iterator[Part]:
-    alone = running.workers == 0 and len(job.tars) == 1
-    if running.workers is not None and not alone:
-        from eval.on_ray import parts_on_ray
-
-        yield from parts_on_ray(job, workers=running.workers or None, gpu=gpu, address=running.address)
-        return
-    score = job.source.open()
-    for tar in range(len(job.tars)):
-        part = Part(job.thresholds)
-        part.add_tar(tar, job, score)
-        yield part
+def _part(tar: int, job: Job, scorer: Scorer) -> Part:
+    part = Part(job.thresholds)
+    part.add_tar(tar, job, scorer)
+    return part
 
 
 def _report(
@@ -274,7 +280,7 @@ def _report(
         evaluation=found,
         threshold_free=free,
         at_random=streamed.random_iou(threshold),
-        notes=(*_notes(images, threshold, origin, opening), *notes_on_images(streamed)),
+        notes=(*_notes(images, threshold, origin, opening), *part.notes, *notes_on_images(streamed)),
         data_digest=part.digest,
         objects=streamed.objects(threshold),
         human=streamed.human_scores(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from playwright.sync_api import Browser
 from actors.masks import MaskReading
 from eval.curves import curves_of
 from eval.image_rows import RowSpool
+from eval.labelled import LabelledSample
 from eval.metrics import Interval
 from eval.part import Job, Part
 from eval.reference_rows import ReferenceRow, gains
 from eval.report import Report
 from eval.report_files import write_report
 from eval.report_page import report_page
-from eval.scoring import Score
+from eval.scoring import Scores
 from eval.showcase import SECTIONS
 from tests.browser import chromium, visit
 from tests.labelled_tars import random_sample, write_tar
@@ -50,8 +51,14 @@ class Brightness:
     def portable(self) -> Brightness:
         return self
 
-    def open(self) -> Score:
-        return lambda batch: np.stack([one.image[..., 1].astype(np.float32) / 255 for one in batch])
+    def open(self) -> Brightness:
+        return self
+
+    def __call__(self, batch: Sequence[LabelledSample]) -> list[Scores | None]:
+        return [one.image[..., 1].astype(np.float32) / 255 for one in batch]
+
+    def notes(self) -> list[str]:
+        return []
 
 
 def reported(tar: str, out: Path, *, show: bool = True) -> Report:

@@ -53,7 +53,7 @@ def test_the_report_of_one_process(
         result = CliRunner().invoke(app, ["eval", *arguments, *more, "--json"])
         assert result.exit_code == 0, (result.output, result.exception)
         documents.append(json.loads(result.stdout))
-    assert documents[0] == documents[1]
+    assert documents[0] == documents[1] and documents[0]["checkpoint"] == Path(checkpoint).name
     assert documents[0]["evaluation"]["images"] == 8 and documents[0]["objects"]["broken"] == 5
     assert 0 < documents[0]["evaluation"]["recall"]["value"] < 1
     for name in ("figures.json", "index.html"):
