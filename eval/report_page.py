@@ -166,7 +166,7 @@ def _gain(report: Report) -> str:
     )
     lines = list(gain_lines(report))
     if lines:
-        return f"{below}The detector covers, of the distance between the best of both: {'; '.join(lines)}."
+        return f"{below}The gain of the detector: {'; '.join(lines)}."
     return f"{below}There are no upper bounds for these images, so the gain has no share of the room."
 
 
