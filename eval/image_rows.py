@@ -60,9 +60,9 @@ def counted_row(number: int, sample: LabelledSample, counted: Counted) -> dict[s
     counts = counted.counts
     return {
         "number": number,
-        "key": sample.key,
-        "where": redact(sample.where),
-        "caption": sample.caption,
+        "key": _storable(sample.key),
+        "where": _storable(redact(sample.where)),
+        "caption": _storable(sample.caption),
         "width": sample.image.shape[1],
         "height": sample.image.shape[0],
         "pixels": counted.pixels,
@@ -72,6 +72,11 @@ def counted_row(number: int, sample: LabelledSample, counted: Counted) -> dict[s
         "hits": counts[:, 0].tolist(),
         "extra": counts[:, 1].tolist(),
     }
+
+
+def _storable(text: str) -> str:
+    """Names in tars and JSON can hold lone surrogates, which Parquet cannot; they are written as Python escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class RowSpool:

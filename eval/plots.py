@@ -188,7 +188,7 @@ def _mark(mark: Mark, x: Axis, y: Axis) -> Markup:
         path.append(f"{'L' if pen_down else 'M'}{across:.1f} {down:.1f}")
         pen_down = True
     drawn = Markup('<path class="line {}" d="{}"/>').format(mark.style, "".join(path))
-    if not mark.label or not points:
+    if not mark.label or not points or math.isnan(points[0][1]):
         return drawn
     across, down = _at(points[0], x, y)
     upright = len(points) > 1 and points[0][0] == points[-1][0]

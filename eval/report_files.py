@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from actors.errors import OutputError
 from eval.curves import curves_of
 from eval.image_rows import RowSpool, rows_file
 from eval.part import Job
@@ -20,6 +21,21 @@ from factory.store.storage import Storage
 FIGURES, IMAGES, PAGE = "figures.json", "images.parquet", "index.html"
 
 
+def check_place(out: str) -> None:
+    """Refuses a folder that holds anything but an earlier report, before anything is computed.
+
+    Raises:
+        OutputError: it does, or it cannot be listed.
+    """
+    storage = Storage(out)
+    ours = (FIGURES, IMAGES, PAGE)
+    if not storage.empty(besides=ours) or (not storage.empty() and not storage.exists(FIGURES)):
+        raise OutputError(
+            f"{storage.url}: it holds other files than {', '.join(ours)} of an earlier report; name a new folder with "
+            "--out"
+        )
+
+
 def write_report(
     out: str,
     report: Report,
@@ -31,7 +47,7 @@ def write_report(
     versions: Mapping[str, object],
     show: bool = True,
 ) -> None:
-    """Write the three files over those of an earlier report, the page last.
+    """Write the three files over those of an earlier report: the figures, by which `check_place` knows a report, first.
 
     Args:
         out: a folder or an fsspec URL.
@@ -49,12 +65,12 @@ def write_report(
     """
     storage = Storage(out)
     curves, showcase = curves_of(streamed.score_table), Showcase()
+    document = {**report.document(), "versions": dict(versions), "curves": curves.document()}
+    storage.replace(FIGURES, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
     with tempfile.TemporaryDirectory(prefix="flawforge-eval-") as folder:
         path = Path(folder) / IMAGES
         rows_file(map(showcase.add, spool.finished(place)), path)
         storage.settle(IMAGES, path)
-    document = {**report.document(), "versions": dict(versions), "curves": curves.document()}
-    storage.replace(FIGURES, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
     sections = []
     if show:
         rows = {row["number"]: row for section, _ in SECTIONS for row in showcase.rows(section.name)}

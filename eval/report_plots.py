@@ -179,7 +179,8 @@ def _human(pairs: Sequence[tuple[float, float]]) -> Plot:
 def _axis(label: str, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Axis:
     """An axis whose ends are ticks around all values."""
     low, high = float(values.min()), float(values.max())
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-9)))
+    span = max(high - low, abs(high) * 1e-6, 1e-9)  # equal values need an axis, too
+    step = 10 ** math.floor(math.log10(span))
     step = next(step * factor for factor in (0.2, 0.5, 1, 2) if (high - low) / (step * factor) <= 6)
     first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
     ticks = tuple(round(place * step, 12) for place in range(first, last + 1))

@@ -17,7 +17,7 @@ from eval.labelled import IMAGE, stream_tar, tars_of
 from eval.part import Job, Part
 from eval.reference_rows import ReferenceRow, gains, reference_rows
 from eval.report import Report, notes_on_images
-from eval.report_files import write_report
+from eval.report_files import check_place, write_report
 from eval.scoring import BATCH_SIZE, CheckpointScores, Scorer, ScoreSource, Scoring
 from tinytown import ASSETS_VERSION
 
@@ -138,6 +138,8 @@ def evaluate_source(
         gpu: each worker of a cluster has a GPU.
         split, urls, threshold, root, reading, running, out, log: see `evaluate_checkpoint`.
     """
+    if out is not None:
+        check_place(out)
     images = _images(split, urls, reading, root)
     model = source.fingerprint() if images.sealed else ""
     opening = _opened(images, model, log) if images.sealed else None

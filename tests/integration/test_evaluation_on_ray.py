@@ -10,10 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from actors.errors import EvaluationError
 from actors.segmentation.segmenter import Segmenter
 from eval.labelled import stream_tar
-from flawforge import api
 from flawforge.cli import app
 from tests.labelled_tars import random_sample, write_tar
 from tests.upernet import save_upernet
@@ -61,12 +59,3 @@ def test_the_report_of_one_process(
     rows = pq.read_table(there / "images.parquet")
     assert rows.to_pylist() == pq.read_table(here / "images.parquet").to_pylist()
     assert rows["key"].to_pylist() == [f"s{number}" for number in range(8)]
-
-
-def test_what_a_worker_cannot_read(tars: Path, checkpoint: str, tmp_path: Path):
-    """The first sample is read here; the second tar is damaged, which only a worker finds out."""
-    write_tar(tmp_path / "0.tar", {"a": random_sample(np.random.default_rng(1))})
-    damaged = random_sample(np.random.default_rng(2)) | {"mask.png": b"no image"}
-    write_tar(tmp_path / "1.tar", {"b": damaged})
-    with pytest.raises(EvaluationError, match=r"1\.tar, b: mask\.png"):
-        api.evaluate(checkpoint, data=tmp_path, threshold=0.5, workers=1)

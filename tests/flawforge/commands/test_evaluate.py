@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 import tarfile
@@ -29,7 +30,7 @@ from eval.streaming import StreamedEvaluation
 from flawforge import api
 from flawforge.cli import app
 from flawforge.evaluation import evaluate_checkpoint
-from tests.labelled_tars import random_sample, write_tar
+from tests.labelled_tars import grey_png, random_sample, write_tar
 from tests.patience import seconds
 from tests.upernet import save_upernet
 from tinytown import ASSETS_VERSION
@@ -240,6 +241,40 @@ def test_the_report_of_a_split(everywhere: str, shipped: Path, tmp_path: Path):
     assert document["evaluation"]["threshold"] == 0.02 and len(document["data_digest"]) == 16
     invoke(everywhere, "--out", str(out), "--threshold", "0.9")  # over the first one
     assert pq.read_table(out / "images.parquet")["marked_area"].to_pylist() == [0, 0]
+
+
+def test_a_folder_with_other_files_is_refused_before_anything_is_opened(
+    everywhere: str, shipped: Path, tmp_path: Path
+):
+    log = tmp_path / "log.jsonl"
+    for name in ("mine.txt", "index.html"):
+        (tmp_path / name / "out").mkdir(parents=True)
+        (tmp_path / name / "out" / name).write_text("mine")
+        with pytest.raises(OutputError, match="it holds other files than"):
+            evaluate_checkpoint(everywhere, split="sealed", out=str(tmp_path / name / "out"), log=log)
+        assert (tmp_path / name / "out" / name).read_text() == "mine"
+    assert not log.exists()
+
+
+def test_text_that_parquet_cannot_store(everywhere: str, tmp_path: Path):
+    """A key that is no UTF-8, a caption with a lone surrogate, and equal scores of annotators."""
+    files = random_sample(np.random.default_rng(0))
+    files["json"] = b'{"caption": "a \\ud800 b", "artifact_score": 1000000000}'
+    out = tmp_path / "out"
+    api.evaluate(everywhere, data=write_tar(tmp_path / "a.tar", {"k\udcff": files, "l": files}), out=out)
+    rows = pq.read_table(out / "images.parquet").to_pylist()
+    assert [row["key"] for row in rows] == ["k\\udcff", "l"] and rows[0]["caption"] == "a \\ud800 b"
+    assert "a \\ud800 b" in (out / "index.html").read_text()
+
+
+def test_all_pixels_ignored(everywhere: str, tmp_path: Path):
+    ignored = {
+        **random_sample(np.random.default_rng(0)),
+        "mask.png": grey_png(np.full((64, 64), 255, np.uint8)),
+    }
+    tar = write_tar(tmp_path / "a.tar", {"k": ignored})
+    api.evaluate(everywhere, data=tar, ignore_index=255, out=tmp_path / "out")
+    assert "nan" not in re.sub(r"data:[^\"]*", "", (tmp_path / "out" / "index.html").read_text())
 
 
 def test_the_digest_of_the_data(everywhere: str, tmp_path: Path):
