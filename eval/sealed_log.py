@@ -34,16 +34,16 @@ class Opening:
     Attributes:
         log: the file.
         number: of this opening among those of the same data in the log, from 1 on.
-        name: unique; both lines have it.
+        about: what both lines state, the unique name of the opening included.
     """
 
     log: Path
     number: int
-    name: str
+    about: Mapping[str, object]
 
     def add_figures(self, figures: Mapping[str, object]) -> None:
         """Write the second line; raises OutputError where that fails."""
-        _append(self.log, {"event": "figures", "opening": self.name, "date": _now(), **figures})
+        _append(self.log, {"event": "figures", "date": _now(), **self.about, **figures})
 
 
 def is_sealed(tars: Sequence[str]) -> bool:
@@ -64,15 +64,15 @@ def open_sealed(log: Path, *, data: str, about: Mapping[str, object]) -> Opening
     Args:
         log: a file of this machine; its folder is created.
         data: what is opened, such as the split with its version.
-        about: what else the line holds: checkpoint, versions.
+        about: what else both lines hold: command, checkpoint, versions.
 
     Raises:
         OutputError: the line cannot be written; nothing sealed may be read then.
     """
-    name = uuid.uuid4().hex[:12]
+    lasting = {"opening": uuid.uuid4().hex[:12], "data": data, **about}
     earlier = sum(line.get("event") == "opened" and line.get("data") == data for line in openings(log))
-    _append(log, {"event": "opened", "opening": name, "date": _now(), "data": data, **about})
-    return Opening(log, earlier + 1, name)
+    _append(log, {"event": "opened", "date": _now(), **lasting})
+    return Opening(log, earlier + 1, lasting)
 
 
 def openings(log: Path) -> list[dict[str, object]]:

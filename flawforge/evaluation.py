@@ -198,7 +198,12 @@ def _images(split: str, urls: Sequence[str], reading: MaskReading | None, root: 
 
 
 def _opened(images: _Images, model: str, log: Path | None) -> sealed_log.Opening:
-    about = {"checkpoint": model, "flawforge": our_version(), "assets": ASSETS_VERSION}
+    about = {
+        "command": "flawforge eval",
+        "checkpoint": model,
+        "flawforge": our_version(),
+        "assets": ASSETS_VERSION,
+    }
     return sealed_log.open_sealed(log or sealed_log.default_log(), data=images.name, about=about)
 
 
