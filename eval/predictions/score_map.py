@@ -56,7 +56,8 @@ def resized(scores: Scores, size: tuple[int, int]) -> Scores:
     """Scores brought to height and width `size` by bilinear interpolation, smoothed first where they are reduced."""
     height, width = size
     image = Image.fromarray(scores).resize((width, height), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(image), 0, 1)
+    within: Scores = np.clip(np.asarray(image), 0, 1)
+    return within
 
 
 def _from_image(data: bytes) -> Scores:
