@@ -30,12 +30,13 @@ class Sample:
         mask: the requested region, 1-bit PNG of the image's size; white is inside. All black in a clean negative.
         corrupted: the image with artifacts, PNG.
         changed: where `corrupted` differs from the baseline, 1-bit PNG; see `actors.corruption.verifier`.
+        scores: of a detector, the artifact's probability as 16-bit grey PNG of the image's size.
         seed: the seed of the draw that made `corrupted`.
         attempts: draws made so far.
         inversion_steps: k of the draw that made `corrupted`; 0 where the image latent itself was corrupted.
         unet_rows: UNet evaluations spent on it.
         verified: whether the verifier accepted it; a recipe may keep samples that it did not.
-        metrics: by name in `METRICS`.
+        metrics: by name in `METRICS`; of a prediction, those in `actors.segmentation.marker.METRICS`.
         stage, reason, detail: set together when the item is rejected; the stage is one of `StageName`.
     """
 
@@ -46,6 +47,7 @@ class Sample:
     mask: bytes | None = None
     corrupted: bytes | None = None
     changed: bytes | None = None
+    scores: bytes | None = None
     seed: int = 0
     attempts: int = 0
     inversion_steps: int = 0

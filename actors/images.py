@@ -89,6 +89,11 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     return _png(Image.fromarray(mask.astype(np.uint8) * 255).convert("1", dither=Image.Dither.NONE))
 
 
+def encode_scores(scores: NDArray[np.floating]) -> bytes:
+    """A 16-bit grey PNG of scores [H, W] from 0 to 1: level 65535 is 1."""
+    return _png(Image.fromarray(np.rint(scores.astype(np.float64) * 65535).astype(np.uint16)))
+
+
 def read_image(data: bytes) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] of an image that this project encoded."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:

@@ -31,17 +31,24 @@ if TYPE_CHECKING:
     from actors.segmentation.segmenter import Segmenter
 
 
-class Load:
-    """Shard number in; its items out, decoded, checked, brought to size and encoded again."""
+Select = Callable[[Sample, bytes, bytes | None], object]
+
+
+class LoadItems:
+    """Shard number in; its items out, decoded, checked and encoded again.
+
+    Args:
+        context: of the run.
+        source: of the items.
+        select: see `load`.
+    """
 
     name = StageName.LOAD
 
-    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
-        context = run_context(recipe, url, identity, run)
-        source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
+    def __init__(self, context: RunContext, source: Source, select: Select) -> None:
         self.load = partial(load, source, select=select)
         self.shard_work: ShardWork[Reference] = ShardWork(context, self.name, self._work, self._set_aside)
-        self.plan = read_plan(Storage(url, run=run))
+        self.plan = read_plan(Storage(context.url, run=context.run))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         self.shard_work.admit()
@@ -58,6 +65,14 @@ class Load:
         sample = Sample(reference.key, reference.url, reference.caption)
         sample.reject(self.name, why)
         return sample
+
+
+class Load(LoadItems):
+    """The items of a build, brought to the size of its recipe."""
+
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        context = run_context(recipe, url, identity, run)
+        super().__init__(context, open_source(recipe.source, recipe.seed), image_selector(recipe))
 
 
 class _RecipeStage(SampleStage):
@@ -136,8 +151,12 @@ def run_context(recipe: Recipe, url: str, identity: Identity, run: str = "") -> 
     )
 
 
-def load(source: Source, references: Sequence[Reference], select: ImageSelector) -> list[Sample]:
-    """Reads items from their source and selects the images; every reference gives one sample, in its order."""
+def load(source: Source, references: Sequence[Reference], select: Select) -> list[Sample]:
+    """Reads items from their source and selects the images; every reference gives one sample, in its order.
+
+    Args:
+        select: given a sample, the bytes of its image, and of its mask if there is one: fills or rejects the sample.
+    """
     samples = []
     for reference, raw in source.read(references):
         sample = Sample(reference.key, reference.url, reference.caption)

@@ -435,7 +435,7 @@ def test_missing_keys_stand_at_the_line_of_the_section_that_lacks_them() -> None
         "mine.yaml: 2 mistakes",
         "  line 1  source: missing (clean images); "
         "allowed: a section with the keys kind, urls, fields, masks, cells, filters, share, limit, first_seed, "
-        "size, parts",
+        "parts, size",
         "  line 2  regions.kind: missing (masks of the source, predicted ones, or empty ones: clean negatives); "
         "allowed: one of source, segmenter, none",
     ]
