@@ -8,9 +8,9 @@ from enum import StrEnum
 class StageName(StrEnum):
     """A stage of a pipeline, or a step within one.
 
-    `LOAD`, `SELECT`, `CORRUPT`, `PREDICT` and `WRITE` are stages: each has a pool of workers, metrics and seconds. The others are
-    steps, and name the place of a reject or of an item's progress more exactly. All values are part of the output's
-    format.
+    `LOAD`, `SELECT`, `CORRUPT`, `PREDICT` and `WRITE` are stages: each has a pool of workers, metrics and seconds. The
+    others are steps, and name the place of a reject or of an item's progress more exactly. All values are part of the
+    output's format.
     """
 
     LOAD = "load"

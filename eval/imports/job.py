@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.errors import OutputError
+from actors.stage_names import StageName
 from eval.imports.card import card_text
 from eval.imports.labelled_set import LabelledSet
 from eval.imports.shards import index_schema, write_imported
@@ -83,11 +84,11 @@ def import_set(
         LockLostError: another run took the output over.
     """
     storage, identity = Storage(url), identity_of_import(labelled, per_shard)
-    _check(storage, identity, overwrite)
+    check_begun(storage, identity, overwrite, "import")
     with heeded(), Lock(storage, take_over=take_over, tell=tell) as lock:
         storage = lock.storage
         storage.tidy()
-        if overwrite or not _check(storage, identity, overwrite):
+        if overwrite or not check_begun(storage, identity, overwrite, "import"):
             recipe = dump_yaml({"name": labelled.name, **identity.content})
             items = labelled.list()
             begin_output(
@@ -114,8 +115,14 @@ def identity_of_import(labelled: LabelledSet, per_shard: int) -> Identity:
     return Identity(content, {}, versions, {})
 
 
-def _check(storage: Storage, identity: Identity, overwrite: bool) -> bool:
+def check_begun(storage: Storage, identity: Identity, overwrite: bool, verb: str) -> bool:
     """Whether the output is begun already. Nothing is changed.
+
+    Args:
+        storage: the output.
+        identity: of what is to be made.
+        overwrite: an existing output is to be deleted.
+        verb: what makes it, for the message: `import`, `predict`.
 
     Raises:
         OutputError: it is not a Flawforge output, or another one, and is not to be overwritten.
@@ -133,7 +140,7 @@ def _check(storage: Storage, identity: Identity, overwrite: bool) -> bool:
                 f"{storage.url} was begun with other settings, or other versions of the code; resuming would mix two "
                 "data sets:\n"
                 + "\n".join(f"  {change}" for change in shown)
-                + "\nTo go on: import into a new folder, or with --mode overwrite (delete the existing output)."
+                + f"\nTo go on: {verb} into a new folder, or with --mode overwrite (delete the existing output)."
             )
     return begun
 
@@ -155,7 +162,7 @@ def _missing(
         assert len(samples) == plan.size(number), (
             f"shard {number}: {len(samples)} of {plan.size(number)} items"
         )
-        yield number, write(number, samples, seconds=time.monotonic() - began)
+        yield number, write(number, samples, seconds={StageName.LOAD: time.monotonic() - began})
 
 
 def _finish(labelled: LabelledSet, storage: Storage, plan: Plan, identity: Identity) -> Imported:

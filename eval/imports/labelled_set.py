@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from actors.errors import Reject
+from actors.stage_names import StageName
 from factory.output.reference import Reference
 
 IMAGE, MASK, JSON = "image.png", "mask.png", "json"
@@ -28,6 +29,7 @@ class ImportedSample:
         fields: of the sample's JSON, beside those that all sets have; of every sample the same, with the same types.
         columns: of the index; also those of a reject, as far as they are known.
         reason, detail: why it was rejected; empty for a sample.
+        stage: which rejected it.
     """
 
     key: str
@@ -38,6 +40,7 @@ class ImportedSample:
     columns: dict[str, object] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
+    stage: StageName = StageName.LOAD
 
     def reject(self, why: Reject) -> None:
         """Marks it as rejected; nothing of it is stored but its row of the index."""

@@ -56,7 +56,7 @@ def verify_import(storage: Storage) -> Verdict:
     done = done_shards(storage)
     problems = [*strays(storage, plan, done), *check_plans(storage, plan), *check_identities(storage, plan)]
     problems += [
-        Problem(shard_name(number), "not made yet: run the same import again")
+        Problem(shard_name(number), "not made yet: run the same command again")
         for number in range(plan.shards)
         if number not in done
     ]
@@ -71,7 +71,7 @@ def verify_import(storage: Storage) -> Verdict:
         wanted = manifest_bytes(plan, identity, sidecars, progress(plan, sidecars), name)
         if not storage.exists(MANIFEST) or storage.read(MANIFEST) != wanted:
             problems.append(
-                Problem(MANIFEST, "it does not say what the sidecars say; run the same import again")
+                Problem(MANIFEST, "it does not say what the sidecars say; run the same command again")
             )
     notes = tuple(foreign_files(storage))
     return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), notes)
@@ -83,7 +83,7 @@ def _check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) 
         problems = [
             *_check_index(storage, plan, number, sidecar, rows),
             *(
-                Problem(stats_path(number), "it is of another import")
+                Problem(stats_path(number), "it was made with other settings")
                 for _ in range(sidecar.digest != identity.digest)
             ),
             *_check_tar(storage, number, sidecar, [row for row in rows if row["status"] == "accepted"]),
@@ -167,4 +167,4 @@ def _check_sample(key: str, files: Mapping[str, bytes], row: Row, digest: str) -
         key,
         digest,
     ):
-        yield f"{JSON} is not a JSON object with this key and the digest of the import"
+        yield f"{JSON} is not a JSON object with this key and the digest of the output"
