@@ -1,4 +1,4 @@
-"""Flawforge in Python: `build`, `preview`, `verify`, `train`, `evaluate`, `import_richhf`, `load_reward`.
+"""Flawforge in Python: `build`, `preview`, `verify`, `train`, `predict`, `evaluate`, `import_richhf`, `load_reward`.
 
 `Corruptor` is for single images.
 
@@ -6,9 +6,11 @@ Importing this package loads neither torch nor Ray; the functions import what th
 """
 
 from actors.errors import FlawforgeError
+from eval.predict.recipe import load_prediction
 from factory.recipe.recipe import load_recipe
 from flawforge.api import build, evaluate, preview, train, verify
 from flawforge.imports import import_richhf
+from flawforge.predicting import predict
 from flawforge.reward import load_reward
 from flawforge.single_image import Corruptor
 from train.recipe import load_training
@@ -19,9 +21,11 @@ __all__ = [
     "build",
     "evaluate",
     "import_richhf",
+    "load_prediction",
     "load_recipe",
     "load_reward",
     "load_training",
+    "predict",
     "preview",
     "train",
     "verify",

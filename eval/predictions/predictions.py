@@ -9,6 +9,7 @@ import numpy as np
 
 from actors.errors import EvaluationError, Reject
 from eval.predictions.listing import Place, maps_below
+from eval.predictions.own_output import maps_of_output, output_at
 from eval.predictions.score_map import EXTENSIONS, MASK, Scores, decode_scores, resized
 
 Missing = Literal["error", "zero", "skip"]
@@ -27,7 +28,8 @@ class Predictions:
     the key and the place of every map, about 300 bytes each.
 
     Args:
-        urls: tars, folders or globs at any fsspec URL, see `eval.predictions.listing.maps_below`.
+        urls: tars, folders or globs at any fsspec URL, see `eval.predictions.listing.maps_below`; or outputs of
+            `flawforge predict`, whose maps go by the names that the images have in their source.
         missing: what to do with an image that has no map.
         resize: how to treat maps of another size than their image; None refuses them.
 
@@ -156,4 +158,5 @@ class Predictions:
 
 def _maps(urls: Sequence[str]) -> Iterator[tuple[str, Place]]:
     for url in urls:
-        yield from maps_below(url)
+        output = output_at(url)
+        yield from maps_below(url) if output is None else maps_of_output(output)
