@@ -161,7 +161,14 @@ def shipped_recipe(name: str) -> str:
 
 
 def recipe_file(path: str | Path, shipped: Sequence[str]) -> Path:
-    """The file of a recipe: that of a shipped one for its bare name, else the path itself."""
+    """The file of a recipe: that of a shipped one for its bare name, else the path itself.
+
+    Raises:
+        RecipeError: it is the bare name of a shipped recipe that is not in `shipped`, and no file.
+    """
+    of_others = {file.stem for file in _SHELF.glob("*.yaml")}.difference(shipped)
+    if str(path) in of_others and not Path(path).exists():
+        raise RecipeError(f"{path}: a recipe of another command; shipped ones of this: {', '.join(shipped)}")
     return _SHELF / f"{path}.yaml" if str(path) in shipped else Path(path)
 
 

@@ -496,6 +496,13 @@ def test_malformed_overrides_are_listed_with_the_other_mistakes() -> None:
     )
 
 
+def test_a_recipe_of_another_command():
+    with pytest.raises(
+        RecipeError, match=r"^train-detector: a recipe of another command; .*quickstart, images"
+    ):
+        load_recipe("train-detector")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"^quickstrat: no such file; did you mean 'quickstart'\?"):
         load_recipe("quickstrat")
