@@ -92,7 +92,7 @@
 
   // The view of one sample.
 
-  const NAMES = ["before", "after", "changed"];
+  const NAMES = ["before", "after", "scores", "changed"];
   let current = null;
   let chosen = "after";
   let held = false;

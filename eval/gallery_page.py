@@ -40,6 +40,7 @@ class Tile:
         metrics: figures by name; nan is shown as not measured.
         before, after: the clean and the corrupted image as PNG or JPEG; None where it was never made.
         mask, changed: 1-bit PNG, white is inside; None where it was never made.
+        scores: a score map over the image, as PNG or JPEG, of predictions.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Tile:
     after: bytes | None
     mask: bytes | None
     changed: bytes | None
+    scores: bytes | None = None
 
     @property
     def group(self) -> str:
@@ -83,6 +85,7 @@ def gallery_page(
     figures: Sequence[Figure],
     tiles: Sequence[Tile],
     notes: Sequence[str] = (),
+    legend: str = "changed pixels",
     largest_bytes: int = 20_000_000,
 ) -> str:
     """Builds the gallery as one HTML document that loads nothing and can be mailed, stored or opened offline.
@@ -95,6 +98,7 @@ def gallery_page(
         figures: what the run came to, shown above the tiles.
         tiles: the samples, in the order to show them.
         notes: sentences below the figures.
+        legend: what the colour over the images means.
         largest_bytes: size of the document, in UTF-8, above which tiles are left out. Every group (accepted,
             and each reject reason) keeps the same share of its tiles, at least one where it fits, spread
             evenly over its order, and the page states how many are shown.
@@ -118,6 +122,7 @@ def gallery_page(
             title=title,
             figures=figures,
             notes=notes,
+            legend=legend,
             chips=_chips(tiles[index] for index in kept),
             shown=len(kept),
             total=len(tiles),
@@ -179,6 +184,7 @@ def _shots(tile: Tile) -> dict[str, object]:
     return {
         "before": _image(tile, "before", tile.before),
         "after": _image(tile, "after", tile.after),
+        "scores": _image(tile, "scores", tile.scores),
         "changed": None if changed is None else _map(changed),
         "share": "" if changed is None else f"{100 * changed.mean():.3g} %",
         "outline": "" if mask is None else outline_path(mask),

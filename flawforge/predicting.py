@@ -64,7 +64,6 @@ def predict(
         raise ArgumentError("mode", f"allowed: {', '.join(get_args(PredictMode))}")
     loaded, url = resolve_prediction(recipe, overrides), str(out)
     from eval.predict.gallery import write_prediction_gallery
-
     from eval.predict.job import predict as run
     from factory.store.storage import Storage
 

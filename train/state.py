@@ -43,7 +43,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         slots.setdefault(int(number), {})[slot] = value
     for number, found in slots.items():
         if found.keys() != _SLOTS:
-            raise ValueError(f"parameter {number} has {', '.join(sorted(found))} instead of {', '.join(sorted(_SLOTS))}")
+            raise ValueError(
+                f"parameter {number} has {', '.join(sorted(found))} instead of {', '.join(sorted(_SLOTS))}"
+            )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
 

@@ -50,7 +50,9 @@ def maps_of_output(storage: Storage) -> Iterator[tuple[str, Place]]:
         names = _names(storage, number)
         for key, place in maps_below(f"{storage.url}/{tar_path(number)}"):
             if key not in names:
-                raise EvaluationError(f"{place}: the index of its shard does not have it; run flawforge verify")
+                raise EvaluationError(
+                    f"{place}: the index of its shard does not have it; run flawforge verify"
+                )
             yield names[key], place
 
 

@@ -71,14 +71,19 @@ def gallery(
     from eval.gallery import PATH, write_gallery
     from factory.output.identity import read_identity
     from factory.output.plan import read_plan
-    from factory.output.provenance import is_merged, parts_of
+    from factory.output.provenance import is_merged, is_prediction, parts_of
     from factory.store.storage import Storage
 
     storage = Storage(url)
     identity, _ = read_identity(storage)
-    merged = is_merged(identity)
-    name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
-    shown = write_gallery(storage, name, tiles=tiles)
+    if is_prediction(identity):
+        from eval.predict.gallery import write_prediction_gallery
+
+        shown = write_prediction_gallery(storage, tiles=tiles)
+    else:
+        merged = is_merged(identity)
+        name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
+        shown = write_gallery(storage, name, tiles=tiles)
     say(console, f"{redact(url)}/{PATH} shows {shown} samples")
 
 

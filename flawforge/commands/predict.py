@@ -45,9 +45,7 @@ def predict(
     loaded = load_prediction(recipe, set_ or [])
     screen = Console(stderr=True) if as_json else console
     with usage(), watched(screen) as callbacks:
-        total = predicting.predict(
-            loaded, out, mode=mode, take_over=take_over, address=address, **callbacks
-        )
+        total = predicting.predict(loaded, out, mode=mode, take_over=take_over, address=address, **callbacks)
     if as_json:
         print_json({**asdict(total), "out": redact(out)})
     else:
