@@ -36,7 +36,8 @@ def predict(
 
     Example:
         >>> import flawforge
-        >>> total = flawforge.predict("predict-tinytown", "out/wild", overrides=["source.limit=8"])
+        >>> small = ["source.limit=8", "output.samples_per_shard=4"]
+        >>> total = flawforge.predict("predict-tinytown", "out/wild", overrides=small)
         >>> total.accepted
         8
 
