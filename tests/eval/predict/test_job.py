@@ -13,17 +13,20 @@ import pytest
 from PIL import Image
 
 import flawforge
-from actors.errors import ModelError, OutputError, RecipeError
+from actors.errors import ModelError, OutputError
 from actors.images import read_image, read_mask
 from actors.segmentation.predictor import Predictor
 from actors.segmentation.segmenter import Segmenter
 from eval.predict.job import predict
+from eval.predict.recipe import dump
 from eval.predict.samples import MAP
-from factory.maintain.inspect import inspect
+from factory.maintain.merge import merge
+from factory.output.rebuild import rebuild
 from factory.output.shards.tar import samples
 from factory.run.status import look
 from factory.run.tally import Tally
 from factory.store.storage import Storage
+from tests.commands import run
 from tests.eval.predict.outputs import DETECTOR, SIZES, mixed_images, recipe, without_ray
 from tests.integration.conftest import content_of
 
@@ -180,13 +183,34 @@ def test_the_verifier_finds_what_was_changed(whole: Path, tmp_path: Path) -> Non
     assert "shards/000000.tar" in found and "000002: not made yet" in found
 
 
-def test_other_commands_on_a_prediction(whole: Path) -> None:
-    """None of them ends in a traceback."""
+def test_commands_for_builds_refuse_a_prediction(whole: Path, tmp_path: Path) -> None:
     storage = Storage(str(whole))
-    key = str(next(iter(rows(whole).values()))["key"])
-    with pytest.raises((OutputError, RecipeError)):
-        inspect(storage, key)
-    from factory.output.rebuild import rebuild
-
     with pytest.raises(OutputError, match="made by flawforge predict; run the same command again"):
         rebuild(storage)
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    with pytest.raises(OutputError, match="made by flawforge import or predict, and merge takes outputs of"):
+        merge(str(tmp_path / "merged"), [str(whole), str(copy)])
+    assert not (tmp_path / "merged").exists()
+    key = str(next(iter(rows(whole).values()))["key"])
+    for arguments in (
+        ("inspect", str(whole), key),
+        ("replay", str(whole), key),
+        ("retry-rejects", str(whole)),
+    ):
+        done = run(*arguments)
+        assert "Traceback" not in done.stderr, arguments
+
+
+def test_the_command(folder: Path, whole: Path, tmp_path: Path) -> None:
+    text = dump(recipe(folder))
+    (tmp_path / "mine.yaml").write_text(text)
+    out = str(tmp_path / "out")
+    done = run("predict", str(tmp_path / "mine.yaml"), "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["reasons"] == {"damaged": 1, "too_large": 1}
+    assert content_of(tmp_path / "out") == content_of(whole)
+    assert run("gallery", out, "--tiles", "3").returncode == run("verify", out).returncode == 0
+    assert run("status", out).stdout.startswith("complete: 3 of 3 shards, 8 items planned")
+    strict = run("predict", str(tmp_path / "mine.yaml"), "--out", out, "--set", "limits.rejects=0.1")
+    assert strict.returncode == 3 and "rejected 25.0% of the images" in strict.stdout
+    assert run("predict", "quickstart", "--out", out).returncode == 2
