@@ -134,6 +134,14 @@ class Recipe(Config):
                 raise not_allowed("0, since regions.kind is none", key="least_inside")
         return value
 
+    @field_validator("verify")
+    @classmethod
+    def _something_to_judge(cls, value: VerifierConfig, info: ValidationInfo) -> VerifierConfig:
+        corruption: CorruptionConfig | None = info.data.get("corruption")
+        if value.judge is not None and corruption is not None and corruption.method == "none":
+            raise not_allowed("nothing, since corruption.method is none", key="judge")
+        return value
+
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe.

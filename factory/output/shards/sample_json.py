@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.batch import METRICS, Sample
 from factory.output.schema import SCHEMA_VERSION
+from factory.output.shards.further import Further
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -22,12 +23,14 @@ class Provenance:
     Attributes:
         digest, method, inference_steps: fields of every sample's JSON.
         plan_sha256: of the plan that the shard belongs to, for its sidecar.
+        further: what the samples have beside the usual.
     """
 
     digest: str
     method: str
     inference_steps: int
     plan_sha256: str = ""
+    further: Further = Further()
 
 
 class SampleJson(BaseModel):
@@ -44,6 +47,10 @@ class SampleJson(BaseModel):
         recipe_digest: of the identity that made the sample.
         mask_area, changed_area, change_inside, change_outside, difference_inside, difference_outside: see
             `actors.corruption.verifier.Verifier.measure`.
+        candidates, regions: connected regions that could have been chosen, and those of the mask. `candidates` is
+            absent where all are chosen, both where there is no judge either.
+        broken_regions, judged_area: connected regions in which the judge finds an artifact, and the share of the
+            image's pixels in `judged.png`; absent without a judge.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -66,6 +73,10 @@ class SampleJson(BaseModel):
     change_outside: Share
     difference_inside: Share
     difference_outside: Share
+    candidates: Count | None = None
+    regions: Count | None = None
+    broken_regions: Count | None = None
+    judged_area: Share | None = None
 
     @classmethod
     def of(cls, sample: Sample, how: Provenance) -> SampleJson:
@@ -83,10 +94,11 @@ class SampleJson(BaseModel):
             attempts=sample.attempts,
             verified=sample.verified,
             recipe_digest=how.digest,
-            **{name: float(sample.metrics[name]) for name in METRICS},
+            **{name: float(sample.metrics[name]) for name in (*METRICS, *how.further.figures)},
+            **{name: getattr(sample, name) for name in how.further.counts},
         )
 
     @property
     def encoded(self) -> bytes:
-        """The bytes that a shard holds: keys sorted, ASCII, no other form of the same content."""
-        return json.dumps(self.model_dump(), sort_keys=True, allow_nan=False).encode()
+        """The bytes that a shard holds: keys sorted, ASCII, no null, no other form of the same content."""
+        return json.dumps(self.model_dump(exclude_none=True), sort_keys=True, allow_nan=False).encode()
