@@ -7,22 +7,23 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from actors.config import Config, Inside, Share, not_allowed
+from actors.config import Config, Inside, not_allowed
 
 
 class JudgeConfig(Config):
     """Who judges the draws of a corruption, and what it must find. See `actors.corruption.judge`."""
 
-    kind: Literal["detector"] = Field(description="a segmenter of the classes clean and artifact")
-    folder: str = Field(description="of a training, shipped name or hub id")
+    kind: Literal["detector"] = Field(description="what it is: a segmenter of the classes clean and artifact")
+    folder: str = Field(description="of its weights, as flawforge train writes it, or a hub id")
     revision: str | None = Field(default=None, description="commit or tag on the hub")
     threshold: Inside | None = Field(
         default=None,
         description="probability from which a pixel is marked; null is the model's own, chosen on its validation",
     )
-    least_area: Share = Field(
+    least_area: float = Field(
         default=0.0029,
         gt=0,
+        le=1,
         description="share of the image that must be marked in a region: 12 pixels of 64 x 64",
     )
     least_pixels: int | None = Field(

@@ -70,10 +70,8 @@ def check_index(
 ) -> Iterator[tuple[str, str]]:
     """Where and what is wrong with an index and with the counts of its sidecar."""
     path = index_path(number)
-    columns = INDEX_SCHEMAS[made_by.further].names
-    if rows and list(rows[0]) != columns:
-        odd = ", ".join(sorted(rows[0].keys() ^ set(columns)))
-        yield path, f"it has other columns than the recipe gives ({odd})"
+    if odd := _odd_columns(rows[0], made_by) if rows else "":
+        yield path, odd
         return
     if [row["key"] for row in rows] != [item.key for item in planned]:
         yield path, "its keys are not those of the plan, in the plan's order"
@@ -103,6 +101,9 @@ def check_index(
 
 def check_row(row: Row, made_by: MadeBy) -> Iterator[str]:
     """What is wrong with a row in itself."""
+    if odd := _odd_columns(row, made_by):
+        yield odd
+        return
     empty = [name for name, value in row.items() if value is None and name not in _OPTIONAL]
     if empty:
         yield f"no value for {', '.join(empty)}"
@@ -130,6 +131,13 @@ def check_row(row: Row, made_by: MadeBy) -> Iterator[str]:
         yield from _check_counts(row, made_by)
     else:
         yield f"its status is {shown(row['status'])}; allowed: accepted, rejected"
+
+
+def _odd_columns(row: Row, made_by: MadeBy) -> str:
+    """How the columns differ from those of the recipe; empty where they do not."""
+    columns = INDEX_SCHEMAS[made_by.further].names
+    odd = ", ".join(sorted(row.keys() ^ set(columns)))
+    return f"it has other columns than its recipe gives: {odd}" if odd else ""
 
 
 def _check_previews(row: Row, made_by: MadeBy) -> Iterator[str]:

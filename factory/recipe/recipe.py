@@ -52,7 +52,7 @@ __all__ = [
     "shipped_recipe",
 ]
 
-SHIPPED = ("quickstart", "images", "sd15", "tinytown-negatives")
+SHIPPED = ("quickstart", "quickstart-judged", "images", "sd15", "tinytown-negatives")
 """The recipes that come with Flawforge; a bare name stands for the file."""
 
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.batch import METRICS, Sample
+from actors.batch import JUDGED_AREA, METRICS, Sample
 from factory.output.schema import SCHEMA_VERSION
 from factory.output.shards.further import Further
 
@@ -30,7 +30,7 @@ class Provenance:
     method: str
     inference_steps: int
     plan_sha256: str = ""
-    further: Further = Further()
+    further: Further = field(default_factory=Further)
 
 
 class SampleJson(BaseModel):
@@ -81,6 +81,8 @@ class SampleJson(BaseModel):
     @classmethod
     def of(cls, sample: Sample, how: Provenance) -> SampleJson:
         """The JSON of an accepted sample."""
+        counts: dict[str, int] = {name: getattr(sample, name) for name in how.further.counts}
+        metrics = {name: float(sample.metrics[name]) for name in METRICS}
         return cls(
             schema_version=SCHEMA_VERSION,
             key=sample.key,
@@ -94,8 +96,11 @@ class SampleJson(BaseModel):
             attempts=sample.attempts,
             verified=sample.verified,
             recipe_digest=how.digest,
-            **{name: float(sample.metrics[name]) for name in (*METRICS, *how.further.figures)},
-            **{name: getattr(sample, name) for name in how.further.counts},
+            judged_area=float(sample.metrics[JUDGED_AREA]) if how.further.judge else None,
+            candidates=counts.get("candidates"),
+            regions=counts.get("regions"),
+            broken_regions=counts.get("broken_regions"),
+            **metrics,
         )
 
     @property

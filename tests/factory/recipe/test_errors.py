@@ -54,7 +54,7 @@ def test_every_mistake_is_listed_with_its_line_and_what_is_allowed() -> None:
         "  line 10  corruption.inversion_steps: found 60; allowed: at most inference_steps (50)",
         "  line 12  verify.margin: found 1.5; allowed: a whole number from 0 to 64",
         "  line 13  verify.steps: unknown key; allowed here: changed_threshold, least_inside, most_outside, "
-        "margin, baseline, attempts, on_failure",
+        "margin, baseline, attempts, on_failure, judge",
         "  line 15  execution.load.largest: not set, so 1; allowed: a whole number of at least smallest (3)",
         "  (--set)  seed: found -1; allowed: a whole number from 0 to 9223372036854775807",
         "  (--set)  verify.least_inside: found 'high'; allowed: a number from 0 to 1",
@@ -501,7 +501,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_recipe("quickstrat")
     with pytest.raises(
         RecipeError,
-        match="a folder; allowed: a YAML file, or one of quickstart, images, sd15, tinytown-negatives",
+        match="a folder; allowed: a YAML file, or one of quickstart, quickstart-judged, images, sd15, tinytown-",
     ):
         load_recipe(tmp_path)
     latin = tmp_path / "latin.yaml"
