@@ -102,7 +102,7 @@ class Judge:
             no other draw can do better; otherwise `legal`.
         """
         least = self.config.least(*mask.shape)
-        territory, count = _territories(mask, margin)
+        territory, count = territories(mask, margin)
         assert count, "no region"
         already = _counts(territory, before, count)
         found = _counts(territory, changed & after, count)
@@ -133,8 +133,17 @@ class Judge:
         )
 
 
-def _territories(mask: NDArray[np.bool_], margin: int) -> tuple[NDArray[np.int32], int]:
-    """int32 [H, W], the number of the nearest region up to `margin` pixels away, else 0; and how many there are."""
+def territories(mask: NDArray[np.bool_], margin: int) -> tuple[NDArray[np.int32], int]:
+    """Which connected region every pixel belongs to: the nearest one, up to `margin` pixels away along both axes.
+
+    Args:
+        mask: bool [H, W].
+        margin: in pixels.
+
+    Returns:
+        int32 [H, W]: 0 for none, else the number of the region, as `actors.connected.connected` has it; and how many
+        regions there are.
+    """
     number, count = connected(mask)
     distance, nearest = ndimage.distance_transform_cdt(~mask, metric="chessboard", return_indices=True)
     territory: NDArray[np.int32] = np.where(distance <= margin, number[tuple(nearest)], 0)
