@@ -30,7 +30,8 @@ class Further:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Further:
         """By the content of an identity. Recipes of earlier versions have neither key."""
-        return cls(content["verify"].get("judge") is not None, content["regions"].get("share", 1) < 1)
+        share = content["regions"].get("share", 1.0)
+        return cls(content["verify"].get("judge") is not None, isinstance(share, float) and share < 1)
 
     @property
     def counts(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from factory.maintain.merge import merge
 from factory.maintain.replay import replay
 from factory.maintain.split import split
 from factory.maintain.verify import verify
-from factory.output.identity import Identity
+from factory.output.identity import ROLES, Identity, weights_of
 from factory.output.shards.further import Further
 from factory.output.shards.reader import read_shard_of
 from factory.output.shards.records import INDEX_SCHEMAS
@@ -249,3 +249,13 @@ def test_an_output_of_an_earlier_version_is_one_without_a_judge(tmp_path: Path):
     made_by = MadeBy.of(Identity(document, {}, {}, {}), "old")
     assert made_by.members == tuple(name for name in MEMBERS if name != "judged.png")
     assert (made_by.further, made_by.every_region) == (Further(), False)
+
+
+def test_a_hub_id_is_pinned_at_its_commit():
+    judge = "verify.judge={kind: detector, folder: owner/name, threshold: 0.5}"
+    made_by = recipe("small", judge)
+    assert weights_of(made_by)["judge"] == ("owner/name", None)
+    pinned = ROLES["judge"].pinned(made_by, "abc")
+    assert weights_of(pinned)["judge"] == ("owner/name", "abc")
+    assert ROLES["judge"].weights(recipe()) is None
+    assert pinned.model_copy(update={"verify": made_by.verify}) == made_by
