@@ -26,7 +26,7 @@ _ADVICE = {
     "unchanged": "; raise inversion_steps, add larger ones as deeper, or allow more draws by verify.attempts",
     "spilled": "; lower inversion_steps, or enlarge the mask",
     "legal": "; add larger inversion_steps as deeper, allow more draws by verify.attempts, or lower judge.least_area",
-    "broken_before": "; take another image or region, or raise judge.threshold",
+    "broken_before": "; take another image or region, raise judge.threshold, or allow more draws by verify.attempts",
 }
 
 Pixels = NDArray[np.uint8]

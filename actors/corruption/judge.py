@@ -31,7 +31,7 @@ class Opinion:
     Attributes:
         judged: bool [H, W], pixels that changed and that it marks, in and around its broken regions.
         regions: connected regions of the mask.
-        broken: how many of them have an artifact now and had none before.
+        broken: in how many of them the judge finds an artifact that was not there before.
         why: the reason why the draw is refused; None where it is accepted.
     """
 
@@ -89,7 +89,8 @@ class Judge:
         """Judges one draw, every connected region of its mask by itself.
 
         A pixel belongs to the nearest region, up to `margin` pixels around it. With N from the config, a region is
-        broken if at least N of its pixels changed and are marked after, and fewer than N are marked before.
+        broken if at least N of its pixels changed, are marked after, and were not marked before. A judge that marks
+        part of an object in clean images, too, so still counts what is new.
 
         Args:
             mask: bool [H, W], the regions; at least one pixel.
@@ -98,39 +99,35 @@ class Judge:
             margin: pixels around a region that belong to it, along both axes.
 
         Returns:
-            With `why`, the reason `broken_before` where the judge marks every region in the baseline already, so that
-            no other draw can do better; otherwise `legal`.
+            With `why`, the reason `legal` where fewer than N changed pixels of a region are marked; `broken_before`
+            where N are marked in every region that is not broken, but too many of them were marked before.
         """
         least = self.config.least(*mask.shape)
         territory, count = territories(mask, margin)
         assert count, "no region"
-        already = _counts(territory, before, count)
         found = _counts(territory, changed & after, count)
-        clean = already < least
-        broken = clean & (found >= least)
+        new = _counts(territory, changed & after & ~before, count)
+        broken = new >= least
         judged = changed & after & np.concatenate([[False], broken])[territory]
-        number = int(broken.sum())
-        return Opinion(judged, count, number, self._why(already, found, broken, least))
+        enough = broken.all() if self.config.every_region else broken.any()
+        why = None if enough else _why(found[~broken], new[~broken], least)
+        return Opinion(judged, count, int(broken.sum()), why)
 
-    def _why(
-        self, already: NDArray[np.int64], found: NDArray[np.int64], broken: NDArray[np.bool_], least: int
-    ) -> Reject | None:
-        if broken.all() if self.config.every_region else broken.any():
-            return None
-        clean = already < least
-        hopeless = ~clean.all() if self.config.every_region else ~clean.any()
-        if hopeless:
-            return Reject(
-                BROKEN_BEFORE,
-                f"the judge marks {already[~clean].max()} pixels of a region of the baseline already; fewer than "
-                f"{least} are allowed",
-            )
-        most = found[clean & ~broken].max()
-        which = "a region" if len(broken) > 1 else "the region"
+
+def _why(found: NDArray[np.int64], new: NDArray[np.int64], least: int) -> Reject:
+    """The reason of a draw whose other regions have marked pixels, of which some are new."""
+    best = int(new.argmax())
+    if (found < least).any():
         return Reject(
             LEGAL,
-            f"the judge marks {most} changed pixels of {which} that looks intact; at least {least} are required",
+            f"the judge finds no artifact: it marks {new[best]} changed pixels of a region that it did not mark "
+            f"before; at least {least} are required",
         )
+    return Reject(
+        BROKEN_BEFORE,
+        f"the judge marks {found[best]} changed pixels of a region, and marked all but {new[best]} of them before; at "
+        f"least {least} new ones are required",
+    )
 
 
 def territories(mask: NDArray[np.bool_], margin: int) -> tuple[NDArray[np.int32], int]:

@@ -24,7 +24,7 @@ class JudgeConfig(Config):
         default=0.0029,
         gt=0,
         le=1,
-        description="share of the image that must be marked in a region: 12 pixels of 64 x 64",
+        description="share of the image that must be newly marked in a region: 12 pixels of 64 x 64",
     )
     least_pixels: int | None = Field(
         default=None, ge=1, description="the same in pixels, and then least_area is idle"

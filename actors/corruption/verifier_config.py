@@ -30,5 +30,5 @@ class VerifierConfig(Config):
     )
     on_failure: Literal["reject", "keep"] = Field(default="reject", description="after the last draw")
     judge: JudgeConfig | None = Field(
-        default=None, description="a model that must find an artifact in the region after, and none before"
+        default=None, description="a model that must find an artifact in the region that was not there before"
     )

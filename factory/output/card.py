@@ -55,8 +55,8 @@ rest changed, against {baseline}.{judge}"""
 _ONE_CLEAN = """\
 Clean negatives: images from {source} were {how}, as corrupted images are, but nothing in them was replaced. A sample is
 accepted when at most {outside_exact} of it changed, against {baseline}."""
-_JUDGE = """ Also, a judge ({model}) must find an artifact in {regions} of it, and
-must have found none there before."""
+_JUDGE = """ Also, a judge ({model}) must find an artifact in {regions} of it that was
+not there before."""
 _JUDGED = "| `KEY.judged.png` | what changed and is an artifact to the judge, 1 bit{some} |\n"
 _BASELINES = {
     "passage": "the image's own uncorrupted passage through the model",

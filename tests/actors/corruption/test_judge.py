@@ -42,7 +42,8 @@ def test_one_pixel_less_is_legal():
     assert found.broken == 0 and found.why is not None and not found.judged.any()
     assert found.why.reason == "legal"
     assert found.why.detail == (
-        "the judge marks 3 changed pixels of a region that looks intact; at least 4 are required"
+        "the judge finds no artifact: it marks 3 changed pixels of a region that it did not mark before; at least 4 "
+        "are required"
     )
 
 
@@ -58,23 +59,26 @@ def test_the_margin_belongs_to_the_nearest_region():
     assert np.array_equal(alone.judged, near_left)
 
 
-def test_what_is_marked_before_is_not_broken():
-    marked = TWO.copy()
-    before = boxes((slice(4, 8), slice(2, 3)))  # 4 pixels of the left region
-    found = judge().opinion(TWO, TWO, before=before, after=marked, margin=0)
+def test_only_what_was_not_marked_before_makes_a_region_broken():
+    before = boxes((slice(4, 8), slice(2, 5)))  # 12 of the 16 pixels of the left region; 4 are new
+    found = judge().opinion(TWO, TWO, before=before, after=TWO, margin=0)
+    assert (found.broken, found.why) == (2, None)
+    assert np.array_equal(found.judged, TWO)  # with what was marked before
+    more = before | boxes((slice(4, 5), slice(5, 6)))  # 3 are new
+    found = judge().opinion(TWO, TWO, before=more, after=TWO, margin=0)
     assert (found.broken, found.why) == (1, None)
     assert np.array_equal(found.judged, boxes(RIGHT))
-    fewer = boxes((slice(4, 7), slice(2, 3)))
-    assert judge().opinion(TWO, TWO, before=fewer, after=marked, margin=0).broken == 2
 
 
-def test_nothing_can_be_done_where_every_region_is_marked_before():
-    found = judge().opinion(TWO, TWO, before=TWO, after=TWO, margin=0)
-    assert found.why is not None and found.why.reason == "broken_before"
+def test_what_was_marked_before_is_no_artifact_of_the_corruption():
+    before = TWO & ~boxes((slice(4, 5), slice(16, 18)))  # 2 pixels of the right region are new
+    found = judge().opinion(TWO, TWO, before=before, after=TWO, margin=0)
+    assert found.why is not None and found.why.reason == "broken_before" and not found.judged.any()
     assert found.why.detail == (
-        "the judge marks 16 pixels of a region of the baseline already; fewer than 4 are allowed"
+        "the judge marks 16 changed pixels of a region, and marked all but 2 of them before; at least 4 new ones are "
+        "required"
     )
-    # One region that is still clean may break at another draw.
+    # The other region has no marked pixel, so it may still break.
     one_left = judge().opinion(TWO, TWO, before=boxes(LEFT), after=boxes(LEFT), margin=0)
     assert one_left.why is not None and one_left.why.reason == "legal"
     every = judge(every_region=True).opinion(TWO, TWO, before=boxes(LEFT), after=TWO, margin=0)
