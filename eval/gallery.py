@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from actors.batch import METRICS
+from actors.batch import JUDGED_AREA, METRICS
 from actors.errors import OutputError
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.maintain.verify_index import read_index
 from factory.output.manifest import Progress, progress, read_sidecars
 from factory.output.plan import read_plan
 from factory.output.provenance import identity_of
+from factory.output.shards.further import COUNTS, JUDGED
 from factory.output.shards.previews import NAMES, shrink
 from factory.output.shards.reader import read_shard_of
 from factory.output.shards.records import index_path
@@ -115,10 +116,11 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
                 "after": sample.members.get("image.png"),
                 "mask": sample.members.get("mask.png"),
                 "changed": sample.members.get("changed.png"),
+                "judged": sample.members.get(JUDGED),
             }
             yield _tile(chosen_rows[sample.key], images, sample.shard)
     for row in chosen:
-        previews = {name: row[f"preview_{name}"] for name in NAMES}
+        previews = {name: row.get(f"preview_{name}") for name in NAMES}
         yield _tile(row, previews, f"{storage.url}: {index_path(number)}")
 
 
@@ -127,7 +129,8 @@ def _tile(row: dict[str, Any], images: dict[str, bytes | None], where: str) -> T
         small = shrink(images, LARGEST_SIDE)
     except ValueError as error:
         raise OutputError(f"{where} {row['key']}: {error}; run flawforge verify") from error
-    metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in METRICS}
+    names = [*METRICS, *(name for name in (JUDGED_AREA, *COUNTS) if name in row)]
+    metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in names}
     return Tile(
         key=row["key"],
         status=row["status"],

@@ -18,15 +18,16 @@
 
   bar.hidden = false;
 
-  // The map is easier to place over a pale copy of the picture. A copy made here costs no bytes in the file.
+  // A map is easier to place over a pale copy of the picture. A copy made here costs no bytes in the file.
   for (const tile of tiles) {
     const picture = one(".after img", tile);
-    const map = one(".changed img", tile);
-    if (!picture || !map) continue;
-    const ghost = picture.cloneNode();
-    ghost.alt = "";
-    ghost.className = "ghost";
-    map.before(ghost);
+    if (!picture) continue;
+    for (const map of every(".changed img, .judged img", tile)) {
+      const ghost = picture.cloneNode();
+      ghost.alt = "";
+      ghost.className = "ghost";
+      map.before(ghost);
+    }
   }
 
   // Filters.
@@ -92,7 +93,7 @@
 
   // The view of one sample.
 
-  const NAMES = ["before", "after", "scores", "changed"];
+  const NAMES = ["before", "after", "scores", "changed", "judged"];
   let current = null;
   let chosen = "after";
   let held = false;

@@ -39,7 +39,7 @@ class Tile:
         caption, source: as in the sample.
         metrics: figures by name; nan is shown as not measured.
         before, after: the clean and the corrupted image as PNG or JPEG; None where it was never made.
-        mask, changed: 1-bit PNG, white is inside; None where it was never made.
+        mask, changed, judged: 1-bit PNG, white is inside; None where it was never made.
         scores: a score map over the image, as PNG or JPEG, of predictions.
     """
 
@@ -56,6 +56,7 @@ class Tile:
     mask: bytes | None
     changed: bytes | None
     scores: bytes | None = None
+    judged: bytes | None = None
 
     @property
     def group(self) -> str:
@@ -181,12 +182,15 @@ def _shots(tile: Tile) -> dict[str, object]:
     """The part of the template's variables that comes from the images."""
     mask = _read_mask(tile, "mask", tile.mask)
     changed = _read_mask(tile, "changed", tile.changed)
+    judged = _read_mask(tile, "judged", tile.judged)
     return {
         "before": _image(tile, "before", tile.before),
         "after": _image(tile, "after", tile.after),
         "scores": _image(tile, "scores", tile.scores),
         "changed": None if changed is None else _map(changed),
+        "judged": None if judged is None else _map(judged),
         "share": "" if changed is None else f"{100 * changed.mean():.3g} %",
+        "judged_share": "" if judged is None else f"{100 * judged.mean():.3g} %",
         "outline": "" if mask is None else outline_path(mask),
         "box": "" if mask is None else f"0 0 {mask.shape[1]} {mask.shape[0]}",
     }

@@ -41,10 +41,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             # As the optimizer made it: other strides than the parameter's would be slow.
             value = torch.empty_like(parameter).copy_(value)
         slots.setdefault(int(number), {})[slot] = value
-    for number, found in slots.items():
+    for place, found in slots.items():
         if found.keys() != _SLOTS:
             raise ValueError(
-                f"parameter {number} has {', '.join(sorted(found))} instead of {', '.join(sorted(_SLOTS))}"
+                f"parameter {place} has {', '.join(sorted(found))} instead of {', '.join(sorted(_SLOTS))}"
             )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})

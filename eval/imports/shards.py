@@ -13,7 +13,7 @@ import pyarrow as pa
 from eval.imports.labelled_set import JSON, ImportedSample
 from factory.output.schema import SCHEMA_VERSION
 from factory.output.shards.publish import publish_shard
-from factory.output.shards.records import ITEM_COLUMNS, MEMBERS, FileRecord, Sidecar, columns_of
+from factory.output.shards.records import ITEM_COLUMNS, USUAL_MEMBERS, FileRecord, Sidecar, columns_of
 from factory.output.shards.writer import FORMAT
 from factory.store.storage import Storage
 
@@ -28,7 +28,7 @@ def index_schema(members: Sequence[str], columns: Mapping[str, str]) -> pa.Schem
         columns: of `LabelledSet`.
     """
     # Readers of our shards look for the sizes of all members of a build; the absent ones are null.
-    files = [*members, *(member for member in MEMBERS if member not in (*members, JSON)), JSON]
+    files = [*members, *(member for member in USUAL_MEMBERS if member not in (*members, JSON)), JSON]
     return pa.schema(
         [
             *ITEM_COLUMNS,

@@ -117,7 +117,7 @@ def inspect(storage: Storage, key: str) -> Item:
         made_by = MadeBy.of(part.identity, storage.url)
         problems = (*check_row(row, made_by), *check_sample(key, row, content, made_by))
     else:
-        content = {name: data for name in _PREVIEWS if isinstance(data := row[name], bytes)}
+        content = {name: data for name in _PREVIEWS if isinstance(data := row.get(name), bytes)}
         problems = ()
     return Item(
         status=status,

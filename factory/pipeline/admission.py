@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 from actors.errors import ModelError, OutputError, WorkerError
 from actors.hardware import describe, hardware_class
-from actors.models import fingerprint, is_hub_id
+from actors.models import is_hub_id
 from actors.stage_names import StageName
 from factory.output.census import sound_sidecar
-from factory.output.identity import ROLES, Identity, digest_of_code, versions_here, weights_of
+from factory.output.identity import ROLES, Identity, digest_of_code, fingerprint_of, versions_here, weights_of
 from factory.output.layout import HARDWARE
 from factory.output.manifest import done_shards
 from factory.output.shards.records import stats_path
@@ -79,7 +79,7 @@ def check_worker(context: RunContext, roles: tuple[str, ...]) -> None:
     downloads = []
     for role in roles:
         wanted, (model, revision) = identity.models[role], context.weights[role]
-        found = _resolved(model, revision, wanted)
+        found = _resolved(role, model, revision, wanted)
         if found != wanted:
             changes.append(f"models.{role}: {wanted} -> {found}")
             if commit := commit_of(model, wanted):
@@ -105,9 +105,7 @@ def pinned(recipe: Recipe, identity: Identity) -> Recipe:
         if (commit := commit_of(model, identity.models[role]))
     }
     for name, commit in commits.items():
-        role = ROLES[name]
-        changed = getattr(recipe, role.section).model_copy(update={role.revision: commit})
-        recipe = recipe.model_copy(update={role.section: changed})
+        recipe = ROLES[name].pinned(recipe, commit)
     return recipe
 
 
@@ -143,13 +141,13 @@ def check_hardware(storage: Storage, stage: str, mine: Mapping[str, str]) -> Non
         )
 
 
-def _resolved(model: str, revision: str | None, wanted: str) -> str:
+def _resolved(role: str, model: str, revision: str | None, wanted: str) -> str:
     """The fingerprint of what this process would load: the driver's commit, or if it is missing, what exists here."""
     commit = commit_of(model, wanted)
     why = ""
     for candidate in dict.fromkeys((commit or revision, revision)):
         try:
-            return fingerprint(model, candidate)
+            return fingerprint_of(role, model, candidate)
         except ModelError as error:
             why = why or f"({error})"
     return why
