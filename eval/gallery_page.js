@@ -105,7 +105,7 @@
     if (!has(name)) name = has(chosen) ? chosen : NAMES.find(has);
     for (const panel of every(".panel", stage)) panel.classList.toggle("seen", panel.classList.contains(name));
     for (const thumb of every("button", thumbs)) thumb.setAttribute("aria-pressed", String(thumb.dataset.name === name));
-    one(".seeing strong").textContent = name ?? "";
+    one(".seeing strong").textContent = one(".panel.seen figcaption", stage)?.textContent ?? "";
   }
 
   function fill(tile) {
@@ -131,7 +131,7 @@
       thumb.dataset.name = name;
       thumb.className = name;
       const label = document.createElement("span");
-      label.textContent = name;
+      label.textContent = one("figcaption", panel).textContent;
       thumb.append(one(".picture", panel).cloneNode(true), label);
       for (const image of every("img", thumb)) image.alt = "";
       thumb.addEventListener("click", () => { chosen = name; look(); });

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import ValidationError
 
-from actors.errors import ArgumentError
+from actors.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
     from eval.imports.job import Imported
     from eval.imports.labelled_set import LabelledSet
     from factory.output.manifest import Progress
+    from factory.store.storage import Storage
 
 ImportMode = Literal["resume", "overwrite"]
 Split = Literal["train", "dev", "test"]
@@ -223,9 +224,41 @@ def import_coco(
     return _import(Coco(settings), out, samples_per_shard, mode, take_over, show, tell)
 
 
+def imported_set(storage: Storage) -> LabelledSet:
+    """The set that an output was imported from, with its settings; nothing of it is opened.
+
+    Raises:
+        OutputError: the identity of the output is damaged, or of a set that this version does not know.
+    """
+    from eval.coco.data_set import Coco, CocoSettings
+    from eval.mask_folders.data_set import MaskFolder, MaskFolderSettings
+    from eval.richhf.data_set import RichHF, RichHFSettings
+    from factory.output.identity import read_identity
+
+    document = read_identity(storage)[0].content.get("import")
+    settings = dict(document) if isinstance(document, Mapping) else {}
+    kind = settings.pop("kind", None)
+    try:
+        if kind == "richhf":
+            return RichHF(RichHFSettings.model_validate(settings))
+        if kind == "masks":
+            return MaskFolder(MaskFolderSettings.model_validate(settings))
+        if kind == "coco":
+            return Coco(CocoSettings.model_validate(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("content", "import", *first["loc"])))
+        raise OutputError(
+            f"{storage.url}: identity.json is damaged, or of another version: {where}: {first['msg']}"
+        ) from None
+    raise OutputError(
+        f"{storage.url}: identity.json names no set that this version imports: {str(kind)[:60]}"
+    )
+
+
 @contextmanager
 def _arguments(**names: str) -> Iterator[None]:
-    """Reports the first wrong setting as an ArgumentError; names of settings by those of arguments, where they differ."""
+    """Reports the first wrong setting as an ArgumentError, by the name of the argument where that differs."""
     try:
         yield
     except ValidationError as error:

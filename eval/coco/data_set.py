@@ -168,7 +168,11 @@ class Coco:
                 yield table
 
         samples = count_samples(counting())
-        return {**samples, "regions": count["regions"], f"crowds, {self._drawing.crowd}": count["crowds"]}
+        return {
+            **samples,
+            "regions": count["regions"],
+            f"crowds among them, decided by crowd={self._drawing.crowd}": count["crowds"],
+        }
 
     def _check_crowds(self, annotations: Annotations) -> None:
         if self._settings.crowd is None and annotations.crowds and annotations.crowds == annotations.regions:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from actors.redaction import redact
 from flawforge import imports
 from flawforge.commands.options import JsonOption, OutOption, TakeOverOption, usage
 from flawforge.commands.printing import cell, console, counts, print_json, say, summary
-from flawforge.commands.running import stoppable
+from flawforge.commands.running import Callbacks, stoppable
 
 if TYPE_CHECKING:
     from eval.imports.job import Imported
@@ -214,13 +214,8 @@ def coco(
     report(found, out, as_json=as_json)
 
 
-class _Callbacks(TypedDict):
-    show: Callable[[Progress], None]
-    tell: Callable[[str], None]
-
-
 @contextmanager
-def _running(as_json: bool, first: str) -> Iterator[_Callbacks]:
+def _running(as_json: bool, first: str) -> Iterator[Callbacks]:
     """Shows the progress of an import, and reports wrong arguments as wrong usage."""
     screen = Console(stderr=True) if as_json else console
     with usage(), stoppable(), screen.status(first) as shown:
@@ -231,7 +226,7 @@ def _running(as_json: bool, first: str) -> Iterator[_Callbacks]:
                 f"{total.shards} shards"
             )
 
-        yield {"show": show, "tell": partial(say, screen)}
+        yield Callbacks(show=show, tell=partial(say, screen))
 
 
 def report(found: Imported, out: str, *, as_json: bool) -> None:
