@@ -13,6 +13,8 @@ from eval.coco.json_file import Element, JsonFile
 MOST_ELEMENTS = 5_000_000
 """Images and annotations of a file, with about 200 bytes of each in memory."""
 
+LONGEST_NAME = 1024
+
 _ARRAYS = ("images", "annotations", "categories")
 
 
@@ -143,10 +145,7 @@ def _categories(file: JsonFile, elements: Sequence[Element], only: Sequence[str]
     categories: dict[int | str, str] = {}
     for element in elements:
         document = file.decode(element)
-        number, name = _id(file, element, document, "id"), document.get("name")
-        if not isinstance(name, str):
-            raise _wrong(file, element, "its name is no string")
-        categories[number] = name
+        categories[_id(file, element, document, "id")] = _text(file, element, document.get("name"), "name")
     if missing := sorted(set(only) - set(categories.values())):
         names = ", ".join(sorted(set(categories.values()))[:20]) or "none"
         raise SourceError(f"{file.url} has no category {', '.join(missing)}; its categories: {names}")
@@ -160,9 +159,8 @@ def _images(
     by_name: dict[str, Entry] = {}
     for element in elements:
         document = file.decode(element)
-        number, name = _id(file, element, document, "id"), document.get("file_name")
-        if not isinstance(name, str) or not name.strip():
-            raise _wrong(file, element, "its file_name is no string, or an empty one")
+        number = _id(file, element, document, "id")
+        name = _text(file, element, document.get("file_name"), "file_name")
         if number in by_id:
             raise _wrong(
                 file, element, f"its id {str(number)[:60]} is that of another image, so annotations fit both"
@@ -195,16 +193,15 @@ def _read_records(file: JsonFile) -> Annotations:
 def _record(file: JsonFile, element: Element, document: dict[str, Any]) -> dict[str, Any]:
     """The record of SynthScars in an element, whose only key is the number of the annotation."""
     record = next(iter(document.values())) if len(document) == 1 else document
-    name = record.get("img_file_name") if isinstance(record, dict) else None
     refs = record.get("refs") if isinstance(record, dict) else None
-    if not isinstance(name, str) or not name.strip() or not isinstance(refs, list):
+    if not isinstance(record, dict) or "img_file_name" not in record or not isinstance(refs, list):
         raise _wrong(
             file,
             element,
             "it is no record as SynthScars has it, with img_file_name and refs; a list of COCO results names no "
             "images, and a COCO file is an object with images, annotations and categories",
         )
-    return {"img_file_name": name, "refs": refs}
+    return {**record, "img_file_name": _text(file, element, record["img_file_name"], "img_file_name")}
 
 
 def _refs(record: dict[str, Any]) -> Iterator[Region]:
@@ -228,6 +225,17 @@ def _id(file: JsonFile, element: Element, document: dict[str, Any], key: str) ->
     if isinstance(number, bool) or not isinstance(number, int | str):
         raise _wrong(file, element, f"its {key} is no whole number and no string")
     return number
+
+
+def _text(file: JsonFile, element: Element, value: object, key: str) -> str:
+    """A name; JSON can spell lone surrogates, which neither Parquet nor a file system takes."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME:
+        raise _wrong(file, element, f"its {key} is no string of 1 to {LONGEST_NAME:,} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _wrong(file, element, f"its {key} is no Unicode text") from None
+    return value
 
 
 def _side(value: object) -> int | None:

@@ -38,6 +38,9 @@ from factory.store.credentials import remember
 _THREADS = 4
 """Samples that are made side by side. Decoding and encoding free Python's lock."""
 
+_MOST_CATEGORIES = 50
+"""Of an image, that are named in its row of the index."""
+
 _ABOUT = """\
 Images and annotations in COCO's form, or that of SynthScars: the regions of an image are united. Who labelled them, and
 their licence, is for whoever publishes this to state."""
@@ -235,7 +238,7 @@ class Coco:
         sample.columns |= {
             "regions": len(regions),
             "crowds": sum(region.crowd for region in regions),
-            "categories": ", ".join(sorted({region.category for region in regions})),
+            "categories": ", ".join(sorted({region.category for region in regions})[:_MOST_CATEGORIES]),
         }
         sample.fields = {**sample.columns, "file_name": entry.name}
 
