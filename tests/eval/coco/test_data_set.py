@@ -343,7 +343,7 @@ def test_files_that_are_not_right(tmp_path: Path, images: list[Any], marks: list
 def test_lists_that_are_not_of_synthscars(tmp_path: Path, document: list[object]):
     write_image(tmp_path / "images/a.png")
     (tmp_path / "annotations.json").write_text(json.dumps(document))
-    with pytest.raises(SourceError, match="is no record as SynthScars has it|is an empty list"):
+    with pytest.raises(SourceError, match=r"is no record as SynthScars has it|is an empty list"):
         run(tmp_path, tmp_path / "out")
 
 
@@ -356,7 +356,7 @@ def test_stopped_resumed_and_changed(tmp_path: Path):
     assert run(tmp_path, out).total.complete  # by a set that has not listed anything
     tar = "shards/000000.tar"
     assert (out / tar).read_bytes() == (whole / tar).read_bytes()
-    with pytest.raises(OutputError, match="import.crowd: null -> "):
+    with pytest.raises(OutputError, match=r"import\.crowd: null -> "):
         run(tmp_path, out, crowd="inside")
     (out / "stats/000000.json").unlink()
     write_coco(tmp_path / "annotations.json", [IMAGE], [])
