@@ -119,6 +119,7 @@ def gallery_page(
             figures=figures,
             notes=notes,
             chips=_chips(tiles[index] for index in kept),
+            changes=any(tile.changed is not None for tile in tiles),
             shown=len(kept),
             total=len(tiles),
             limit=f"{largest_bytes / 1e6:.3g} MB",

@@ -115,6 +115,7 @@ class Coco:
     """
 
     code = ("eval/coco",)
+    packages = ("pycocotools",)
     members = (IMAGE, MASK)
     columns = {**COLUMNS, "regions": "int32", "crowds": "int32", "categories": "string"}  # noqa: RUF012
     contents = CONTENTS
@@ -216,14 +217,15 @@ class Coco:
             if not is_path(entry.name) and self._settings.names == "path":
                 raise Reject(
                     "unsafe_name",
-                    f"the name {entry.name!r} is no path below the folder of images, and is not followed; with "
-                    "names=tail only its last parts count",
+                    f"the name {entry.name!r} is no path below the folder of images, and is not followed; set "
+                    "names to tail where its last parts alone count",
                 )
             raise Reject("missing_image", f"no file of the folder is {entry.name!r}")
         if len(item.images) > 1 or item.alike:
             raise Reject(
                 "ambiguous_image",
-                f"several files may be {entry.name!r}, or several names this file; use names=path, or folders apart",
+                f"several files may be {entry.name!r}, or several names this file; set names to path, or import "
+                "their folders apart",
             )
 
     def _fill(

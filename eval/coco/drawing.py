@@ -83,9 +83,7 @@ def _drawn(region: Region, size: tuple[int, int], how: Drawing) -> NDArray[np.bo
     if not region.box:
         raise Reject("no_region", "it has neither a segmentation nor a box")
     if how.boxes == "reject":
-        raise Reject(
-            "box_only", "it has a box alone, and no segmentation; with boxes=inside the box is marked"
-        )
+        raise Reject("box_only", "it has a box alone, and no segmentation; set boxes to inside to mark boxes")
     return _filled([_corners(region.box)], size)
 
 

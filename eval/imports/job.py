@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,6 +110,7 @@ def identity_of_import(labelled: LabelledSet, per_shard: int) -> Identity:
     """Everything that the bytes of the shards depend on, beside the files of the set."""
     here = versions_here()
     versions = {name: here[name] for name in _PACKAGES}
+    versions |= {name: version(name) for name in labelled.packages}
     versions["eval"] = digest_of_code((*_CODE, *labelled.code))
     content = {"import": dict(labelled.settings), "output": {"samples_per_shard": per_shard}}
     return Identity(content, {}, versions, {})

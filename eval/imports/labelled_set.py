@@ -56,6 +56,7 @@ class LabelledSet(Protocol):
         members: extensions of the files of every sample but `JSON`, in the order of the tar.
         columns: types of the columns that the set adds to the index, by name: `string`, `int32` or `float64`.
         code: folders whose code decides bytes, such as `eval/richhf`.
+        packages: whose versions decide bytes, beside those of every import.
         skipped: what the last listing passed over, by reason; whole once the listing has ended.
     """
 
@@ -73,6 +74,8 @@ class LabelledSet(Protocol):
     def columns(self) -> Mapping[str, str]: ...
     @property
     def code(self) -> Sequence[str]: ...
+    @property
+    def packages(self) -> Sequence[str]: ...
     @property
     def skipped(self) -> Counter[str]: ...
 

@@ -71,6 +71,7 @@ class MaskFolder:
     """
 
     code = ("eval/mask_folders",)
+    packages: Sequence[str] = ()
     members = (IMAGE, MASK)
     columns = COLUMNS
     contents = CONTENTS
@@ -119,7 +120,8 @@ class MaskFolder:
     def _fill(self, sample: ImportedSample, item: Item) -> None:
         if not item.masks and self._settings.missing == "reject":
             raise Reject(
-                "missing_mask", "there is no mask under the path of the image; with missing=clean it is clean"
+                "missing_mask",
+                "there is no mask under the path of the image; where such images are clean, set missing to clean",
             )
         if len(item.masks) > 1:
             names = ", ".join(url.rpartition("/")[2] for url in item.masks)

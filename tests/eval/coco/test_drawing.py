@@ -107,7 +107,7 @@ def test_crowds(crowd: Crowd):
 def test_boxes():
     for nothing in (None, []):
         alone = region(nothing, box=[10, 5, 20, 15])
-        with pytest.raises(Reject, match="boxes=inside") as why:
+        with pytest.raises(Reject, match="set boxes to inside") as why:
             draw([alone], SIZE, Drawing())
         assert why.value.reason == "box_only"
         found = draw([alone], SIZE, Drawing(boxes="inside"))
