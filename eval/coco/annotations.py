@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from actors.errors import Reject, SourceError
+from actors.foreign_text import one_line
 from eval.coco.json_file import Element, JsonFile
 
 MOST_ELEMENTS = 5_000_000
@@ -211,7 +212,9 @@ def _refs(record: dict[str, Any]) -> Iterator[Region]:
 
 def _region(document: dict[str, Any], categories: dict[int | str, str]) -> Region:
     category = document.get("category_id")
-    name = categories.get(category, str(category)[:60]) if isinstance(category, int | str) else "unknown"
+    name = "unknown"
+    if isinstance(category, int | str):
+        name = categories.get(category, one_line(str(category)[:60]))
     return Region(document.get("segmentation"), document.get("bbox"), _is_crowd(document), name)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from actors.errors import Reject
+from actors.foreign_text import one_line
 from factory.output.reference import Reference
 
 IMAGE, MASK, JSON = "image.png", "mask.png", "json"
@@ -41,7 +42,7 @@ class ImportedSample:
 
     def reject(self, why: Reject) -> None:
         """Marks it as rejected; nothing of it is stored but its row of the index."""
-        self.reason, self.detail = why.reason, why.detail
+        self.reason, self.detail = why.reason, one_line(why.detail)  # it may quote what no text file can hold
         self.files, self.fields = {}, {}
 
 

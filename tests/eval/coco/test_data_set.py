@@ -275,6 +275,7 @@ def test_one_image_that_is_wrong_is_a_reject(tmp_path: Path):
     good = "good.png"
     wrong: dict[str, tuple[str, dict[str, object], object]] = {
         "rle.png": ("bad_rle", PLAIN, {"size": [HEIGHT, WIDTH], "counts": [10**9]}),
+        "surrogate.png": ("bad_rle", PLAIN, {"size": "\ud800", "counts": [1]}),
         "polygon.png": ("bad_polygon", PLAIN, [[float("nan")] * 6]),
         "far.png": ("bad_polygon", PLAIN, [[1e12, 0, 0, 0, 0, 5]]),
         "text.png": ("bad_region", PLAIN, "polygon"),
