@@ -83,6 +83,7 @@ def gallery_page(
     figures: Sequence[Figure],
     tiles: Sequence[Tile],
     notes: Sequence[str] = (),
+    legend: str = "changed pixels",
     largest_bytes: int = 20_000_000,
 ) -> str:
     """Builds the gallery as one HTML document that loads nothing and can be mailed, stored or opened offline.
@@ -95,6 +96,7 @@ def gallery_page(
         figures: what the run came to, shown above the tiles.
         tiles: the samples, in the order to show them.
         notes: sentences below the figures.
+        legend: what the colour over the images means.
         largest_bytes: size of the document, in UTF-8, above which tiles are left out. Every group (accepted,
             and each reject reason) keeps the same share of its tiles, at least one where it fits, spread
             evenly over its order, and the page states how many are shown.
@@ -118,8 +120,8 @@ def gallery_page(
             title=title,
             figures=figures,
             notes=notes,
+            legend=legend,
             chips=_chips(tiles[index] for index in kept),
-            changes=any(tile.changed is not None for tile in tiles),
             shown=len(kept),
             total=len(tiles),
             limit=f"{largest_bytes / 1e6:.3g} MB",

@@ -40,7 +40,7 @@ def write_import_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_T
     total = progress(plan, sidecars)
     try:
         page = gallery_page(
-            title=title, figures=_figures(total), tiles=shown, notes=_notes(total, len(shown))
+            title=title, figures=_figures(total), tiles=shown, notes=_notes(total, len(shown)), legend=""
         )
     except ValueError as error:  # an image with a sound header and a damaged body
         raise OutputError(f"{storage.url}: {error}; run flawforge verify") from error

@@ -64,7 +64,7 @@ def list_items(
     """Streams the images, sorted by path, with their masks.
 
     All paths are in memory, with about 500 bytes of each file. A mask without an image is counted as
-    `mask_without_image`.
+    `mask_without_image`, a file of the folder of masks whose name does not fit the pattern as `other_name`.
 
     Args:
         images: a folder.
@@ -75,7 +75,7 @@ def list_items(
     Raises:
         SourceError: a folder is missing, or has no images in it, or nothing in it is a pair.
     """
-    found = _masks(masks or images, pattern, skipped)
+    found, others = _masks(masks or images, pattern, skipped)
     of_masks = {mask.url for those in found.values() for mask in those}
     by_stem: dict[str, list[ImageFile]] = defaultdict(list)
     for image in image_files(images, Counter() if masks is None else skipped):
@@ -91,17 +91,22 @@ def list_items(
             yield image, Item(image.url, image.version, urls, state, alike)
     if left := sum(map(len, found.values())):
         skipped["mask_without_image"] += left
+    if left := len(others - {image.url for those in by_stem.values() for image in those}):
+        skipped["other_name"] += left
 
 
-def _masks(folder: str, pattern: str, skipped: Counter[str]) -> dict[str, list[ImageFile]]:
-    """The masks of a folder by the stems of their images."""
+def _masks(folder: str, pattern: str, skipped: Counter[str]) -> tuple[dict[str, list[ImageFile]], set[str]]:
+    """The masks of a folder by the stems of their images, and the URLs of files with other names."""
     before, _, behind = pattern.partition(STEM)
     found: dict[str, list[ImageFile]] = defaultdict(list)
+    others: set[str] = set()
     for file in image_files(folder, skipped):
         where, slash, name = file.stem.rpartition("/")
         if name.startswith(before) and name.endswith(behind) and len(name) > len(before) + len(behind):
             found[f"{where}{slash}{name[len(before) : len(name) - len(behind)]}"].append(file)
-    return found
+        else:
+            others.add(file.url)
+    return found, others
 
 
 def _check_pairs(

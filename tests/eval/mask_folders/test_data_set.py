@@ -185,6 +185,14 @@ def test_names_with_a_part_more(tmp_path: Path, folder: str | None):
     assert np.array_equal(samples["b_mask_v2"]["mask.png"], second)
 
 
+def test_masks_with_other_names_are_counted(tmp_path: Path):
+    write_image(tmp_path / "images/a.jpg")
+    for name in ("a_mask", "b_mask", "c", "_mask"):
+        write_mask(tmp_path / f"masks/{name}.png", rectangle(5, 5, 20, 20))
+    found = run(tmp_path, tmp_path / "out", pattern="{stem}_mask")
+    assert (found.total.accepted, found.total.skipped) == (1, {"mask_without_image": 1, "other_name": 2})
+
+
 def test_an_image_on_its_side(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
