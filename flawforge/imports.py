@@ -230,9 +230,6 @@ def imported_set(storage: Storage) -> LabelledSet:
     Raises:
         OutputError: the identity of the output is damaged, or of a set that this version does not know.
     """
-    from eval.coco.data_set import Coco, CocoSettings
-    from eval.mask_folders.data_set import MaskFolder, MaskFolderSettings
-    from eval.richhf.data_set import RichHF, RichHFSettings
     from factory.output.identity import read_identity
 
     document = read_identity(storage)[0].content.get("import")
@@ -240,10 +237,16 @@ def imported_set(storage: Storage) -> LabelledSet:
     kind = settings.pop("kind", None)
     try:
         if kind == "richhf":
+            from eval.richhf.data_set import RichHF, RichHFSettings
+
             return RichHF(RichHFSettings.model_validate(settings))
         if kind == "masks":
+            from eval.mask_folders.data_set import MaskFolder, MaskFolderSettings
+
             return MaskFolder(MaskFolderSettings.model_validate(settings))
         if kind == "coco":
+            from eval.coco.data_set import Coco, CocoSettings
+
             return Coco(CocoSettings.model_validate(settings))
     except ValidationError as error:
         first = error.errors()[0]

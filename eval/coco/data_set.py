@@ -86,7 +86,7 @@ class Item:
 
     @property
     def member(self) -> str:
-        """Its place for the plan."""
+        """Its place for the plan, with keys that `factory.output.reference.place_in` knows."""
         place = {"row": self.number, "image": list(self.images), "group": int(self.alike)}
         return json.dumps(place, separators=(",", ":"))
 

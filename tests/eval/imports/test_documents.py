@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from eval.imports.job import import_set, rewrite_documents
 from eval.imports.verify import verify_import
 from eval.mask_folders.data_set import MaskFolder, MaskFolderSettings
 from eval.outline import outline_path
+from factory.output.identity import Identity
 from factory.store.storage import Storage
 from flawforge.imports import imported_set
 from tests.coco_files import rectangle, write_image
@@ -120,3 +122,16 @@ def test_an_index_of_a_build_or_a_damaged_one(imported: Path, tmp_path: Path):
     pq.write_table(table.drop_columns(["source"]), out / "index/000001.parquet")
     with pytest.raises(OutputError, match="has other columns than an import writes"):
         write_import_gallery(Storage(str(out)), "masks")
+
+
+def test_an_identity_of_another_version(imported: Path, tmp_path: Path):
+    """Its digest is right, but its settings are not those of this version."""
+    for number, content in enumerate(({"kind": "masks", "images": 3}, {"kind": "other"}, 7)):
+        identity = Identity({"import": content, "output": {}}, {}, {}, {})
+        document = json.loads((imported / "identity.json").read_text())
+        out = tmp_path / str(number)
+        out.mkdir()
+        new = {**document, **identity.document, "digest": identity.digest}
+        (out / "identity.json").write_text(json.dumps(new))
+        with pytest.raises(OutputError, match=r"identity\.json"):
+            imported_set(Storage(str(out)))
