@@ -39,7 +39,7 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
     plan = read_plan(storage)
     sidecars = read_sidecars(storage)
     shown: list[Tile] = []
-    numbers = _evenly(list(sidecars), LARGEST_SHARDS)
+    numbers = evenly(list(sidecars), LARGEST_SHARDS)
     for place, number in enumerate(numbers):
         quota = tiles * (place + 1) // len(numbers) - tiles * place // len(numbers)
         shown += _shard_tiles(storage, number, quota, has_tar=sidecars[number].tar is not None)
@@ -103,11 +103,11 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
     rejected = [row for row in rows if row["status"] == "rejected"]
     accepted = [row for row in rows if row["status"] == "accepted"]
     with_images = [row for row in rejected if row["preview_before"] is not None]
-    chosen = _evenly(with_images or rejected, max(1, quota // 5) if rejected else 0)
+    chosen = evenly(with_images or rejected, max(1, quota // 5) if rejected else 0)
     if not has_tar:
-        chosen = _evenly(with_images or rejected, quota)
+        chosen = evenly(with_images or rejected, quota)
     if has_tar:
-        chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
+        chosen_rows = {str(row["key"]): row for row in evenly(accepted, quota - len(chosen))}
         for sample in read_shard_of(storage, number):
             if sample.key not in chosen_rows:
                 continue
@@ -144,7 +144,7 @@ def _tile(row: dict[str, Any], images: dict[str, bytes | None], where: str) -> T
     )
 
 
-def _evenly(rows: Sequence[Any], count: int) -> list[Any]:
+def evenly(rows: Sequence[Any], count: int) -> list[Any]:
     """At most `count` of the rows, at even distances."""
     if count >= len(rows):
         return list(rows)

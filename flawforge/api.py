@@ -144,8 +144,7 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
     Args:
         url: the output, a folder or an fsspec URL.
-        address: a Ray cluster whose workers check the shards; None checks them on threads of this process, as is always
-            done with imported sets.
+        address: a Ray cluster whose workers check the shards; None checks them on threads of this process.
 
     Returns:
         Counts, problems and notes; `sound` is True where everything is right.
@@ -154,8 +153,8 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
         OutputError: plan or identity are missing or damaged.
         BuildError: there is no such cluster, or its workers cannot read the output.
     """
-    from factory.maintain.verify import ShardChecks, check_on_threads
     from factory.maintain.verify import verify as check
+    from factory.maintain.verify_on_ray import CheckOnRay
     from factory.output.identity import PATH as IDENTITY
     from factory.output.identity import read_identity
     from factory.output.provenance import is_import
@@ -163,15 +162,11 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
     storage = Storage(str(url))
     if storage.exists(IDENTITY) and is_import(read_identity(storage)[0]):
-        from eval.imports.verify import verify_import
+        from eval.imports.verify import check_imported_shard, verify_import
 
-        return verify_import(storage)
-    check_shards: ShardChecks = check_on_threads
-    if address is not None:
-        from factory.maintain.verify_on_ray import CheckOnRay
-
-        check_shards = CheckOnRay(address)
-    return check(storage, check_shards=check_shards)
+        on_ray = None if address is None else CheckOnRay(address, check_imported_shard)
+        return verify_import(storage, check_shards=on_ray)
+    return check(storage) if address is None else check(storage, check_shards=CheckOnRay(address))
 
 
 def evaluate(

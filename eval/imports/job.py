@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,6 +111,7 @@ def identity_of_import(labelled: LabelledSet, per_shard: int) -> Identity:
     """Everything that the bytes of the shards depend on, beside the files of the set."""
     here = versions_here()
     versions = {name: here[name] for name in _PACKAGES}
+    versions |= {name: version(name) for name in labelled.packages}
     versions["eval"] = digest_of_code((*_CODE, *labelled.code))
     content = {"import": dict(labelled.settings), "output": {"samples_per_shard": per_shard}}
     return Identity(content, {}, versions, {})
@@ -165,6 +167,23 @@ def _missing(
         yield number, write(number, samples, seconds={StageName.LOAD: time.monotonic() - began})
 
 
+def rewrite_documents(labelled: LabelledSet, storage: Storage) -> Imported:
+    """Writes manifest and card anew, of the shards that are done, and holds the lock meanwhile.
+
+    Args:
+        labelled: the set that was imported, with the same settings; nothing of it is read.
+        storage: the output.
+
+    Raises:
+        OutputError: plan or identity are missing or damaged, or another run is at work on the output.
+        LockLostError: another run took the output over.
+    """
+    with Lock(storage) as lock:
+        storage = lock.storage
+        plan = read_plan(storage)
+        return _document(labelled, storage, plan, read_identity(storage)[0], take_census(storage, plan))
+
+
 def _finish(labelled: LabelledSet, storage: Storage, plan: Plan, identity: Identity) -> Imported:
     """Writes manifest and card from what is on the disk now, and counts it."""
     done = take_census(storage, plan)
@@ -173,16 +192,22 @@ def _finish(labelled: LabelledSet, storage: Storage, plan: Plan, identity: Ident
             f"{storage.url}: {plan.shards - len(done)} shards that were written are missing or damaged now; run the "
             "same command again"
         )
+    return _document(labelled, storage, plan, identity, done)
+
+
+def _document(
+    labelled: LabelledSet, storage: Storage, plan: Plan, identity: Identity, done: Mapping[int, Sidecar]
+) -> Imported:
     total = progress(plan, done)
-    figures = labelled.figures(_tables(labelled, storage, plan))
+    figures = labelled.figures(_tables(labelled, storage, done))
     storage.replace(manifests.PATH, manifest_bytes(plan, identity, done, total, labelled.name))
     storage.replace(cards.PATH, card_text(labelled, identity, total, figures).encode())
     return Imported(total, figures)
 
 
-def _tables(labelled: LabelledSet, storage: Storage, plan: Plan) -> Iterator[pa.Table]:
+def _tables(labelled: LabelledSet, storage: Storage, numbers: Iterable[int]) -> Iterator[pa.Table]:
     columns = ["status", "reason", *labelled.columns]
-    for number in range(plan.shards):
+    for number in sorted(numbers):
         path = index_path(number)
         with storage.open(path) as stream:
             try:
