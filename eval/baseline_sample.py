@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.evaluate import Regions
+from eval.image_sample import ImageSample
 from eval.metrics.sweep import Reached
 
 
@@ -27,54 +27,14 @@ class Kept:
     counted: NDArray[np.bool_]
 
 
-class BaselineSample:
-    """Images in an order drawn from the seed, from its beginning, as far as their pixels go; at least one.
-
-    So it is the same whatever the order and the worker in which they are added.
-
-    Args:
-        pixels: of all images that are kept.
-        seed: of their order.
-    """
-
-    def __init__(self, pixels: int, seed: int) -> None:
-        self.pixels, self.seed = pixels, seed
-        self._kept: dict[int, Kept] = {}
-        self._by_priority: list[tuple[float, int]] = []
-        self._kept_pixels = 0
-        self._end = float("inf")
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    @property
-    def numbers(self) -> list[int]:
-        """Of the images that are kept, ascending."""
-        return sorted(self._kept)
-
-    def add(self, number: int, kept: Kept) -> None:
-        """Keep an image, and drop those that stand behind the end of the sample then."""
-        priority = float(np.random.default_rng((self.seed, number)).random())
-        if priority >= self._end:
-            return
-        heapq.heappush(self._by_priority, (-priority, number))
-        self._kept[number] = kept
-        self._kept_pixels += kept.truth.size
-        self._trim()
-
-    def merge(self, other: BaselineSample) -> None:
-        """Add another worker's images of the same set; the seeds must be equal."""
-        assert (self.pixels, self.seed) == (other.pixels, other.seed)
-        self._end = min(self._end, other._end)
-        for number in other.numbers:
-            self.add(number, other._kept[number])
-        self._trim()
+class BaselineSample(ImageSample[Kept]):
+    """Images whose pixels are bounded."""
 
     def regions(self, place: int) -> list[Regions]:
         """The images by size, predicted where a score reaches more than `place` thresholds."""
         sizes: dict[tuple[int, ...], list[Kept]] = defaultdict(list)
         for number in self.numbers:
-            sizes[self._kept[number].truth.shape].append(self._kept[number])
+            sizes[self[number].truth.shape].append(self[number])
         return [
             Regions(
                 [one.truth for one in group],
@@ -83,11 +43,3 @@ class BaselineSample:
             )
             for group in sizes.values()
         ]
-
-    def _trim(self) -> None:
-        while len(self._kept) > 1 and (
-            self._kept_pixels > self.pixels or -self._by_priority[0][0] >= self._end
-        ):
-            priority, out = heapq.heappop(self._by_priority)
-            self._kept_pixels -= self._kept.pop(out).truth.size
-            self._end = min(self._end, -priority)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import IO
@@ -15,14 +17,18 @@ from numpy.typing import NDArray
 from actors.errors import EvaluationError, Reject
 from actors.images import decode
 from actors.masks import Mask, MaskReading, decode_mask
+from eval.object_labels import decode_objects
 from factory.output.shards.tar_samples import grouped, split_name
 from factory.sources.listing import Wanted, extension_reason, find
 from factory.sources.tar_members import Member, members
 from factory.store.remote import LARGEST_FILE, open_store
 
-IMAGE, MASK, CAPTION = "image.png", "mask.png", "json"
+IMAGES, MASK, OBJECTS, CAPTION = ("image.png", "image.webp"), "mask.png", "objects.png", "json"
+IMAGE = " or ".join(IMAGES)
 IGNORED = 255
 """The class number that training leaves out, as transformers' segmentation models do."""
+
+_LARGEST_SCORE = 1e9
 
 _TARS = Wanted("tars", lambda name: None if name.lower().endswith(".tar") else extension_reason(name))
 
@@ -37,6 +43,7 @@ class Labelled:
         images: uint8 [N, H, W, 3], RGB.
         masks: bool [N, H, W], true where an artifact is; all false where the set is unlabelled.
         ignored: bool [N, H, W], true where nothing is known, and never where `masks` is; None if no pixel is.
+        objects: uint8 [N, H, W], the objects of an image from 1 on and 0 elsewhere; None unless all samples have them.
     """
 
     keys: list[str]
@@ -44,6 +51,7 @@ class Labelled:
     images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     ignored: NDArray[np.bool_] | None = None
+    objects: NDArray[np.uint8] | None = None
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -64,6 +72,9 @@ class LabelledSample:
         caption: empty where it has none.
         image: uint8 [H, W, 3], RGB.
         mask: of the image's size; empty where the set is unlabelled.
+        objects: uint8 [H, W], its objects from 1 on and 0 elsewhere; None where the sample has no `objects.png`.
+        artifact_score: the score by annotators in its JSON file, higher for better images; None where it has none.
+        digest: sha256 of the key and of the files that are read.
     """
 
     where: str
@@ -71,6 +82,9 @@ class LabelledSample:
     caption: str
     image: NDArray[np.uint8]
     mask: Mask
+    objects: NDArray[np.uint8] | None = None
+    artifact_score: float | None = None
+    digest: bytes = b""
 
 
 def stream_labelled(
@@ -85,12 +99,50 @@ def stream_labelled(
         EvaluationError, SourceError: see `read_labelled`; each when its sample or tar is reached.
     """
     found = False
-    for where, key, files in _samples(urls):
-        found = True
-        image, mask = _image_and_mask(files, where, unlabelled, reading or MaskReading())
-        yield LabelledSample(where, key, caption_of(files.get(CAPTION), where), image, mask)
+    for url in tars_of(urls):
+        for _, sample in stream_tar(url, unlabelled=unlabelled, reading=reading):
+            found = True
+            yield sample
     if not found:
         raise EvaluationError(f"{', '.join(urls) or 'no URL'}: no sample with {IMAGE} was found")
+
+
+def tars_of(urls: Sequence[str]) -> Iterator[str]:
+    """The URLs of all tars, in their order.
+
+    Raises:
+        SourceError: see `read_labelled`.
+    """
+    return (tar.url for tar in find(urls, _TARS, Counter()))
+
+
+def stream_tar(
+    url: str,
+    *,
+    unlabelled: bool = False,
+    reading: MaskReading | None = None,
+    places: Collection[int] | None = None,
+) -> Iterator[tuple[int, LabelledSample]]:
+    """The samples of one tar, each with its place there, from 0 on.
+
+    Args:
+        url: one of `tars_of`.
+        unlabelled, reading: see `read_labelled`.
+        places: of the samples to read; None reads all.
+
+    Raises:
+        EvaluationError, SourceError: see `read_labelled`.
+    """
+    for place, key, files in _samples(url, places):
+        where = f"{url}, {key}"
+        image, mask, objects = _decoded(files, where, unlabelled, reading or MaskReading())
+        document = _document(files.get(CAPTION), where)
+        yield (
+            place,
+            LabelledSample(
+                where, key, _caption(document), image, mask, objects, _score(document), _digest(key, files)
+            ),
+        )
 
 
 def samples_of(labelled: Labelled, name: str) -> Iterator[LabelledSample]:
@@ -98,15 +150,18 @@ def samples_of(labelled: Labelled, name: str) -> Iterator[LabelledSample]:
     for number, (key, caption) in enumerate(zip(labelled.keys, labelled.captions, strict=True)):
         ignored = None if labelled.ignored is None else labelled.ignored[number]
         mask = Mask(labelled.masks[number], ignored)
-        yield LabelledSample(f"{name}, {key}", key, caption, labelled.images[number], mask)
+        objects = None if labelled.objects is None else labelled.objects[number]
+        yield LabelledSample(f"{name}, {key}", key, caption, labelled.images[number], mask, objects)
 
 
 def read_labelled(
     urls: Sequence[str], *, unlabelled: bool = False, reading: MaskReading | None = None
 ) -> Labelled:
-    """Reads all samples with an `image.png`, a `mask.png` and, optionally, a `json` with a `caption`.
+    """Reads all samples with an `image.png` or `image.webp`, a `mask.png` and, optionally, `objects.png` and `json`.
 
-    Nothing is unpacked. Names, sizes and images are untrusted and are checked as the factory's sources are.
+    The JSON file may have a `caption`, and an `artifact_score` as imports of RichHF do. `objects.png` is 8-bit grey: 0
+    for the background, and a level from 1 on for each object. Nothing is
+    unpacked. Names, sizes and images are untrusted and are checked as the factory's sources are.
 
     Args:
         urls: fsspec URLs or paths of tars, folders or globs; brace ranges are written out.
@@ -115,7 +170,7 @@ def read_labelled(
 
     Raises:
         EvaluationError: a sample without image or mask, or with one that cannot be read; a mask of another size
-            than its image; images of unequal size; no samples. It names tar and key.
+            than its image; two images; images of unequal size; no samples. It names tar and key.
         SourceError: no tar was found, or one is damaged.
     """
     samples: list[LabelledSample] = []
@@ -132,6 +187,7 @@ def read_labelled(
         np.stack([sample.image for sample in samples]),
         np.stack([sample.mask.inside for sample in samples]),
         _ignored([sample.mask for sample in samples]),
+        _all_objects(samples),
     )
 
 
@@ -141,25 +197,27 @@ def _ignored(masks: Sequence[Mask]) -> NDArray[np.bool_] | None:
     return np.stack([np.zeros_like(mask.inside) if mask.ignored is None else mask.ignored for mask in masks])
 
 
-def _samples(urls: Sequence[str]) -> Iterator[tuple[str, str, dict[str, bytes]]]:
-    """Where it is (for messages), key, and files by extension, of every sample with an image or a mask."""
-    for tar in find(urls, _TARS, Counter()):
-        files, path = open_store(tar.url)
-        with files.open(path, "rb") as stream:
-            every = list(members(stream, tar.url, Counter()))
-            named = ((*name, member) for member in every if (name := split_name(member.name)))
-            for key, parts in grouped(named, partial(_refuse, tar.url)).items():
-                if IMAGE in parts or MASK in parts:
-                    where = f"{tar.url}, {key}"
-                    yield where, key, {name: _read(stream, parts[name], where) for name in _wanted(parts)}
+def _all_objects(samples: Sequence[LabelledSample]) -> NDArray[np.uint8] | None:
+    found = [sample.objects for sample in samples if sample.objects is not None]
+    return np.stack(found) if len(found) == len(samples) else None
+
+
+def _samples(url: str, places: Collection[int] | None) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+    """Place, key, and files by extension, of every sample of a tar with an image or a mask."""
+    files, path = open_store(url)
+    with files.open(path, "rb") as stream:
+        every = list(members(stream, url, Counter()))
+        named = ((*name, member) for member in every if (name := split_name(member.name)))
+        samples = grouped(named, partial(_refuse, url)).items()
+        wanted = ((key, parts) for key, parts in samples if parts.keys() & {*IMAGES, MASK})
+        for place, (key, parts) in enumerate(wanted):
+            if places is None or place in places:
+                names = [name for name in (*IMAGES, MASK, OBJECTS, CAPTION) if name in parts]
+                yield place, key, {name: _read(stream, parts[name], f"{url}, {key}") for name in names}
 
 
 def _refuse(url: str, reason: str, key: str, extension: str) -> None:
     raise EvaluationError(f"{url}, {key}: it has {extension} twice ({reason}); pack the tar again")
-
-
-def _wanted(parts: Mapping[str, Member]) -> list[str]:
-    return [name for name in (IMAGE, MASK, CAPTION) if name in parts]
 
 
 def _read(stream: IO[bytes], member: Member, where: str) -> bytes:
@@ -171,21 +229,25 @@ def _read(stream: IO[bytes], member: Member, where: str) -> bytes:
     return stream.read(member.size)
 
 
-def _image_and_mask(
+def _decoded(
     files: Mapping[str, bytes], where: str, unlabelled: bool, reading: MaskReading
-) -> tuple[NDArray[np.uint8], Mask]:
-    if IMAGE not in files:
+) -> tuple[NDArray[np.uint8], Mask, NDArray[np.uint8] | None]:
+    images = [name for name in IMAGES if name in files]
+    if not images:
         raise EvaluationError(f"{where}: {IMAGE} is missing")
+    if len(images) > 1:
+        raise EvaluationError(f"{where}: it has {' and '.join(images)}; pack the tar again with one of them")
     if MASK not in files and not unlabelled:
         raise EvaluationError(f"{where}: {MASK} is missing; without it there is no truth to compare with")
-    part = IMAGE
+    part = images[0]
     try:
-        decoded = decode(files[IMAGE])
-        image = np.asarray(decoded.image)
-        if MASK not in files:
-            return image, Mask(np.zeros(image.shape[:2], np.bool_))
-        part = MASK
-        return image, decode_mask(files[MASK], reading, size=decoded.size, orientation=decoded.orientation)
+        decoded = decode(files[part])
+        image, mask = np.asarray(decoded.image), Mask(np.zeros(decoded.size[::-1], np.bool_))
+        if MASK in files:
+            part = MASK
+            mask = decode_mask(files[MASK], reading, size=decoded.size, orientation=decoded.orientation)
+        part = OBJECTS
+        return image, mask, decode_objects(files[OBJECTS], decoded.size) if OBJECTS in files else None
     except Reject as why:
         raise EvaluationError(f"{where}: {part}: {why.detail}") from why
 
@@ -196,14 +258,37 @@ def caption_of(data: bytes | None, where: str) -> str:
     Raises:
         EvaluationError: the file is not JSON; the message begins with `where`.
     """
+    return _caption(_document(data, where))
+
+
+def _document(data: bytes | None, where: str) -> Mapping[str, object]:
     if data is None:
-        return ""
+        return {}
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{where}: {CAPTION} is not JSON: {error}") from error
-    caption = document.get("caption") if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def _caption(document: Mapping[str, object]) -> str:
+    caption = document.get("caption")
     return caption if isinstance(caption, str) else ""
+
+
+def _score(document: Mapping[str, object]) -> float | None:
+    """Foreign sets may use the name for anything: what is not a number counts as missing."""
+    score = document.get("artifact_score")
+    if isinstance(score, bool) or not isinstance(score, int | float) or abs(score) > _LARGEST_SCORE:
+        return None
+    return None if math.isnan(score) else float(score)
+
+
+def _digest(key: str, files: Mapping[str, bytes]) -> bytes:
+    total = hashlib.sha256(repr(key).encode())
+    for name in sorted(files):
+        total.update(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return total.digest()
 
 
 def _size(image: NDArray[np.uint8]) -> str:

@@ -22,6 +22,15 @@ _VERSION, _MANIFEST = "VERSION.txt", "manifest.json"
 def open_split(name: str, *, sealed_allowed: bool = False, root: Path | None = None) -> Labelled:
     """Reads a split whole; the masks of `wild` are all empty, since it has none.
 
+    Args and raises: see `split_folder`.
+    """
+    folder = split_folder(name, sealed_allowed=sealed_allowed, root=root)
+    return read_labelled([folder], unlabelled=name == "wild")
+
+
+def split_folder(name: str, *, sealed_allowed: bool = False, root: Path | None = None) -> str:
+    """The folder of a split, whose version is checked.
+
     Args:
         name: one of `NAMES`.
         sealed_allowed: set by `flawforge.evaluate` (and so `flawforge eval`) for `sealed`, and nowhere else.
@@ -39,7 +48,7 @@ def open_split(name: str, *, sealed_allowed: bool = False, root: Path | None = N
         )
     folder = (root or ROOT) / name
     _check_version(folder)
-    return read_labelled([str(folder)], unlabelled=name == "wild")
+    return str(folder)
 
 
 def splits_version(root: Path | None = None) -> str:

@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from actors.errors import EvaluationError
 from actors.masks import Mask
 from eval.baseline_sample import BaselineSample, Kept
+from eval.blind import BlindBaselines, BlindFigures
 from eval.evaluate import CANDIDATES, Evaluation, evaluation_of, pooled_random_iou
-from eval.image_columns import COLUMNS, Resample, image_columns
+from eval.human_scores import HumanScores, ScorePairs
+from eval.image_counts import ROWS, ImageCounts
 from eval.labelled import LabelledSample
-from eval.metrics import Counts, Interval, ResampledSums, ScoreSums, iou_of
-from eval.metrics.bootstrap import resampled
+from eval.metrics import Counts, Interval, ScoreSums, iou_of
 from eval.metrics.levels import average_precision_of, check_scores, histogram
 from eval.metrics.sweep import MOST_THRESHOLDS, counts_at_thresholds, reached, reached_histogram
-
-ROWS = 1 << 14
-"""Images up to which the counts of each are kept, 24 bytes for a threshold."""
+from eval.object_sample import ObjectFigures, ObjectSample
 
 BASELINE_PIXELS = 1 << 25
 """Of the images whose regions are kept for the baseline, 3 bytes each: 128 images of 512 x 512."""
@@ -60,11 +59,18 @@ class ThresholdFree:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """Of an image: counts at every threshold, int64 [T, 3], and pixels that count."""
+class Counted:
+    """What was counted of one image.
+
+    Attributes:
+        counts: true positives, false positives and false negatives at the thresholds in ascending order, int64 [T, 3].
+        pixels: that count.
+        score: mean of their scores; nan where no pixel counts.
+    """
 
     counts: Counts
     pixels: int
+    score: float
 
 
 class StreamedEvaluation:
@@ -93,23 +99,33 @@ class StreamedEvaluation:
         self.seed = seed
         self.pixels = self.ignored_pixels = 0
         self._sorted = sorted(self.thresholds)
-        self._most_rows = rows
-        self._rows: dict[int, _Row] | None = {}
-        self._sums = ResampledSums(len(self._sorted) * COLUMNS, seed=seed)
+        self._counts = ImageCounts(len(self._sorted), rows=rows, seed=seed)
         self._scores, self._image_scores = ScoreSums(seed=seed), ScoreSums(seed=seed)
         self._sample = BaselineSample(baseline_pixels, seed)
+        self._blind = BlindBaselines(rows=rows, seed=seed)
+        self._objects = ObjectSample(len(self._sorted), seed=seed)
+        self._pairs = ScorePairs(seed=seed)
 
     @property
     def images(self) -> int:
         """How many were added."""
-        return self._sums.images
+        return self._counts.images
 
     @property
     def baseline_images(self) -> int:
         """How many of them the baseline is drawn from."""
         return len(self._sample)
 
-    def add(self, number: int, mask: Mask, scores: NDArray[np.floating], *, where: str) -> None:
+    def add(
+        self,
+        number: int,
+        mask: Mask,
+        scores: NDArray[np.floating],
+        *,
+        where: str,
+        objects: NDArray[np.uint8] | None = None,
+        artifact_score: float | None = None,
+    ) -> Counted:
         """Counts one image.
 
         Args:
@@ -117,28 +133,33 @@ class StreamedEvaluation:
             mask: the truth.
             scores: 0 to 1, [H, W].
             where: the image, for messages.
+            objects: uint8 [H, W], the objects from 1 on; None where they are not known.
+            artifact_score: by annotators; None where there is none.
 
         Raises:
             EvaluationError: scores of another shape, or that are not numbers from 0 to 1.
         """
-        assert self._rows is None or number not in self._rows
         check_scores(mask.inside.shape, scores, where=where)
         counted = np.ones(mask.inside.shape, np.bool_) if mask.ignored is None else ~mask.ignored
         truth = mask.inside & counted
         levels = reached(scores, self._sorted)
         table = counts_at_thresholds(reached_histogram(levels, truth, counted, len(self._sorted)))
         pixels = int(np.count_nonzero(counted))
-        self._sums.add(number, image_columns(table, np.full(len(table), pixels)).ravel())
+        self._counts.add(number, table, pixels)
         self._scores.add_histogram(number, histogram(truth[counted], scores[counted]))
+        score = float("nan")
         if pixels:
-            score = scores[counted].mean(dtype=np.float64, keepdims=True)
-            self._image_scores.add(number, truth.any(keepdims=True).ravel(), score, where=where)
-        self._sample.add(number, Kept(levels, truth, counted))
-        if self._rows is not None:
-            self._rows[number] = _Row(table, pixels)
-            self._bound_rows()
+            score = float(scores[counted].mean(dtype=np.float64))
+            self._image_scores.add(number, truth.any(keepdims=True).ravel(), np.array([score]), where=where)
+            if artifact_score is not None:
+                self._pairs.add(number, score, artifact_score)
+        self._sample.add(number, Kept(levels, truth, counted), truth.size)
+        self._blind.add(number, truth, counted, objects)
+        if objects is not None:
+            self._objects.add(number, objects, truth, counted, levels, scores)
         self.pixels += counted.size
         self.ignored_pixels += counted.size - pixels
+        return Counted(table, pixels, score)
 
     def merge(self, other: StreamedEvaluation) -> None:
         """Add another worker's images of the same set: the figures are those of all images added to one.
@@ -148,23 +169,34 @@ class StreamedEvaluation:
         """
         if (self.thresholds, self.seed) != (other.thresholds, other.seed):
             raise EvaluationError("only evaluations of the same thresholds and seed can be merged")
-        if self._rows is None or other._rows is None:
-            self._rows = None
-        elif twice := self._rows.keys() & other._rows.keys():
-            raise EvaluationError(f"two parts of an evaluation both have the image number {min(twice)}")
-        else:
-            self._rows |= other._rows
-            self._bound_rows()
-        self._sums.merge(other._sums)
+        self._counts.merge(other._counts)
         self._scores.merge(other._scores)
         self._image_scores.merge(other._image_scores)
         self._sample.merge(other._sample)
+        self._blind.merge(other._blind)
+        self._objects.merge(other._objects)
+        self._pairs.merge(other._pairs)
         self.pixels += other.pixels
         self.ignored_pixels += other.ignored_pixels
 
+    @property
+    def score_table(self) -> NDArray[np.int64]:
+        """How many clean (row 0) and artifact (row 1) pixels have each level of score, see `eval.metrics.levels`."""
+        return self._scores.table
+
+    @property
+    def score_pairs(self) -> list[tuple[float, float]]:
+        """Predicted and human score of images that have both."""
+        return self._pairs.pairs
+
+    @property
+    def object_images(self) -> tuple[int, int]:
+        """Images with labels of their objects, and of how many of them the objects are kept."""
+        return self._objects.images, self._objects.kept_images
+
     def best_threshold(self) -> float:
         """The threshold with the largest pooled IoU_fg, the first of equals. Only for a validation split."""
-        pooled = iou_of(self._sums.totals.reshape(-1, COLUMNS)[:, :3])
+        pooled = iou_of(self._counts.totals[:, :3])
         return max(self.thresholds, key=lambda threshold: pooled[self._sorted.index(threshold)])
 
     def evaluation(self, threshold: float) -> Evaluation:
@@ -175,7 +207,8 @@ class StreamedEvaluation:
         """
         self._check()
         average_precision = self._scores.value(average_precision_of)
-        return evaluation_of(self._resample(threshold), threshold, average_precision, self.images)
+        resample = self._counts.resample(self._sorted.index(threshold))
+        return evaluation_of(resample, threshold, average_precision, self.images)
 
     def threshold_free(self) -> ThresholdFree:
         """The measures that need no threshold.
@@ -198,19 +231,22 @@ class StreamedEvaluation:
         """`eval.evaluate.random_iou` of the sample; images exchange their regions with others of their size."""
         return pooled_random_iou(self._sample.regions(self._sorted.index(threshold)), seed=self.seed)
 
-    def _resample(self, threshold: float) -> Resample:
-        place = self._sorted.index(threshold)
-        if self._rows is None:
-            return lambda measure: self._sums.interval(
-                lambda sums: measure(sums.reshape(-1, len(self._sorted), COLUMNS)[:, place])
-            )
-        rows = [self._rows[number] for number in sorted(self._rows)]
-        table = np.stack([row.counts[place] for row in rows])
-        return resampled(image_columns(table, np.array([row.pixels for row in rows])), self.seed)
+    def objects(self, threshold: float) -> ObjectFigures | None:
+        """Broken objects against intact ones; None where no image has labels of its objects."""
+        return self._objects.figures(self._sorted.index(threshold))
 
-    def _bound_rows(self) -> None:
-        if self._rows is not None and len(self._rows) > self._most_rows:
-            self._rows = None
+    def human_scores(self) -> HumanScores | None:
+        """Image scores against those of annotators; None where no image has one."""
+        return self._pairs.figures()
+
+    def blind(self) -> dict[str, BlindFigures]:
+        """What blind predictions are worth on the same images, by name; see `eval.blind`.
+
+        Raises:
+            EvaluationError: no image was added.
+        """
+        self._check()
+        return self._blind.figures()
 
     def _check(self) -> None:
         if not self.images:

@@ -181,6 +181,10 @@ def evaluate(
     device: Literal["cpu", "cuda"] = "cpu",
     batch_size: int = 8,
     tile: int | None = None,
+    workers: int | str | None = None,
+    address: str = "local",
+    out: str | PathLike[str] | None = None,
+    log: str | PathLike[str] | None = None,
 ) -> Report:
     """Score a segmenter against true masks, with confidence intervals over images.
 
@@ -195,9 +199,10 @@ def evaluate(
     Args:
         checkpoint: a folder, a hub id in the local cache, or a shipped one such as `tinytown/regions-convnext`.
         split: of tinytown: `validation` (the default), `labelled`, or `sealed`, which is for final figures only.
-        data: one or more tars with `image.png` and `mask.png`, instead of a split.
+        data: one or more tars with `image.png` (or `image.webp`) and `mask.png`, instead of a split. `objects.png`
+            and an `artifact_score` in `json` are used where samples have them.
         threshold: score from which a pixel is predicted, 0 to 1. None takes the best one on the validation split, and
-            0.5 for `data`.
+            for `data` the one that was chosen when the checkpoint was trained, or else 0.5.
         ignore_index: level of the masks of `data` that is left out of all measures, such as 255.
         alpha: where masks of `data` with transparency are true: where they are `opaque` or `transparent`; `ignore`
             reads the colours alone; `refuse` raises an error.
@@ -207,6 +212,13 @@ def evaluate(
         batch_size: images in one step of the network; rows that are missing are filled up, so where most images have
             sizes of their own, 1 is fastest.
         tile: side in pixels of the overlapping tiles in which larger images are scored; None scores them whole.
+        workers: scorers on a Ray cluster, each of which takes one tar at a time; `auto` takes as many as it has room
+            for, and scores a single tar here. None scores in this process, without Ray. The figures are the same.
+        address: of the cluster; `local` starts one on this machine, `auto` joins the one that is running.
+        out: a folder or an fsspec URL for `figures.json`, `images.parquet` with a row per image, and the page
+            `index.html`; None writes nothing.
+        log: file that gets two lines for every opening of sealed images; None takes the one of this user, see
+            `eval.sealed_log`.
 
     Returns:
         The measures with their intervals, the threshold, and notes needed to interpret them.
@@ -216,6 +228,8 @@ def evaluate(
         EvaluationError: data that cannot be evaluated.
         SourceError: data that cannot be read.
         ModelError: a checkpoint that cannot be loaded, no GPU, or a batch that does not fit into memory.
+        OutputError: `out`, or the log of sealed openings, cannot be written.
+        BuildError: the cluster is missing or too small.
     """
     urls = [str(data)] if isinstance(data, str | PathLike) else [str(one) for one in data]
     _check_evaluation(split, urls, threshold, device, batch_size)
@@ -224,7 +238,8 @@ def evaluate(
     reading = MaskReading(ignore_index, alpha, mask_orientation)
     if reading != MaskReading() and not urls:
         raise ArgumentError("data", "the masks of a split need no settings; give data")
-    from flawforge.evaluation import Scoring, evaluate_checkpoint
+    scorers = _scorers(workers)
+    from flawforge.evaluation import Running, Scoring, evaluate_checkpoint
 
     return evaluate_checkpoint(
         str(checkpoint),
@@ -233,7 +248,19 @@ def evaluate(
         threshold=threshold,
         reading=reading,
         scoring=Scoring(device, batch_size, tile),
+        running=Running(scorers, address),
+        out=None if out is None else str(out),
+        log=None if log is None else Path(log),
     )
+
+
+def _scorers(workers: int | str | None) -> int | None:
+    """As `flawforge.evaluation.Running` has it: 0 for `auto`."""
+    if workers is None or workers == "auto":
+        return None if workers is None else 0
+    if not str(workers).isdecimal() or int(workers) < 1:
+        raise ArgumentError("workers", f"found {workers}; allowed: auto, or a number from 1 on")
+    return int(workers)
 
 
 def _check_evaluation(
