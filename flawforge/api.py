@@ -170,8 +170,11 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
 
 def evaluate(
-    checkpoint: str | PathLike[str],
+    checkpoint: str | PathLike[str] | None = None,
     *,
+    predictions: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
+    missing: Literal["error", "zero", "skip"] = "error",
+    resize: Literal["bilinear"] | None = None,
     split: str | None = None,
     data: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     threshold: float | None = None,
@@ -186,7 +189,7 @@ def evaluate(
     out: str | PathLike[str] | None = None,
     log: str | PathLike[str] | None = None,
 ) -> Report:
-    """Score a segmenter against true masks, with confidence intervals over images.
+    """Compare a segmenter's scores, or the score maps of any detector, with true masks; intervals are over images.
 
     The images of `data` are streamed: their number does not matter to memory, and they may be of several sizes.
 
@@ -198,11 +201,16 @@ def evaluate(
 
     Args:
         checkpoint: a folder, a hub id in the local cache, or a shipped one such as `tinytown/regions-convnext`.
+        predictions: score maps instead of a checkpoint: outputs of `flawforge predict`, tars or folders, see
+            docs/predicting.md. They are found by the keys of the images.
+        missing: what to do with an image that has no map: an error, score it `zero` everywhere, or `skip` it.
+        resize: how to treat maps of another size than their image; None refuses them.
         split: of tinytown: `validation` (the default), `labelled`, or `sealed`, which is for final figures only.
         data: one or more tars with `image.png` (or `image.webp`) and `mask.png`, instead of a split. `objects.png`
             and an `artifact_score` in `json` are used where samples have them.
-        threshold: score from which a pixel is predicted, 0 to 1. None takes the best one on the validation split, and
-            for `data` the one that was chosen when the checkpoint was trained, or else 0.5.
+        threshold: score from which a pixel is predicted, 0 to 1. None takes the best one on the validation split; for
+            `data` the one that was chosen when the checkpoint was trained, and for predictions that of their masks, or
+            else 0.5.
         ignore_index: level of the masks of `data` that is left out of all measures, such as 255.
         alpha: where masks of `data` with transparency are true: where they are `opaque` or `transparent`; `ignore`
             reads the colours alone; `refuse` raises an error.
@@ -231,16 +239,32 @@ def evaluate(
         OutputError: `out`, or the log of sealed openings, cannot be written.
         BuildError: the cluster is missing or too small.
     """
-    urls = [str(data)] if isinstance(data, str | PathLike) else [str(one) for one in data]
+    urls, maps = _each(data), _each(predictions)
     _check_evaluation(split, urls, threshold, device, batch_size)
+    if (checkpoint is None) == (not maps):
+        raise ArgumentError("checkpoint", "give a checkpoint or predictions, one of the two")
     from actors.masks import MaskReading
 
     reading = MaskReading(ignore_index, alpha, mask_orientation)
     if reading != MaskReading() and not urls:
         raise ArgumentError("data", "the masks of a split need no settings; give data")
     scorers = _scorers(workers)
-    from flawforge.evaluation import Running, Scoring, evaluate_checkpoint
+    from flawforge.evaluation import Running, Scoring, evaluate_checkpoint, evaluate_maps
 
+    if maps:
+        if workers is not None:
+            raise ArgumentError("workers", "maps are compared in this process; leave it out")
+        return evaluate_maps(
+            maps,
+            missing=missing,
+            resize=resize,
+            split=split or "validation",
+            urls=urls,
+            threshold=threshold,
+            reading=reading,
+            out=None if out is None else str(out),
+            log=None if log is None else Path(log),
+        )
     return evaluate_checkpoint(
         str(checkpoint),
         split=split or "validation",
@@ -252,6 +276,10 @@ def evaluate(
         out=None if out is None else str(out),
         log=None if log is None else Path(log),
     )
+
+
+def _each(places: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
+    return [str(places)] if isinstance(places, str | PathLike) else [str(one) for one in places]
 
 
 def _scorers(workers: int | str | None) -> int | None:

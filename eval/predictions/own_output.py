@@ -32,6 +32,15 @@ def output_at(url: str) -> Storage | None:
     return storage
 
 
+def threshold_of(url: str) -> float | None:
+    """The threshold of the masks of an output of `flawforge predict`; None where something else is."""
+    storage = output_at(url)
+    if storage is None:
+        return None
+    threshold = read_identity(storage)[0].content["predict"]["detector"]["threshold"]
+    return float(threshold) if isinstance(threshold, int | float) else None
+
+
 def maps_of_output(storage: Storage) -> Iterator[tuple[str, Place]]:
     """Streams name and place of every map of a finished prediction.
 

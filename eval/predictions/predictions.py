@@ -34,7 +34,7 @@ class Predictions:
         resize: how to treat maps of another size than their image; None refuses them.
 
     Attributes:
-        maps: number of maps that were found.
+        places: of all maps that were found, by key.
         missing: number of images without a map so far.
         masks: number of maps so far that are masks, with the scores 0 and 1 only.
         largest: of all scores so far.
@@ -50,27 +50,27 @@ class Predictions:
         self.missing = self.masks = 0
         self.largest = 0.0
         self._if_missing, self._resize = missing, resize
-        self._places: dict[str, Place] = {}
+        self.places: dict[str, Place] = {}
         self._used = set[str]()
         self._first_missing: list[str] = []
         for key, place in _maps(urls):
-            if (other := self._places.setdefault(key, place)) is not place:
+            if (other := self.places.setdefault(key, place)) is not place:
                 raise EvaluationError(
                     f"{other} and {place} are both a map of {key!r}; leave one out, or give their images other keys"
                 )
 
     @property
     def maps(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     @property
     def unused(self) -> int:
         """Number of maps whose image has not come."""
-        return len(self._places) - len(self._used)
+        return len(self.places) - len(self._used)
 
     def unused_keys(self) -> Iterator[str]:
         """Keys of the maps whose image has not come."""
-        return (key for key in self._places if key not in self._used)
+        return (key for key in self.places if key not in self._used)
 
     def scores_for(self, key: str, size: tuple[int, int], where: str) -> Scores | None:
         """The scores of an image.
@@ -89,7 +89,7 @@ class Predictions:
                 had the same key.
             SourceError, OSError: the map cannot be read.
         """
-        place = self._places.get(key)
+        place = self.places.get(key)
         if place is None:
             self.missing += 1
             if len(self._first_missing) < _MOST_NAMED:
@@ -111,7 +111,16 @@ class Predictions:
         return scores
 
     def check(self) -> None:
-        """Raises EvaluationError if an image had no map, and `missing` is `error`. Call it after the last image."""
+        """Call it after the last image.
+
+        Raises:
+            EvaluationError: an image had no map, and `missing` is `error`; or no image had one, and it is `skip`.
+        """
+        if self.missing and not self._used and self._if_missing == "skip":
+            raise EvaluationError(
+                f"none of the {self.missing:,} images has a map{self._elsewhere()}; the keys of maps and images "
+                "must be the same"
+            )
         if self.missing and self._if_missing == "error":
             more = self.missing - len(self._first_missing)
             raise EvaluationError(

@@ -11,7 +11,6 @@ import flawforge
 from actors.errors import EvaluationError, OutputError
 from actors.images import encode_image, encode_mask
 from eval.predict.job import predict
-from eval.predictions.evaluation import evaluate_predictions
 from eval.predictions.predictions import Predictions
 from tests.eval.predict.outputs import DETECTOR, mixed_images, recipe, without_ray
 from tests.eval.test_labelled import write
@@ -47,13 +46,13 @@ def out(data: str, tmp_path_factory: pytest.TempPathFactory, without_ray: None) 
 
 
 def test_the_figures_of_an_evaluation_of_the_same_detector(data: str, out: Path) -> None:
-    found = evaluate_predictions([str(out)], [data], thresholds=(0.3,))
+    found = flawforge.evaluate(predictions=out, data=data)
     wanted = flawforge.evaluate(DETECTOR, data=data, threshold=0.3).evaluation
-    ours = found.streamed.evaluation(0.3)
+    ours = found.evaluation
     for name in ("iou_fg", "precision", "recall", "iou_per_image"):
         assert getattr(ours, name).value == pytest.approx(getattr(wanted, name).value, abs=1e-3), name
     assert ours.average_precision == pytest.approx(wanted.average_precision, abs=1e-3)
-    assert (found.missing, found.unused, found.notes) == (0, 0, ())
+    assert found.notes[0] == "threshold 0.3: that of the predictions; --threshold sets another"
 
 
 def test_its_tars_alone_go_by_the_keys_of_the_plan(out: Path) -> None:

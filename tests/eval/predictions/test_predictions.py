@@ -82,11 +82,14 @@ def test_images_without_a_map(tmp_path: Path) -> None:
     assert zero.notes()[0] == "1 images have no map and are scored 0 everywhere"
     skip = Predictions([url], missing="skip")
     assert skip.scores_for("m", SIZE, "m") is None
+    with pytest.raises(EvaluationError, match="none of the 1 images has a map; maps without an image: a, z"):
+        skip.check()
+    assert found(skip, "a") == 1 / 8
     skip.check()
     assert (
         skip.missing == 1
         and "left out" in skip.notes()[0]
-        and "2 of 2 maps belong to none" in skip.notes()[1]
+        and "1 of 2 maps belong to none" in skip.notes()[1]
     )
 
 
