@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from actors.errors import EvaluationError, Reject, SourceError
 from eval.predictions.score_map import EXTENSIONS, MAP
@@ -143,13 +142,12 @@ def _refuse(url: str, reason: str, key: str, extension: str) -> None:
         raise EvaluationError(f"{url}, {key}: it has {extension} twice ({reason}); pack the tar again")
 
 
-def _chosen(places: dict[str, Any]) -> Place:
+def _chosen(places: Mapping[str, Place]) -> Place:
     """The map of an image: the one file with scores, or else the mask."""
     maps = [place for name, place in places.items() if EXTENSIONS.get(name, MAP) == MAP]
     if len(maps) > 1:
         raise _twice(maps[0], str(maps[1]))
-    chosen: Place = maps[0] if maps else next(iter(places.values()))
-    return chosen
+    return maps[0] if maps else next(iter(places.values()))
 
 
 def _twice(first: Place, second: str) -> EvaluationError:
