@@ -15,6 +15,8 @@ from eval.evaluate import CANDIDATES
 from eval.image_rows import RowSpool
 from eval.labelled import IMAGE, stream_tar, tars_of
 from eval.part import Job, Part
+from eval.predictions.predictions import Missing, Resize
+from eval.predictions.source import MapScores
 from eval.reference_rows import ReferenceRow, gains, reference_rows
 from eval.report import Report, notes_on_images
 from eval.report_files import check_place, write_report
@@ -115,6 +117,39 @@ def evaluate_checkpoint(
     )
 
 
+def evaluate_maps(
+    predictions: Sequence[str],
+    *,
+    missing: Missing = "error",
+    resize: Resize | None = None,
+    split: str = "validation",
+    urls: Sequence[str] = (),
+    threshold: float | None = None,
+    reading: MaskReading | None = None,
+    out: str | None = None,
+    log: Path | None = None,
+) -> Report:
+    """`evaluate_checkpoint` for score maps that any detector has made.
+
+    The threshold is that of the predictions, if they are outputs of `flawforge predict`, or else 0.5.
+
+    Args:
+        predictions, missing, resize: see `eval.predictions.predictions.Predictions`.
+        split, urls, threshold, reading, out, log: see `evaluate_checkpoint`.
+    """
+    source = MapScores(predictions, missing=missing, resize=resize)
+    return evaluate_source(
+        source,
+        split=split,
+        urls=urls,
+        threshold=threshold,
+        of_model=source.threshold,
+        reading=reading,
+        out=out,
+        log=log,
+    )
+
+
 def evaluate_source(
     source: ScoreSource,
     *,
@@ -149,7 +184,9 @@ def evaluate_source(
         running = Running()
     chosen, origin = threshold, "given"
     if chosen is None and (images.split == "" or not source.any_image):
-        chosen, origin = (DEFAULT_THRESHOLD, "default") if of_model is None else (of_model, "model")
+        chosen, origin = DEFAULT_THRESHOLD, "default"
+        if of_model is not None:
+            chosen, origin = of_model, "model" if source.any_image else "predictions"
     elif chosen is None:
         origin = "validation"
         if images.split != "validation":
@@ -308,6 +345,8 @@ def _notes(images: _Images, threshold: float, origin: str, opening: sealed_log.O
         notes.append(f"threshold {threshold:g}: the largest pooled IoU_fg on the validation split{own}")
     elif origin == "default":
         notes.append(f"threshold {threshold:g}: the default for other data; --threshold sets another")
+    elif origin == "predictions":
+        notes.append(f"threshold {threshold:g}: that of the predictions; --threshold sets another")
     elif origin == "model":
         notes.append(
             f"threshold {threshold:g}: chosen in the training of this model; --threshold sets another"

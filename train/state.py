@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 Tensors = dict[str, Tensor]
 
+_SLOTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What AdamW keeps of every parameter that has had a gradient."""
+
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
     """The optimizer's state as `NUMBER.SLOT`, numbered as its parameters are."""
@@ -38,6 +41,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             # As the optimizer made it: other strides than the parameter's would be slow.
             value = torch.empty_like(parameter).copy_(value)
         slots.setdefault(int(number), {})[slot] = value
+    for place, found in slots.items():
+        if found.keys() != _SLOTS:
+            raise ValueError(
+                f"parameter {place} has {', '.join(sorted(found))} instead of {', '.join(sorted(_SLOTS))}"
+            )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
 

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,10 @@ _RUN = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
 PATH = LOCK
+
+
+_NEVER = "1970-01-01T00:00:00+00:00"
+"""The heartbeat of a holder whose own cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +172,10 @@ def read_holder(storage: Storage) -> Holder | None:
         return None
     if not _RUN.fullmatch(holder.run):
         return None
-    try:
-        return replace(holder, heartbeat=storage.read(_heartbeat_path(holder.run)).decode("ascii", "replace"))
-    except OutputError:
-        return holder
+    moments = [holder.heartbeat]
+    with suppress(OutputError):
+        moments.append(storage.read(_heartbeat_path(holder.run)).decode("ascii", "replace"))
+    return replace(holder, heartbeat=next(filter(_is_moment, reversed(moments)), _NEVER))
 
 
 def _heartbeat_path(run: str) -> str:
@@ -184,6 +189,14 @@ def _document(holder: Holder) -> bytes:
 
 def _now(timespec: str = "seconds") -> str:
     return datetime.now(UTC).isoformat(timespec=timespec)
+
+
+def _is_moment(text: str) -> bool:
+    """Whether a text is a time with its zone, as `_now` writes it."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _alive(pid: int) -> bool:

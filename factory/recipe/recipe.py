@@ -52,7 +52,7 @@ __all__ = [
     "shipped_recipe",
 ]
 
-SHIPPED = ("quickstart", "images", "sd15", "tinytown-negatives")
+SHIPPED = ("quickstart", "quickstart-judged", "images", "sd15", "tinytown-negatives")
 """The recipes that come with Flawforge; a bare name stands for the file."""
 
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"
@@ -134,6 +134,14 @@ class Recipe(Config):
                 raise not_allowed("0, since regions.kind is none", key="least_inside")
         return value
 
+    @field_validator("verify")
+    @classmethod
+    def _something_to_judge(cls, value: VerifierConfig, info: ValidationInfo) -> VerifierConfig:
+        corruption: CorruptionConfig | None = info.data.get("corruption")
+        if value.judge is not None and corruption is not None and corruption.method == "none":
+            raise not_allowed("nothing, since corruption.method is none", key="judge")
+        return value
+
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe.
@@ -161,7 +169,14 @@ def shipped_recipe(name: str) -> str:
 
 
 def recipe_file(path: str | Path, shipped: Sequence[str]) -> Path:
-    """The file of a recipe: that of a shipped one for its bare name, else the path itself."""
+    """The file of a recipe: that of a shipped one for its bare name, else the path itself.
+
+    Raises:
+        RecipeError: it is the bare name of a shipped recipe that is not in `shipped`, and no file.
+    """
+    of_others = {file.stem for file in _SHELF.glob("*.yaml")}.difference(shipped)
+    if str(path) in of_others and not Path(path).exists():
+        raise RecipeError(f"{path}: a recipe of another command; shipped ones of this: {', '.join(shipped)}")
     return _SHELF / f"{path}.yaml" if str(path) in shipped else Path(path)
 
 

@@ -1,4 +1,4 @@
-"""The command `eval`: scores of a segmenter, as a table with intervals or as JSON."""
+"""The command `eval`: scores compared with true masks, as a table with intervals, as JSON, or as a page."""
 
 from __future__ import annotations
 
@@ -23,8 +23,23 @@ app = typer.Typer()
 @app.command("eval")
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(help="a folder, a hub id in the cache, or tinytown/regions-convnext")
-    ],
+        str | None,
+        typer.Argument(
+            help="a folder, a hub id in the cache, or tinytown/regions-convnext", show_default=False
+        ),
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="score maps instead of a checkpoint: an output of flawforge predict, tars or folders; repeatable"
+        ),
+    ] = None,
+    missing: Annotated[
+        Literal["error", "zero", "skip"], typer.Option(help="what to do with images that have no map")
+    ] = "error",
+    resize: Annotated[
+        Literal["bilinear"] | None, typer.Option(help="how to treat maps of another size than their image")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="of tinytown: validation, labelled, or sealed (final figures only)")
     ] = "",
@@ -77,7 +92,7 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a segmenter against true masks, with intervals over images."""
+    """Compare a segmenter, or the score maps of any detector, with true masks; intervals are over images."""
     from eval.report_files import PAGE
     from eval.report_lines import gain_lines
 
@@ -85,6 +100,9 @@ def evaluate(
     with usage():
         report = api.evaluate(
             checkpoint,
+            predictions=predictions or [],
+            missing=missing,
+            resize=resize,
             split=split or None,
             data=data or [],
             threshold=threshold,

@@ -88,6 +88,7 @@ def test_the_shipped_recipes_are_listed_and_printed():
         "train-detector",
         "train-tinytown-regions",
         "train-tinytown-detector",
+        "predict-tinytown",
     ]
     assert run("recipes", "images").stdout == (ROOT / "recipes" / "images.yaml").read_text()
     wrong = run("recipes", "image")

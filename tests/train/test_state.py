@@ -56,3 +56,14 @@ def test_tensors_of_another_network(name: str, value: torch.Tensor, error: str) 
     step(net, optimizer, 0)
     with pytest.raises((ValueError, LookupError), match=error):
         restore_optimizer(optimizer, {**optimizer_tensors(optimizer), name: value})
+
+
+def test_a_checkpoint_without_a_slot() -> None:
+    net, optimizer = net_and_optimizer()
+    step(net, optimizer, 0)
+    tensors = optimizer_tensors(optimizer)
+    del tensors["2.exp_avg_sq"]
+    with pytest.raises(
+        ValueError, match="parameter 2 has exp_avg, step instead of exp_avg, exp_avg_sq, step"
+    ):
+        restore_optimizer(optimizer, tensors)

@@ -128,6 +128,17 @@ def test_a_damaged_lock_is_nobodys(storage: Storage, rubbish: bytes):
     assert reported(storage) == []
 
 
+@pytest.mark.parametrize("rubbish", [b"", b"yesterday", b"\xff", b"2026-01-01T00:00:00", b"99"])
+def test_a_damaged_heartbeat(storage: Storage, rubbish: bytes):
+    theirs = elsewhere(heartbeat="2001-01-01T00:00:00+00:00")
+    put(storage, theirs)
+    storage.replace(f".heartbeat.{theirs.run}", rubbish)
+    assert lock.read_holder(storage) == theirs
+    put(storage, replace(theirs, heartbeat="never"))
+    found = lock.read_holder(storage)
+    assert found is not None and found.heartbeat.startswith("1970-01-01")
+
+
 def test_whoever_was_taken_over_stops_and_leaves_the_lock(storage: Storage):
     with Lock(storage) as held:
         put(storage, elsewhere())
