@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -58,6 +59,14 @@ class Predictions:
                 raise EvaluationError(
                     f"{other} and {place} are both a map of {key!r}; leave one out, or give their images other keys"
                 )
+
+    def anew(self) -> Predictions:
+        """The same maps, none of them used yet."""
+        other = copy(self)
+        other.missing = other.masks = 0
+        other.largest = 0.0
+        other._used, other._first_missing = set(), []
+        return other
 
     @property
     def maps(self) -> int:

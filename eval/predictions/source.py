@@ -53,4 +53,4 @@ class MapScores:
         return self
 
     def open(self) -> ScoresByKey:
-        return ScoresByKey(self.maps)
+        return ScoresByKey(self.maps.anew())

@@ -41,7 +41,10 @@ def test_the_figures_of_the_same_scores_in_arrays(tmp_path: Path) -> None:
     for name, value in wanted.items():
         assert ours[name] == pytest.approx(value, abs=1e-12), name
     assert found.notes[0] == "threshold 0.3: as given" and found.model.startswith("maps@")
-    again = flawforge.evaluate(predictions=[maps], data=truth(tmp_path))
+    again = flawforge.evaluate(predictions=[maps], data=truth(tmp_path), out=tmp_path / "report")
+    assert {"index.html", "figures.json", "images.parquet"} <= {
+        one.name for one in (tmp_path / "report").iterdir()
+    }
     assert again.model == found.model and again.evaluation.threshold == 0.5
 
 
