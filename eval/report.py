@@ -27,8 +27,8 @@ class Report:
         checkpoint: as passed.
         model: fingerprint of its weights, or of the predictions.
         data: the split with its version, or the URLs.
-        threshold_from: `given`, `validation` (largest pooled IoU_fg there), `model` (chosen in its training) or
-            `default`.
+        threshold_from: `given`, `validation` (largest pooled IoU_fg there), `model` (chosen in its training),
+            `predictions` (that of their masks) or `default`.
         evaluation: the measures at the threshold.
         threshold_free: those that need none.
         at_random: IoU_fg of the same regions at random images and places, and the range of 95 % of the draws.

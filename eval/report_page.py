@@ -35,6 +35,7 @@ _ORIGINS = {
     "given": "as given",
     "validation": "largest pooled IoU_fg on the validation split",
     "model": "chosen in the training of the model",
+    "predictions": "that of the predictions",
     "default": "the default",
 }
 
@@ -128,12 +129,14 @@ def _cards(report: Report) -> list[Card]:
                 "broken against intact objects",
                 objects.within,
                 f"AUROC by marked area: how often one of {objects.broken:,} broken objects is marked more than one of "
-                f"{objects.intact:,} intact ones of images with an artifact. 50 is chance.",
+                f"{objects.intact:,} intact ones of images with an artifact. 0.5 is chance.",
+                share=False,
             ),
             _card(
                 "broken against clean objects",
                 objects.against_clean,
                 f"The same against the {objects.clean:,} objects of clean images.",
+                share=False,
             ),
         ]
     if report.human is not None:
@@ -141,17 +144,22 @@ def _cards(report: Report) -> list[Card]:
             _card(
                 "rank correlation with annotators",
                 report.human.spearman,
-                "Of the mean score with artifact_score, which is higher for better images: -100 is best.",
+                "Of the mean score with artifact_score, which is higher for better images: -1 is best.",
+                share=False,
             )
         )
     return cards
 
 
-def _card(label: str, figure: Interval, meaning: str) -> Card:
+def _card(label: str, figure: Interval, meaning: str, *, share: bool = True) -> Card:
+    """A share is given in percent, anything else as it is."""
     if math.isnan(figure.value):
         return Card(label, "undefined", "", meaning)
-    interval = "" if math.isnan(figure.low) else f"{100 * figure.low:.1f} to {100 * figure.high:.1f}"
-    return Card(label, f"{100 * figure.value:.1f}", interval, meaning)
+    value, low, high = (
+        f"{100 * one:.1f}" if share else f"{one:.2f}" for one in (figure.value, figure.low, figure.high)
+    )
+    interval = "" if math.isnan(figure.low) else f"{low} to {high}"
+    return Card(label, f"{value} %" if share else value, interval, meaning)
 
 
 def _gain(report: Report) -> str:

@@ -46,7 +46,8 @@ def out(data: str, tmp_path_factory: pytest.TempPathFactory, without_ray: None) 
 
 
 def test_the_figures_of_an_evaluation_of_the_same_detector(data: str, out: Path) -> None:
-    found = flawforge.evaluate(predictions=out, data=data)
+    found = flawforge.evaluate(predictions=out, data=data, out=out.parent / "report")
+    assert "that of the predictions" in (out.parent / "report/index.html").read_text()
     wanted = flawforge.evaluate(DETECTOR, data=data, threshold=0.3).evaluation
     ours = found.evaluation
     for name in ("iou_fg", "precision", "recall", "iou_per_image"):
