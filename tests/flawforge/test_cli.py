@@ -81,6 +81,7 @@ def test_the_shipped_recipes_are_listed_and_printed():
     listed = run("recipes")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [
         "quickstart",
+        "quickstart-judged",
         "images",
         "sd15",
         "tinytown-negatives",
