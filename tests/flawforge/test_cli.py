@@ -94,4 +94,7 @@ def test_the_shipped_recipes_are_listed_and_printed():
     assert run("recipes", "images").stdout == (ROOT / "recipes" / "images.yaml").read_text()
     wrong = run("recipes", "image")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "image: no shipped recipe; allowed: quickstart, quickstart-judged, images, sd15, tinytown-negatives" in wrong.stderr
+    assert (
+        "image: no shipped recipe; allowed: quickstart, quickstart-judged, images, sd15, tinytown-negatives"
+        in wrong.stderr
+    )
