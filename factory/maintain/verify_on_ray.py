@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from factory.maintain.verify import ShardVerdict, check_shard
 from factory.output.plan import read_plan
 from factory.output.provenance import parts_of
-from factory.pipeline.workers import on_workers
 from factory.store.storage import Storage
 
 
@@ -36,6 +35,8 @@ class CheckOnRay:
         Raises:
             BuildError: there is no such cluster, or its workers cannot read the output.
         """
+        from factory.pipeline.workers import on_workers  # not above: it loads Ray
+
         url = storage.url
         return on_workers(
             self.check, ((url, number) for number in numbers), self.address, f"check a shard of {url}"

@@ -31,8 +31,9 @@ def test_the_page_and_the_docstring(
     monkeypatch.chdir(tmp_path)
     names = run((ROOT / "docs/predicting.md").read_text(), "# Marking artifacts", {})
     assert names["total"].accepted == 8 and len(names["rows"]) == 8
-    assert names["found"].missing == names["found"].unused == 0
-    assert 0 < names["agreement"].iou_fg.value < 1
+    report = names["report"]
+    assert report.notes[0] == "threshold 0.3: as given" and report.evaluation.images == 8
+    assert 0 < report.evaluation.iou_fg.value < 1
     assert "8 images marked, 0 rejected" in capsys.readouterr().out
     for example in doctest.DocTestFinder(recurse=False).find(flawforge.predict, "predict", globs={}):
         result = doctest.DocTestRunner().run(example)  # finds the output of the page complete
