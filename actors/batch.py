@@ -17,6 +17,9 @@ METRICS = (
 )
 """Names of the figures that the verifier gives a sample; see `actors.corruption.verifier`."""
 
+JUDGED_AREA = "judged_area"
+"""Name of the further figure of a sample that was judged: the share of the image's pixels in `Sample.judged`."""
+
 
 @dataclass
 class Sample:
@@ -30,12 +33,17 @@ class Sample:
         mask: the requested region, 1-bit PNG of the image's size; white is inside. All black in a clean negative.
         corrupted: the image with artifacts, PNG.
         changed: where `corrupted` differs from the baseline, 1-bit PNG; see `actors.corruption.verifier`.
+        scores: of a detector, the artifact's probability as 16-bit grey PNG of the image's size.
+        judged: what changed and is an artifact to the judge, 1-bit PNG; see `actors.corruption.judge`.
+        candidates: connected regions that could have been chosen, where only a share of them is.
+        regions: connected regions of `mask`, where they are counted.
+        broken_regions: those that the judge finds broken.
         seed: the seed of the draw that made `corrupted`.
         attempts: draws made so far.
         inversion_steps: k of the draw that made `corrupted`; 0 where the image latent itself was corrupted.
         unet_rows: UNet evaluations spent on it.
         verified: whether the verifier accepted it; a recipe may keep samples that it did not.
-        metrics: by name in `METRICS`.
+        metrics: by name in `METRICS`, and `JUDGED_AREA`; of a prediction, in `actors.segmentation.marker.METRICS`.
         stage, reason, detail: set together when the item is rejected; the stage is one of `StageName`.
     """
 
@@ -46,6 +54,11 @@ class Sample:
     mask: bytes | None = None
     corrupted: bytes | None = None
     changed: bytes | None = None
+    scores: bytes | None = None
+    judged: bytes | None = None
+    candidates: int = 0
+    regions: int = 0
+    broken_regions: int = 0
     seed: int = 0
     attempts: int = 0
     inversion_steps: int = 0

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from actors.image_file import LARGE, LARGEST_PIXELS, TURNS, Loaded, check_memory, decoding, load_image
 
 STRIP = 1 << 22
 """Pixels that are converted at a time, so that no second copy of a large image is made."""
+
+
+IGNORED_LEVEL = 127
+"""Level of pixels about which nothing is known, in masks of our own that have some; below 128, so not inside."""
+
+IGNORED_TEXT = "ignored level"
+"""Keyword of the PNG text that states the ignored level of such a mask, so that every reader of masks knows it."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,25 @@ def encode_image(image: Image.Image | NDArray[np.uint8]) -> bytes:
     return _png(image if isinstance(image, Image.Image) else Image.fromarray(image))
 
 
-def encode_mask(mask: NDArray[np.bool_]) -> bytes:
-    """A 1-bit PNG of a bool [H, W] mask."""
-    return _png(Image.fromarray(mask.astype(np.uint8) * 255).convert("1", dither=Image.Dither.NONE))
+def encode_mask(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None) -> bytes:
+    """A PNG of a mask: of 1 bit, or of 8 bits where pixels are ignored, see `IGNORED_LEVEL`.
+
+    Args:
+        mask: bool [H, W].
+        ignored: bool [H, W], pixels about which nothing is known; pixels of the mask are never ignored.
+    """
+    levels = mask.astype(np.uint8) * 255
+    if ignored is None or not (ignored & ~mask).any():
+        return _png(Image.fromarray(levels).convert("1", dither=Image.Dither.NONE))
+    levels[ignored & ~mask] = IGNORED_LEVEL
+    text = PngInfo()
+    text.add_text(IGNORED_TEXT, str(IGNORED_LEVEL))
+    return _png(Image.fromarray(levels), text)
+
+
+def encode_scores(scores: NDArray[np.floating]) -> bytes:
+    """A 16-bit grey PNG of scores [H, W] from 0 to 1: level 65535 is 1."""
+    return _png(Image.fromarray(np.rint(scores.astype(np.float64) * 65535).astype(np.uint16)))
 
 
 def read_image(data: bytes) -> NDArray[np.uint8]:
@@ -136,8 +160,8 @@ def _strip_to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, text: PngInfo | None = None) -> bytes:
     buffer, bare = io.BytesIO(), image.copy()
     bare.info = {}  # or Pillow writes it again: the colour profile of a CMYK photo into an RGB file
-    bare.save(buffer, "PNG", compress_level=1)
+    bare.save(buffer, "PNG", compress_level=1, pnginfo=text)
     return buffer.getvalue()

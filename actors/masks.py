@@ -5,9 +5,10 @@ A mask is a PNG, a WebP or a JPEG in one of these forms:
 - 0 and 1, or 0 and the largest level of its depth (1, 2, 4, 8 or 16 bits; 16 bits also with 0 and 255);
 - 0 to 255 with anti-aliased edges: nearly all pixels are at the two ends, and the grey ones form no areas;
 - a palette: its indices are the levels, 0 and 1; colours never count;
-- three equal channels, which are read as one.
+- three equal channels, which are read as one;
+- 0 and 255 with 127 for what is ignored, where the PNG's text says so: masks of our own, see `actors.images`.
 
-Anything else is a `bad_mask`. Masks of our own shards are read by `actors.images.read_mask`.
+Anything else is a `bad_mask`. What is inside in masks of our own shards is also read by `actors.images.read_mask`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from PIL import Image
 
 from actors.errors import Reject
 from actors.image_file import LARGEST_PIXELS, TURNS, Loaded, check_memory, decoding, load_image
-from actors.images import strips
+from actors.images import IGNORED_LEVEL, IGNORED_TEXT, strips
 
 DARK, WHITE = 20, 235
 """Of 0 to 255: levels up to the one and from the other on are the two ends of a mask with soft edges."""
@@ -131,8 +132,11 @@ def decode_mask(
         raise Reject(f"mask_{why.reason}", f"the mask: {why.detail}") from None
     if loaded.lossy and reading.ignore_index is not None:
         raise _bad(f"{stored.form}, whose compression keeps no exact levels for ignore_index; use PNG")
+    ignore_index = reading.ignore_index
+    if ignore_index is None and loaded.image.info.get(IGNORED_TEXT) == str(IGNORED_LEVEL):
+        ignore_index = IGNORED_LEVEL
     del loaded
-    mask = _read(stored, reading.ignore_index if stored.binary else None)
+    mask = _read(stored, ignore_index if stored.binary else None)
     if turn in TURNS:
         parts = (mask.inside, mask.ignored)
         turned = [None if part is None else _turned(part, TURNS[turn]) for part in parts]

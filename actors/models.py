@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from actors.errors import ModelError
@@ -116,11 +117,16 @@ def check_inversion(
     check_inversion_steps(model, config, inference_steps=inference_steps, inversion_steps=inversion_steps)
 
 
-def fingerprint(model: str, revision: str | None = None) -> str:
+def fingerprint(model: str, revision: str | None = None, *, beside: Sequence[str] = ()) -> str:
     """What pins the weights: a digest of the files that loading reads, or the commit of a hub id in the local cache.
 
     Links are followed, to folders and to files. Shipped weights also state the version of their assets:
     `tinytown-v2@DIGEST`.
+
+    Args:
+        model: a name in `SHIPPED`, a folder, or a hub id.
+        revision: of a hub id.
+        beside: names of further files of a folder that are read, where they exist.
 
     Raises:
         ModelError: a file of the folder is missing or broken, or the hub id is not in the cache.
@@ -129,13 +135,14 @@ def fingerprint(model: str, revision: str | None = None) -> str:
     if is_hub_id(place):
         return f"{place}@{_cached_commit(place, revision)}"
     name = f"{model}-v{ASSETS_VERSION}" if model in SHIPPED else Path(model).name
-    return f"{name}@{_digest(ModelFolder(model, Path(place)))}"
+    return f"{name}@{_digest(ModelFolder(model, Path(place)), beside)}"
 
 
-def _digest(folder: ModelFolder) -> str:
+def _digest(folder: ModelFolder, beside: Sequence[str]) -> str:
     """Of the names and contents of exactly the files that loading reads."""
     total = hashlib.sha256()
-    for path in sorted(set(folder.files())):
+    further = (folder.path / name for name in beside)
+    for path in sorted({*folder.files(), *(path for path in further if path.exists())}):
         try:
             with path.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,11 +6,11 @@ from enum import StrEnum
 
 
 class StageName(StrEnum):
-    """A stage of the pipeline, or a step within one.
+    """A stage of a pipeline, or a step within one.
 
-    `LOAD`, `SELECT`, `CORRUPT` and `WRITE` are stages: each has a pool of workers, metrics and seconds. The others are
-    steps, and name the place of a reject or of an item's progress more exactly. All values are part of the output's
-    format.
+    `LOAD`, `SELECT`, `CORRUPT`, `PREDICT` and `WRITE` are stages: each has a pool of workers, metrics and seconds. The
+    others are steps, and name the place of a reject or of an item's progress more exactly. All values are part of the
+    output's format.
     """
 
     LOAD = "load"
@@ -24,4 +24,6 @@ class StageName(StrEnum):
     CORRUPT = "corrupt"
     VERIFY = "verify"
     """Within the corrupt stage: judges each draw against its baseline, by default the round trip."""
+    PREDICT = "predict"
+    """Of `flawforge predict`, between load and write."""
     WRITE = "write"

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from actors.batch import METRICS
+from actors.batch import JUDGED_AREA, METRICS
 from actors.errors import OutputError
 from eval.gallery_page import Figure, Tile, gallery_page
 from factory.maintain.verify_index import read_index
 from factory.output.manifest import Progress, progress, read_sidecars
 from factory.output.plan import read_plan
 from factory.output.provenance import identity_of
+from factory.output.shards.further import COUNTS, JUDGED
 from factory.output.shards.previews import NAMES, shrink
 from factory.output.shards.reader import read_shard_of
 from factory.output.shards.records import index_path
@@ -38,7 +39,7 @@ def write_gallery(storage: Storage, title: str, *, tiles: int = LARGEST_TILES) -
     plan = read_plan(storage)
     sidecars = read_sidecars(storage)
     shown: list[Tile] = []
-    numbers = _evenly(list(sidecars), LARGEST_SHARDS)
+    numbers = evenly(list(sidecars), LARGEST_SHARDS)
     for place, number in enumerate(numbers):
         quota = tiles * (place + 1) // len(numbers) - tiles * place // len(numbers)
         shown += _shard_tiles(storage, number, quota, has_tar=sidecars[number].tar is not None)
@@ -102,11 +103,11 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
     rejected = [row for row in rows if row["status"] == "rejected"]
     accepted = [row for row in rows if row["status"] == "accepted"]
     with_images = [row for row in rejected if row["preview_before"] is not None]
-    chosen = _evenly(with_images or rejected, max(1, quota // 5) if rejected else 0)
+    chosen = evenly(with_images or rejected, max(1, quota // 5) if rejected else 0)
     if not has_tar:
-        chosen = _evenly(with_images or rejected, quota)
+        chosen = evenly(with_images or rejected, quota)
     if has_tar:
-        chosen_rows = {str(row["key"]): row for row in _evenly(accepted, quota - len(chosen))}
+        chosen_rows = {str(row["key"]): row for row in evenly(accepted, quota - len(chosen))}
         for sample in read_shard_of(storage, number):
             if sample.key not in chosen_rows:
                 continue
@@ -115,10 +116,11 @@ def _shard_tiles(storage: Storage, number: int, quota: int, *, has_tar: bool) ->
                 "after": sample.members.get("image.png"),
                 "mask": sample.members.get("mask.png"),
                 "changed": sample.members.get("changed.png"),
+                "judged": sample.members.get(JUDGED),
             }
             yield _tile(chosen_rows[sample.key], images, sample.shard)
     for row in chosen:
-        previews = {name: row[f"preview_{name}"] for name in NAMES}
+        previews = {name: row.get(f"preview_{name}") for name in NAMES}
         yield _tile(row, previews, f"{storage.url}: {index_path(number)}")
 
 
@@ -127,7 +129,8 @@ def _tile(row: dict[str, Any], images: dict[str, bytes | None], where: str) -> T
         small = shrink(images, LARGEST_SIDE)
     except ValueError as error:
         raise OutputError(f"{where} {row['key']}: {error}; run flawforge verify") from error
-    metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in METRICS}
+    names = [*METRICS, *(name for name in (JUDGED_AREA, *COUNTS) if name in row)]
+    metrics = {name: float(row[name]) if row[name] is not None else float("nan") for name in names}
     return Tile(
         key=row["key"],
         status=row["status"],
@@ -141,7 +144,7 @@ def _tile(row: dict[str, Any], images: dict[str, bytes | None], where: str) -> T
     )
 
 
-def _evenly(rows: Sequence[Any], count: int) -> list[Any]:
+def evenly(rows: Sequence[Any], count: int) -> list[Any]:
     """At most `count` of the rows, at even distances."""
     if count >= len(rows):
         return list(rows)

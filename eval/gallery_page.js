@@ -18,15 +18,16 @@
 
   bar.hidden = false;
 
-  // The map is easier to place over a pale copy of the picture. A copy made here costs no bytes in the file.
+  // A map is easier to place over a pale copy of the picture. A copy made here costs no bytes in the file.
   for (const tile of tiles) {
     const picture = one(".after img", tile);
-    const map = one(".changed img", tile);
-    if (!picture || !map) continue;
-    const ghost = picture.cloneNode();
-    ghost.alt = "";
-    ghost.className = "ghost";
-    map.before(ghost);
+    if (!picture) continue;
+    for (const map of every(".changed img, .judged img", tile)) {
+      const ghost = picture.cloneNode();
+      ghost.alt = "";
+      ghost.className = "ghost";
+      map.before(ghost);
+    }
   }
 
   // Filters.
@@ -92,7 +93,7 @@
 
   // The view of one sample.
 
-  const NAMES = ["before", "after", "changed"];
+  const NAMES = ["before", "after", "scores", "changed", "judged"];
   let current = null;
   let chosen = "after";
   let held = false;
@@ -105,7 +106,7 @@
     if (!has(name)) name = has(chosen) ? chosen : NAMES.find(has);
     for (const panel of every(".panel", stage)) panel.classList.toggle("seen", panel.classList.contains(name));
     for (const thumb of every("button", thumbs)) thumb.setAttribute("aria-pressed", String(thumb.dataset.name === name));
-    one(".seeing strong").textContent = name ?? "";
+    one(".seeing strong").textContent = one(".panel.seen figcaption", stage)?.textContent ?? "";
   }
 
   function fill(tile) {
@@ -131,7 +132,7 @@
       thumb.dataset.name = name;
       thumb.className = name;
       const label = document.createElement("span");
-      label.textContent = name;
+      label.textContent = one("figcaption", panel).textContent;
       thumb.append(one(".picture", panel).cloneNode(true), label);
       for (const image of every("img", thumb)) image.alt = "";
       thumb.addEventListener("click", () => { chosen = name; look(); });

@@ -39,7 +39,8 @@ class Tile:
         caption, source: as in the sample.
         metrics: figures by name; nan is shown as not measured.
         before, after: the clean and the corrupted image as PNG or JPEG; None where it was never made.
-        mask, changed: 1-bit PNG, white is inside; None where it was never made.
+        mask, changed, judged: 1-bit PNG, white is inside; None where it was never made.
+        scores: a score map over the image, as PNG or JPEG, of predictions.
     """
 
     key: str
@@ -54,6 +55,8 @@ class Tile:
     after: bytes | None
     mask: bytes | None
     changed: bytes | None
+    scores: bytes | None = None
+    judged: bytes | None = None
 
     @property
     def group(self) -> str:
@@ -83,6 +86,7 @@ def gallery_page(
     figures: Sequence[Figure],
     tiles: Sequence[Tile],
     notes: Sequence[str] = (),
+    legend: str = "changed pixels",
     largest_bytes: int = 20_000_000,
 ) -> str:
     """Builds the gallery as one HTML document that loads nothing and can be mailed, stored or opened offline.
@@ -95,6 +99,7 @@ def gallery_page(
         figures: what the run came to, shown above the tiles.
         tiles: the samples, in the order to show them.
         notes: sentences below the figures.
+        legend: what the colour over the images means.
         largest_bytes: size of the document, in UTF-8, above which tiles are left out. Every group (accepted,
             and each reject reason) keeps the same share of its tiles, at least one where it fits, spread
             evenly over its order, and the page states how many are shown.
@@ -118,6 +123,7 @@ def gallery_page(
             title=title,
             figures=figures,
             notes=notes,
+            legend=legend,
             chips=_chips(tiles[index] for index in kept),
             shown=len(kept),
             total=len(tiles),
@@ -176,11 +182,15 @@ def _shots(tile: Tile) -> dict[str, object]:
     """The part of the template's variables that comes from the images."""
     mask = _read_mask(tile, "mask", tile.mask)
     changed = _read_mask(tile, "changed", tile.changed)
+    judged = _read_mask(tile, "judged", tile.judged)
     return {
         "before": _image(tile, "before", tile.before),
         "after": _image(tile, "after", tile.after),
+        "scores": _image(tile, "scores", tile.scores),
         "changed": None if changed is None else _map(changed),
+        "judged": None if judged is None else _map(judged),
         "share": "" if changed is None else f"{100 * changed.mean():.3g} %",
+        "judged_share": "" if judged is None else f"{100 * judged.mean():.3g} %",
         "outline": "" if mask is None else outline_path(mask),
         "box": "" if mask is None else f"0 0 {mask.shape[1]} {mask.shape[0]}",
     }

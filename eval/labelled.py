@@ -160,7 +160,8 @@ def read_labelled(
     """Reads all samples with an `image.png` or `image.webp`, a `mask.png` and, optionally, `objects.png` and `json`.
 
     The JSON file may have a `caption`, and an `artifact_score` as imports of RichHF do. `objects.png` is 8-bit grey: 0
-    for the background, and a level from 1 on for each object. Nothing is unpacked. Names, sizes and images are untrusted and are checked as the factory's sources are.
+    for the background, and a level from 1 on for each object. Nothing is
+    unpacked. Names, sizes and images are untrusted and are checked as the factory's sources are.
 
     Args:
         urls: fsspec URLs or paths of tars, folders or globs; brace ranges are written out.

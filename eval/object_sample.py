@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,30 @@ from numpy.typing import NDArray
 
 from eval.image_sample import ImageSample
 from eval.metrics import Interval, Objects, object_auroc
-from eval.metrics.objects import joined
+from eval.metrics.objects import BROKEN_SHARE, joined
 from eval.metrics.sweep import Reached
 
 OBJECTS = 1 << 15
-"""Objects of which the marked pixels are kept, 4 bytes for a threshold. Of more, a random sample of images is kept."""
+"""Objects of which the marked pixels are kept, 8 bytes for a threshold. Of more, a random sample of images is kept."""
 
 _UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class WrongMarks:
+    """Where the wrongly marked pixels of images with labels of their objects are, in pixels.
+
+    Attributes:
+        clean_images: anywhere on images whose truth is empty.
+        intact: on intact objects of images with an artifact.
+        broken: on broken objects, beside their artifact.
+        background: outside of objects, on images with an artifact.
+    """
+
+    clean_images: int
+    intact: int
+    broken: int
+    background: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class ObjectFigures:
         within: broken against intact ones, by the share of their area that is marked at the threshold.
         against_clean: broken against those of clean images, by the same share.
         within_by_score, against_clean_by_score: by the mean score of their pixels, which needs no threshold.
+        wrong: where the wrongly marked pixels are.
     """
 
     images: int
@@ -42,6 +61,7 @@ class ObjectFigures:
     against_clean: Interval
     within_by_score: Interval
     against_clean_by_score: Interval
+    wrong: WrongMarks
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,8 @@ class _Kept:
     Attributes:
         pixels, artifact: int64 [K], see `eval.metrics.objects.Objects`.
         marked: int32 [K, T], pixels whose score reaches each threshold.
+        wrong: int32 [K, T], those of them that are no artifact.
+        all_wrong: int64 [T], the same in the whole image.
         score: float64 [K].
         clean: whether the truth of the image is empty.
     """
@@ -58,6 +80,8 @@ class _Kept:
     pixels: NDArray[np.int64]
     artifact: NDArray[np.int64]
     marked: NDArray[np.int32]
+    wrong: NDArray[np.int32]
+    all_wrong: NDArray[np.int64]
     score: NDArray[np.float64]
     clean: bool
 
@@ -103,13 +127,27 @@ class ObjectSample:
         self.images += 1
         chosen = (labels > 0) & counted
         names, owner = np.unique(labels[chosen], return_inverse=True)
-        size, steps = len(names), self.thresholds + 1
+        size, intact = len(names), ~truth[chosen]
         pixels = np.bincount(owner, minlength=size)
-        table = np.bincount(owner * steps + levels[chosen], minlength=size * steps).reshape(size, steps)
-        marked = table[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:].astype(np.int32)
-        artifact = np.bincount(owner[truth[chosen]], minlength=size)
+        artifact = np.bincount(owner[~intact], minlength=size)
+        everywhere = np.zeros(np.count_nonzero(counted & ~truth), np.intp)
         score = np.bincount(owner, scores[chosen].astype(np.float64), minlength=size) / np.maximum(pixels, 1)
-        self._sample.add(number, _Kept(pixels, artifact, marked, score, not truth.any()), max(1, size))
+        kept = _Kept(
+            pixels=pixels,
+            artifact=artifact,
+            marked=self._marked(owner, levels[chosen], size).astype(np.int32),
+            wrong=self._marked(owner[intact], levels[chosen][intact], size).astype(np.int32),
+            all_wrong=self._marked(everywhere, levels[counted & ~truth], 1)[0],
+            score=score,
+            clean=not truth.any(),
+        )
+        self._sample.add(number, kept, max(1, size))
+
+    def _marked(self, owner: NDArray[np.intp], levels: Reached, objects: int) -> NDArray[np.int64]:
+        """How many pixels of each object reach each threshold, [K, T]."""
+        steps = self.thresholds + 1
+        table = np.bincount(owner * steps + levels, minlength=objects * steps).reshape(objects, steps)
+        return table[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
 
     def merge(self, other: ObjectSample) -> None:
         """Add another worker's images of the same set."""
@@ -135,12 +173,25 @@ class ObjectSample:
             against_clean=self._auroc(broken, of_clean),
             within_by_score=self._auroc(broken, intact, by_area=False),
             against_clean_by_score=self._auroc(broken, of_clean, by_area=False),
+            wrong=_wrong_marks(sample.items, place),
         )
 
     def _auroc(self, broken: Objects, others: Objects, *, by_area: bool = True) -> Interval:
         if not len(broken) or not len(others):
             return _UNDEFINED
         return object_auroc(broken, others, by_area=by_area, seed=self.seed)
+
+
+def _wrong_marks(images: Sequence[_Kept], place: int) -> WrongMarks:
+    clean = sum(int(one.all_wrong[place]) for one in images if one.clean)
+    intact = broken = everywhere = 0
+    for one in images:
+        if not one.clean:
+            is_broken = one.artifact / one.pixels > BROKEN_SHARE
+            broken += int(one.wrong[is_broken, place].sum())
+            intact += int(one.wrong[~is_broken, place].sum())
+            everywhere += int(one.all_wrong[place])
+    return WrongMarks(clean, intact, broken, everywhere - intact - broken)
 
 
 def _objects(number: int, kept: _Kept, place: int) -> Objects:

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
-from actors.errors import BuildError, LockLostError, OutputError, WorkersEndError
-from factory.output.census import strays_of, take_census
+from actors.errors import OutputError
 from factory.output.clearing import check_clearable
 from factory.output.identity import Identity, check_same, read_identity
 from factory.output.layout import SCANS, VERSIONS
 from factory.output.lock import Lock
-from factory.output.manifest import Progress, progress
-from factory.output.plan import NoItemsError, Plan, Version, read_plan
+from factory.output.manifest import Progress
+from factory.output.plan import NoItemsError, Version, read_plan
 from factory.output.provenance import recipe_path
 from factory.output.rebuild import write_documents
-from factory.output.shards.records import read_sidecar
 from factory.output.versions import CHANGED, append, begin, is_begun, renamed, unplanned, versions_of
-from factory.pipeline.crash_marks import forget_all
 from factory.pipeline.outlook import check_schedule
+from factory.pipeline.passes import Work, make_shards
 from factory.recipe.recipe import Recipe, dump
-from factory.run.run_record import RunRecord
 from factory.run.signals import heeded
 from factory.run.tally import Tally
 from factory.sources import open_source
 from factory.store.storage import Storage
 
 log = logging.getLogger(__name__)
-
-FIRST_PAUSE = 2.0
-"""Seconds between a pass without a new shard and the next; four times as long after the next such pass, and so on."""
 
 
 class Mode(StrEnum):
@@ -114,28 +106,17 @@ def make(
     """
     for version in versions:
         _note_recipe(storage, recipe, version)
-    plan = read_plan(storage)
+
+    def run(todo: list[int]) -> Iterator[int]:
+        from factory.pipeline.pipeline import run_shards  # imports Ray
+
+        return run_shards(recipe, storage.url, identity, todo, storage.run)
+
+    work = Work(recipe.name, identity, run, recipe.execution.pools, recipe.execution)
     planned = [number for version in versions for number in version.shards]
-    done = take_census(storage, plan)
-    tally = Tally(progress(plan, done), recipe.execution.pools)
-    show(tally)
-    missing = len(set(planned) - done.keys())
-    with RunRecord(
-        storage.url, lock.holder, recipe.name, identity, tally, missing=missing, address=address
-    ) as record:
-        try:
-            for number in _missing(recipe, storage, plan, planned, done, identity, address, order, record):
-                lock.check()
-                record.published(read_sidecar(storage, number))
-                show(tally)
-        except KeyboardInterrupt:
-            # The workers end with this process, not because of their items; one of them may still leave a crash mark.
-            with contextlib.suppress(OutputError, LockLostError):
-                forget_all(storage)
-            raise
-        forget_all(storage)
-        _check_strays(storage, plan)
-        total = write_documents(storage)
+    total = make_shards(
+        work, lock, planned, address, finish=lambda: write_documents(storage), order=order, show=show
+    )
     if not total.complete:
         tell(
             f"{total.shards - total.done} shards of other versions are not made yet: build with their recipes, too "
@@ -149,14 +130,6 @@ def _note_recipe(storage: Storage, recipe: Recipe, version: Version) -> None:
     path, data = recipe_path(version.number), dump(recipe).encode()
     if not storage.exists(path) or storage.read(path) != data:
         storage.settle(path, data)
-
-
-def _check_strays(storage: Storage, plan: Plan) -> None:
-    if strays := strays_of(storage, plan):
-        raise BuildError(
-            f"{storage.url}: {', '.join(strays[:5])} belong to no shard of the plan; another run may have left them: "
-            "move them away, then run the same command again"
-        )
 
 
 def _check(storage: Storage, identity: Identity, mode: Mode) -> bool:
@@ -204,59 +177,3 @@ def _versions(
             raise NoItemsError(nothing) from None
         tell(f"{nothing}; nothing was added to its plan")
         return mine
-
-
-def _missing(
-    recipe: Recipe,
-    storage: Storage,
-    plan: Plan,
-    planned: Sequence[int],
-    done: Collection[int],
-    identity: Identity,
-    address: str,
-    order: Callable[[list[int]], list[int]],
-    record: RunRecord,
-) -> Iterator[int]:
-    """Runs the pipeline over the planned shards that are not done; yields published shards.
-
-    What a census does not count as done is made again, until a census after a pass finds every shard: so a file that a
-    run wrote after it had lost the lock is found, and so is one that it deleted.
-
-    Errors that may be transient (a lost worker, a time-out) are retried after growing pauses, until `passes`
-    passes in a row have made no new shard. Errors that the user has to fix end the run at once.
-    """
-    fruitless = 0
-    missing = sorted(set(planned).difference(done))
-    while missing:
-        # Ray and torch are imported only when there is work to do.
-        from factory.pipeline.cluster import check_resources, connect
-        from factory.pipeline.in_flight import watching
-        from factory.pipeline.pipeline import run_shards
-
-        connect(address)
-        # A Ray of our own on this machine does not grow.
-        patience = 0 if address == "local" else recipe.execution.patience
-        resources = check_resources(recipe.execution.pools, patience=patience)
-        record.resources(resources, grows=address != "local")
-        trouble = BuildError(
-            f"Ray ended a pass over {len(missing)} shards without an error and without all of them"
-        )
-        try:
-            with heeded(), watching(storage.url, record.tally.in_flight) as published:
-                for number in run_shards(recipe, storage.url, identity, order(missing), storage.run):
-                    published(number)
-                    yield number
-        except (LockLostError, WorkersEndError):
-            raise
-        except BuildError as error:
-            trouble = error
-        before, missing = missing, sorted(set(planned) - take_census(storage, plan).keys())
-        if not missing:
-            return
-        fruitless = 0 if len(missing) < len(before) else fruitless + 1
-        if fruitless == recipe.execution.passes:
-            raise trouble
-        record.trouble(trouble)
-        log.warning("going on with what is missing after: %s", trouble)
-        if fruitless:
-            time.sleep(FIRST_PAUSE * 4 ** (fruitless - 1))

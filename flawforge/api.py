@@ -144,8 +144,7 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
     Args:
         url: the output, a folder or an fsspec URL.
-        address: a Ray cluster whose workers check the shards; None checks them on threads of this process, as is always
-            done with imported sets.
+        address: a Ray cluster whose workers check the shards; None checks them on threads of this process.
 
     Returns:
         Counts, problems and notes; `sound` is True where everything is right.
@@ -154,8 +153,8 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
         OutputError: plan or identity are missing or damaged.
         BuildError: there is no such cluster, or its workers cannot read the output.
     """
-    from factory.maintain.verify import ShardChecks, check_on_threads
     from factory.maintain.verify import verify as check
+    from factory.maintain.verify_on_ray import CheckOnRay
     from factory.output.identity import PATH as IDENTITY
     from factory.output.identity import read_identity
     from factory.output.provenance import is_import
@@ -163,20 +162,19 @@ def verify(url: str | PathLike[str], *, address: str | None = None) -> Verdict:
 
     storage = Storage(str(url))
     if storage.exists(IDENTITY) and is_import(read_identity(storage)[0]):
-        from eval.imports.verify import verify_import
+        from eval.imports.verify import check_imported_shard, verify_import
 
-        return verify_import(storage)
-    check_shards: ShardChecks = check_on_threads
-    if address is not None:
-        from factory.maintain.verify_on_ray import CheckOnRay
-
-        check_shards = CheckOnRay(address)
-    return check(storage, check_shards=check_shards)
+        on_ray = None if address is None else CheckOnRay(address, check_imported_shard)
+        return verify_import(storage, check_shards=on_ray)
+    return check(storage) if address is None else check(storage, check_shards=CheckOnRay(address))
 
 
 def evaluate(
-    checkpoint: str | PathLike[str],
+    checkpoint: str | PathLike[str] | None = None,
     *,
+    predictions: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
+    missing: Literal["error", "zero", "skip"] = "error",
+    resize: Literal["bilinear"] | None = None,
     split: str | None = None,
     data: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     threshold: float | None = None,
@@ -186,8 +184,12 @@ def evaluate(
     device: Literal["cpu", "cuda"] = "cpu",
     batch_size: int = 8,
     tile: int | None = None,
+    workers: int | str | None = None,
+    address: str = "local",
+    out: str | PathLike[str] | None = None,
+    log: str | PathLike[str] | None = None,
 ) -> Report:
-    """Score a segmenter against true masks, with confidence intervals over images.
+    """Compare a segmenter's scores, or the score maps of any detector, with true masks; intervals are over images.
 
     The images of `data` are streamed: their number does not matter to memory, and they may be of several sizes.
 
@@ -199,10 +201,16 @@ def evaluate(
 
     Args:
         checkpoint: a folder, a hub id in the local cache, or a shipped one such as `tinytown/regions-convnext`.
+        predictions: score maps instead of a checkpoint: outputs of `flawforge predict`, tars or folders, see
+            docs/predicting.md. They are found by the keys of the images.
+        missing: what to do with an image that has no map: an error, score it `zero` everywhere, or `skip` it.
+        resize: how to treat maps of another size than their image; None refuses them.
         split: of tinytown: `validation` (the default), `labelled`, or `sealed`, which is for final figures only.
-        data: one or more tars with `image.png` and `mask.png`, instead of a split.
-        threshold: score from which a pixel is predicted, 0 to 1. None takes the best one on the validation split, and
-            0.5 for `data`.
+        data: one or more tars with `image.png` (or `image.webp`) and `mask.png`, instead of a split. `objects.png`
+            and an `artifact_score` in `json` are used where samples have them.
+        threshold: score from which a pixel is predicted, 0 to 1. None takes the best one on the validation split; for
+            `data` the one that was chosen when the checkpoint was trained, and for predictions that of their masks, or
+            else 0.5.
         ignore_index: level of the masks of `data` that is left out of all measures, such as 255.
         alpha: where masks of `data` with transparency are true: where they are `opaque` or `transparent`; `ignore`
             reads the colours alone; `refuse` raises an error.
@@ -212,6 +220,13 @@ def evaluate(
         batch_size: images in one step of the network; rows that are missing are filled up, so where most images have
             sizes of their own, 1 is fastest.
         tile: side in pixels of the overlapping tiles in which larger images are scored; None scores them whole.
+        workers: scorers on a Ray cluster, each of which takes one tar at a time; `auto` takes as many as it has room
+            for, and scores a single tar here. None scores in this process, without Ray. The figures are the same.
+        address: of the cluster; `local` starts one on this machine, `auto` joins the one that is running.
+        out: a folder or an fsspec URL for `figures.json`, `images.parquet` with a row per image, and the page
+            `index.html`; None writes nothing.
+        log: file that gets two lines for every opening of sealed images; None takes the one of this user, see
+            `eval.sealed_log`.
 
     Returns:
         The measures with their intervals, the threshold, and notes needed to interpret them.
@@ -221,16 +236,35 @@ def evaluate(
         EvaluationError: data that cannot be evaluated.
         SourceError: data that cannot be read.
         ModelError: a checkpoint that cannot be loaded, no GPU, or a batch that does not fit into memory.
+        OutputError: `out`, or the log of sealed openings, cannot be written.
+        BuildError: the cluster is missing or too small.
     """
-    urls = [str(data)] if isinstance(data, str | PathLike) else [str(one) for one in data]
+    urls, maps = _each(data), _each(predictions)
     _check_evaluation(split, urls, threshold, device, batch_size)
+    if (checkpoint is None) == (not maps):
+        raise ArgumentError("checkpoint", "give a checkpoint or predictions, one of the two")
     from actors.masks import MaskReading
 
     reading = MaskReading(ignore_index, alpha, mask_orientation)
     if reading != MaskReading() and not urls:
         raise ArgumentError("data", "the masks of a split need no settings; give data")
-    from flawforge.evaluation import Scoring, evaluate_checkpoint
+    scorers = _scorers(workers)
+    from flawforge.evaluation import Running, Scoring, evaluate_checkpoint, evaluate_maps
 
+    if maps:
+        if workers is not None:
+            raise ArgumentError("workers", "maps are compared in this process; leave it out")
+        return evaluate_maps(
+            maps,
+            missing=missing,
+            resize=resize,
+            split=split or "validation",
+            urls=urls,
+            threshold=threshold,
+            reading=reading,
+            out=None if out is None else str(out),
+            log=None if log is None else Path(log),
+        )
     return evaluate_checkpoint(
         str(checkpoint),
         split=split or "validation",
@@ -238,7 +272,23 @@ def evaluate(
         threshold=threshold,
         reading=reading,
         scoring=Scoring(device, batch_size, tile),
+        running=Running(scorers, address),
+        out=None if out is None else str(out),
+        log=None if log is None else Path(log),
     )
+
+
+def _each(places: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
+    return [str(places)] if isinstance(places, str | PathLike) else [str(one) for one in places]
+
+
+def _scorers(workers: int | str | None) -> int | None:
+    """As `flawforge.evaluation.Running` has it: 0 for `auto`."""
+    if workers is None or workers == "auto":
+        return None if workers is None else 0
+    if not str(workers).isdecimal() or int(workers) < 1:
+        raise ArgumentError("workers", f"found {workers}; allowed: auto, or a number from 1 on")
+    return int(workers)
 
 
 def _check_evaluation(

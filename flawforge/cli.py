@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from actors.errors import FlawforgeError, RecipeError
-from flawforge.commands import build, doctor, evaluate, importing, leaks, maintain, quickstart, train
+from flawforge.commands import build, doctor, evaluate, importing, leaks, maintain, predict, quickstart, train
 from flawforge.commands.printing import complain, guard_streams
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for theme in (quickstart, build, importing, maintain, train, evaluate, leaks, doctor):
+for theme in (quickstart, build, importing, maintain, train, predict, evaluate, leaks, doctor):
     app.add_typer(theme.app)
 
 

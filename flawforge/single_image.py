@@ -25,6 +25,8 @@ _ANY_SIZE = 4096
 _ADVICE = {
     "unchanged": "; raise inversion_steps, add larger ones as deeper, or allow more draws by verify.attempts",
     "spilled": "; lower inversion_steps, or enlarge the mask",
+    "legal": "; add larger inversion_steps as deeper, allow more draws by verify.attempts, or lower judge.least_area",
+    "broken_before": "; take another image or region, raise judge.threshold, or allow more draws by verify.attempts",
 }
 
 Pixels = NDArray[np.uint8]
@@ -132,8 +134,9 @@ class Corruptor:
 
         Raises:
             ArgumentError: image or mask of a wrong type or size, or a mask that cannot be read or is empty.
-            RejectedError: the verifier rejects the result; its `reason` is `unchanged`, `spilled` or `not_finite`.
-                With `verify={"on_failure": "keep"}`, results that are unchanged or spilled are returned as well.
+            RejectedError: the verifier rejects the result; its `reason` is `unchanged`, `spilled` or `not_finite`, or
+                with a `judge` in `verify`, `legal` or `broken_before`. With `verify={"on_failure": "keep"}`, results
+                with another reason than `not_finite` are returned as well.
             ModelError: the model does not fit into memory, or overflows on any image.
         """
         from actors.batch import Sample

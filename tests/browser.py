@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.patience import seconds
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 FLAGS = (
@@ -72,6 +74,7 @@ def visit(
         device_scale_factor=scale,
         permissions=["clipboard-read", "clipboard-write"],
     )
+    context.set_default_timeout(1000 * seconds(60))
     seen = Visit(context.new_page())
     seen.page.on(
         "console",

@@ -41,7 +41,8 @@ class Data(Config):
     weight: float = Field(default=1.0, gt=0, le=1e6, description="share of the samples, against the others")
     label: Label = Field(
         default="mask",
-        description="what is learnt: the region asked for, what changed, both at once, or nothing (clean images)",
+        description="what is learnt: the region asked for, what changed, both at once, what changed and a judge marks, "
+        "or nothing (clean images)",
     )
 
     @field_validator("name")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -17,10 +16,12 @@ from torch import Tensor
 
 from actors.batch import Sample
 from actors.corruption.config import CorruptionConfig
+from actors.corruption.judge import Judge
 from actors.corruption.methods import CHANCE, draw_noise, to_latent_mask
 from actors.corruption.retry_policy import Draw, RetryPolicy, Row, deal
 from actors.corruption.round_trip import Inverted, RoundTrip
-from actors.corruption.verifier import Verifier, difference
+from actors.corruption.verdicts import Case, Verdicts
+from actors.corruption.verifier import Verifier
 from actors.corruption.verifier_config import VerifierConfig
 from actors.diffusion.memory import memory_errors_explained
 from actors.diffusion.model import Decoded, DiffusionModel, Prompts
@@ -36,20 +37,6 @@ THREADS = 4
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A sample at work: its row of an inversion, and baselines uint8 [H, W, 3] by k.
-
-    `finite`: whether z_0 and the latents of the first k are, bool [2] on the model's device, so that inversion need
-    not wait for it.
-    """
-
-    sample: Sample
-    inverted: Inverted
-    baselines: dict[int, NDArray[np.uint8]]
-    finite: Tensor
 
 
 def load_model(config: CorruptionConfig, *, device: str = "cpu") -> DiffusionModel:
@@ -73,6 +60,7 @@ class Corruptor:
         config: how regions are corrupted. Its settings of the model itself are those of `load_model`.
         verifier: what is accepted, and how often a sample is drawn.
         seed: of the run; all random draws follow from it.
+        judge: that of `verifier.judge`, if it names one.
         count: called with `invert` or `corrupt` and the number of samples that have finished this step, from any
             thread.
 
@@ -87,6 +75,7 @@ class Corruptor:
         verifier: VerifierConfig,
         *,
         seed: int,
+        judge: Judge | None = None,
         count: Callable[[str, int], None] = lambda step, items: None,
     ) -> None:
         for steps in (config.inversion_steps, *config.deeper):
@@ -102,8 +91,18 @@ class Corruptor:
         self._by_autoencoder = not self._by_original and (
             config.target == "image" or verifier.baseline == "autoencoder"
         )
-        self._keep_failures = verifier.on_failure == "keep"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pixels")
+        self._new_verdicts = partial(
+            Verdicts,
+            self.verifier,
+            self._retries,
+            judge,
+            self._threads,
+            device=model.device,
+            one_baseline=self._by_original or self._by_autoencoder,
+            seed=self._seed,
+            count=lambda: count(StageName.CORRUPT, 1),
+        )
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         """Fills the fields of `Sample` that describe a draw, or rejects. The last draw is the result.
@@ -151,7 +150,7 @@ class Corruptor:
         self._corrupt([control], height, width)
         return control.reason != NOT_FINITE
 
-    def _inverted(self, samples: Sequence[Sample]) -> Iterator[_Case]:
+    def _inverted(self, samples: Sequence[Sample]) -> Iterator[Case]:
         """Encodes and inverts, batch by batch."""
         config = self.config
         groups = list(_batches(samples, config.batch_size))
@@ -168,7 +167,7 @@ class Corruptor:
             finite = torch.stack([finite_rows(inverted.at[steps]) for steps in (0, first)], 1)
             for row, sample in enumerate(group):
                 sample.unet_rows += int(inverted.unet_rows[row])
-                case = _Case(sample, inverted[row : row + 1], {}, finite[row])
+                case = Case(sample, inverted[row : row + 1], {}, finite[row])
                 if self._by_original:
                     case.baselines.update(dict.fromkeys(self._retries.steps, images[row]))
                 if decoded is not None:
@@ -177,12 +176,12 @@ class Corruptor:
                 yield case
             self.count(StageName.INVERT, len(group))
 
-    def _round(self, cases: Sequence[_Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
+    def _round(self, cases: Sequence[Case], pending: Mapping[int, Draw]) -> dict[int, Draw]:
         """Makes every pending draw, and returns those that follow, by the sample's place."""
         baselines = {(place, steps) for place, case in enumerate(cases) for steps in case.baselines}
         batches = list(deal(pending, baselines, self.config.batch_size))
         noises = self._ahead(partial(self._noise, cases), (rows for _, rows in batches))
-        verdicts: dict[int, Future[Draw | None]] = {}
+        verdicts = self._new_verdicts()
         for (steps, rows), noise in zip(batches, noises, strict=True):
             decoded = self._decoded_rows(cases, rows, steps, noise)
             for place, row in enumerate(rows):
@@ -191,17 +190,14 @@ class Corruptor:
                 if case.sample.rejected:
                     continue  # its baseline, just before it, is not finite
                 if not _check_row(case.sample, decoded, place, f"resampling from k = {steps}"):
-                    case.baselines.clear()
+                    case.finish()
                 elif row.draw is None:
                     case.baselines[steps] = image
                 else:
-                    verdicts[row.place] = self._threads.submit(self._settle, case, row.draw, image)
-        found = {place: verdict.result() for place, verdict in verdicts.items()}
-        return {place: draw for place, draw in found.items() if draw is not None}
+                    verdicts.add(row.place, case, row.draw, image)
+        return verdicts.following()
 
-    def _decoded_rows(
-        self, cases: Sequence[_Case], rows: Sequence[Row], steps: int, noise: Tensor
-    ) -> Decoded:
+    def _decoded_rows(self, cases: Sequence[Case], rows: Sequence[Row], steps: int, noise: Tensor) -> Decoded:
         """Draws and uncorrupted round trips of one batch, uint8 [batch_size, H, W, 3]."""
         padded = _padded(rows, self.config.batch_size)
         inverted = Inverted.cat([cases[row.place].inverted.only(steps) for row in padded])
@@ -215,26 +211,6 @@ class Corruptor:
         )
         return self.model.decode_rows(self.round_trip.resampled_latents(latents, inverted.prompts, steps))
 
-    def _settle(self, case: _Case, draw: Draw, image: NDArray[np.uint8]) -> Draw | None:
-        """Judges a draw on a thread. Returns the one that follows, or finishes the sample."""
-        sample = case.sample
-        assert sample.mask is not None
-        distance = difference(case.baselines[draw.steps], image)
-        changed, sample.metrics = self.verifier.measure(distance, read_mask(sample.mask))
-        why = self.verifier.judge(sample.metrics)
-        following = None if why is None else self._retries.after(draw, why.reason)
-        if following is not None:
-            return following
-        case.baselines.clear()
-        sample.seed = self._seed(sample, draw)
-        sample.attempts, sample.inversion_steps = draw.number + 1, draw.steps
-        sample.verified = why is None
-        if why is not None and not self._keep_failures:
-            sample.reject(StageName.VERIFY, why)
-        sample.corrupted, sample.changed = encode_image(image), encode_mask(changed)
-        self.count(StageName.CORRUPT, 1)
-        return None
-
     def _decoded(self, group: Sequence[Sample]) -> tuple[NDArray[np.uint8], Tensor]:
         """Images uint8 [batch_size, H, W, 3] and latent mask bool [batch_size, 1, h, w]."""
         images, masks = [], []
@@ -247,7 +223,7 @@ class Corruptor:
         regions = torch.from_numpy(np.stack(_padded(masks, size)))
         return np.stack(_padded(images, size)), to_latent_mask(regions, height // factor, width // factor)
 
-    def _noise(self, cases: Sequence[_Case], rows: Sequence[Row]) -> Tensor:
+    def _noise(self, cases: Sequence[Case], rows: Sequence[Row]) -> Tensor:
         """Noise [batch_size, C, h, w] of the draws among the rows; zeros elsewhere."""
         noise = torch.zeros(self.config.batch_size, *cases[0].inverted.clean.shape[1:])
         seeds = {
@@ -281,7 +257,7 @@ class Corruptor:
             yield following.result()
 
 
-def _reject_not_finite(cases: Sequence[_Case], steps: int) -> None:
+def _reject_not_finite(cases: Sequence[Case], steps: int) -> None:
     """Rejects what is not finite before anything is drawn, with one copy from the device."""
     for case, (encoded, inverted) in zip(
         cases, torch.stack([case.finite for case in cases]).tolist(), strict=True
@@ -291,7 +267,7 @@ def _reject_not_finite(cases: Sequence[_Case], steps: int) -> None:
         elif not inverted:
             case.sample.reject(StageName.CORRUPT, not_finite(f"the latents after inversion to k = {steps}"))
         if case.sample.rejected:
-            case.baselines.clear()
+            case.finish()
 
 
 def _check_row(sample: Sample, decoded: Decoded, row: int, step: str) -> bool:

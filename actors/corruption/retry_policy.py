@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-DEEPER_HELPS = frozenset({"unchanged"})
-"""Reasons of the verifier that more inversion steps may mend."""
+DEEPER_HELPS = frozenset({"unchanged", "legal", "broken_before"})
+"""Reasons of the verifier and the judge that more inversion steps may mend: more of the region is drawn anew."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,13 @@ class RetryPolicy:
     def after(self, draw: Draw, reason: str) -> Draw | None:
         """The draw that follows a refused one, or None where the sample has failed.
 
-        First the remaining draws at the same k. Then `unchanged` goes on to a larger k, if there is one. `spilled` does
-        not: a larger k regenerates more of the image, and would spill more.
+        First the remaining draws at the same k. Then what needs more change (`unchanged`, `legal`, `broken_before`)
+        goes on to a larger k, if there is one. `spilled` does not: a larger k regenerates more of the image, and would
+        spill more.
 
         Args:
             draw: the one that was refused.
-            reason: why, as `actors.corruption.verifier.Verifier.judge` names it.
+            reason: why, as `actors.corruption.verifier.Verifier.judge` or `actors.corruption.judge` names it.
         """
         if draw.number_at_k + 1 < self.draws_per_step:
             return Draw(draw.steps, draw.number + 1, draw.number_at_k + 1)

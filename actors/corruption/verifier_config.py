@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from actors.config import Config, Inside, Share
+from actors.corruption.judge_config import JudgeConfig
 
 
 class VerifierConfig(Config):
@@ -28,3 +29,6 @@ class VerifierConfig(Config):
         default=1, ge=1, le=16, description="draws at each k; one, where the method has no chance in it"
     )
     on_failure: Literal["reject", "keep"] = Field(default="reject", description="after the last draw")
+    judge: JudgeConfig | None = Field(
+        default=None, description="a model that must find an artifact in the region that was not there before"
+    )

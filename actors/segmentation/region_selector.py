@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from actors.batch import Sample
+from actors.connected import connected
 from actors.errors import Reject
 from actors.images import encode_mask, read_image, read_mask
+from actors.seeding import seed_for
 from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.scoring import Scores, scored
 from actors.stage_names import StageName
@@ -21,11 +23,13 @@ class RegionSelector:
         config: kind of the regions, threshold, areas and batch size. With the kind `none` every mask is empty, also
             where the source gives one, and nothing is rejected.
         scores: of the segmenter that the config names, see `actors.segmentation.scoring`; None for the other kinds.
+        seed: of the run; which regions are chosen follows from it and from the sample's key.
     """
 
-    def __init__(self, config: RegionsConfig, scores: Scores | None = None) -> None:
+    def __init__(self, config: RegionsConfig, scores: Scores | None = None, *, seed: int = 0) -> None:
         self.config = config
         self.scores = scores
+        self.seed = seed
 
     def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
         alive = [sample for sample in samples if not sample.rejected]
@@ -49,6 +53,8 @@ class RegionSelector:
                 continue
             try:
                 self._check(sample)
+                if self.config.share < 1:
+                    self._choose(sample)
             except Reject as why:
                 sample.reject(StageName.SELECT_REGION, why)
         return list(samples)
@@ -71,3 +77,23 @@ class RegionSelector:
                 "region_too_large",
                 f"the region has {area:.2%} of the image; at most {self.config.largest_area:.2%}",
             )
+
+    def _choose(self, sample: Sample) -> None:
+        """Keeps a random part of the regions: each with probability `share`, by a draw in [0, 1) below it.
+
+        Where these cover less than `smallest_area`, the regions with the next larger draws are kept as well, so that
+        `share` rejects no image.
+        """
+        assert sample.mask is not None
+        number, sample.candidates = connected(read_mask(sample.mask))
+        areas = np.bincount(number.ravel(), minlength=sample.candidates + 1)[1:] / number.size
+        draws = [
+            seed_for(self.seed, sample.key, "region", place) / 2**63 for place in range(sample.candidates)
+        ]
+        kept: list[int] = []
+        for place in np.argsort(draws, kind="stable"):
+            if draws[place] >= self.config.share and kept and areas[kept].sum() >= self.config.smallest_area:
+                break
+            kept.append(int(place))
+        sample.regions = len(kept)
+        sample.mask = encode_mask(np.isin(number, np.add(kept, 1)))

@@ -20,6 +20,12 @@ class RegionsConfig(Config):
     threshold: Inside = Field(default=0.5, description="probability from which a pixel is in the region")
     smallest_area: Share = Field(default=0.001, description="share of the image that a region must cover")
     largest_area: Share = Field(default=0.5, description="share of the image that a region may cover")
+    share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="probability with which each connected region is corrupted; the others are left as they are",
+    )
     batch_size: int = Field(
         default=8, ge=1, le=4096, description="images in one step of a segmenter or detector"
     )
@@ -34,7 +40,7 @@ class RegionsConfig(Config):
             raise not_allowed("a folder or hub id, since regions.kind is segmenter")
         return value
 
-    @field_validator("threshold", "smallest_area", "largest_area")
+    @field_validator("threshold", "smallest_area", "largest_area", "share")
     @classmethod
     def _only_for_a_region(cls, value: Any, info: ValidationInfo) -> Any:
         if info.data.get("kind") == "none" and value != cls.model_fields[str(info.field_name)].default:

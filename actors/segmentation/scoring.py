@@ -19,7 +19,13 @@ Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def scored(
-    samples: Sequence[Sample], scores: Scores, *, batch_size: int, stage: StageName, network: str
+    samples: Sequence[Sample],
+    scores: Scores,
+    *,
+    batch_size: int,
+    stage: StageName,
+    network: str,
+    setting: str = "regions.batch_size",
 ) -> Iterator[tuple[Sample, NDArray[np.float32]]]:
     """Pairs of a sample and its scores [H, W], in order; a sample whose scores are not finite is rejected instead.
 
@@ -29,6 +35,7 @@ def scored(
         batch_size: images that are decoded and scored together.
         stage: that rejects.
         network: its name in messages, `segmenter` or `detector`.
+        setting: of the recipe, which bounds the batch.
 
     Raises:
         ModelError: the network gives no finite scores at all, see `actors.finite.check_model`; no memory for a batch.
@@ -36,7 +43,7 @@ def scored(
     for first in range(0, len(samples), batch_size):
         group = samples[first : first + batch_size]
         images = np.stack([_decoded(sample) for sample in group])
-        with _memory(network, batch_size, images):
+        with _memory(network, setting, batch_size, images):
             found = scores(images)
         del images
         for sample, score in zip(group, found, strict=True):
@@ -48,7 +55,7 @@ def scored(
 
     def control() -> bool:
         image = control_image(*_decoded(samples[0]).shape[:2])[None]
-        with _memory(network, batch_size, image):
+        with _memory(network, setting, batch_size, image):
             return bool(np.isfinite(scores(image)).all())
 
     check_model(samples, control, f"the {network} overflows, or its weights are broken; take other weights")
@@ -59,8 +66,10 @@ def _decoded(sample: Sample) -> NDArray[np.uint8]:
     return read_image(sample.image)
 
 
-def _memory(network: str, batch_size: int, images: NDArray[np.uint8]) -> AbstractContextManager[None]:
+def _memory(
+    network: str, setting: str, batch_size: int, images: NDArray[np.uint8]
+) -> AbstractContextManager[None]:
     height, width = images.shape[1:3]
     return memory_errors_explained(
-        f"scoring images ({network})", setting="regions.batch_size", rows=batch_size, size=(height, width)
+        f"scoring images ({network})", setting=setting, rows=batch_size, size=(height, width)
     )

@@ -43,17 +43,25 @@ class Segmenter:
         revision: of a hub id.
         batch_size: rows of every network call; the last ones are padded, so that neighbours do not matter.
         device: `cpu` or `cuda`.
+        dtype: of the network: `float32`, `bfloat16` or `float16`; the scores are float32.
 
     Raises:
         ModelError: weights are missing or do not fit, or the classes are not clean and artifact.
     """
 
     def __init__(
-        self, checkpoint: str, *, revision: str | None = None, batch_size: int = 8, device: str = "cpu"
+        self,
+        checkpoint: str,
+        *,
+        revision: str | None = None,
+        batch_size: int = 8,
+        device: str = "cpu",
+        dtype: str = "float32",
     ) -> None:
         net, self.normalise = load_two_classes(checkpoint, revision)
         self.device = device_for(device)
-        self.net = net.to(self.device)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.net = net.to(self.device, self.dtype)
         self.batch_size = batch_size
 
     @torch.no_grad()
@@ -65,8 +73,8 @@ class Segmenter:
             padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
             padded[: len(rows)] = rows
             pixels = torch.from_numpy(padded).permute(0, 3, 1, 2).float()
-            logits = self.net(self.normalise(pixels).to(self.device)).logits
-            scores.append(logits.softmax(1)[: len(rows), 1].cpu().numpy())
+            logits = self.net(self.normalise(pixels).to(self.device, self.dtype)).logits
+            scores.append(logits.float().softmax(1)[: len(rows), 1].cpu().numpy())
         return np.concatenate(scores)
 
 

@@ -45,8 +45,8 @@ def card_text(labelled: LabelledSet, identity: Identity, total: Progress, figure
         shards=total.shards,
         rejected=total.rejected,
         planned=total.planned,
-        reasons=_counts(" (", total.reasons, ")"),
-        skipped=_counts("; passed over while listing: ", total.skipped, ""),
+        reasons=counted(" (", total.reasons, ")"),
+        skipped=counted("; passed over while listing: ", total.skipped, ""),
         about=labelled.about,
         files="\n".join(f"| `KEY.{extension}` | {words} |" for extension, words in labelled.contents.items()),
         figures="\n".join(f"| {markdown(name)} | {count} |" for name, count in figures.items()),
@@ -59,7 +59,8 @@ def card_text(labelled: LabelledSet, identity: Identity, total: Progress, figure
     return f"---\n{dump_yaml(_front_matter(labelled))}---\n\n{body}"
 
 
-def _counts(before: str, counts: Mapping[str, int], behind: str) -> str:
+def counted(before: str, counts: Mapping[str, int], behind: str) -> str:
+    """Counts by name between two texts; nothing where there are none."""
     shown = ", ".join(f"{markdown(name)} {count}" for name, count in sorted(counts.items()))
     return f"{before}{shown}{behind}" if shown else ""
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.errors import OutputError
+from actors.stage_names import StageName
 from eval.imports.card import card_text
 from eval.imports.labelled_set import LabelledSet
 from eval.imports.shards import index_schema, write_imported
@@ -83,11 +85,11 @@ def import_set(
         LockLostError: another run took the output over.
     """
     storage, identity = Storage(url), identity_of_import(labelled, per_shard)
-    _check(storage, identity, overwrite)
+    check_begun(storage, identity, overwrite, "import")
     with heeded(), Lock(storage, take_over=take_over, tell=tell) as lock:
         storage = lock.storage
         storage.tidy()
-        if overwrite or not _check(storage, identity, overwrite):
+        if overwrite or not check_begun(storage, identity, overwrite, "import"):
             recipe = dump_yaml({"name": labelled.name, **identity.content})
             items = labelled.list()
             begin_output(
@@ -109,13 +111,20 @@ def identity_of_import(labelled: LabelledSet, per_shard: int) -> Identity:
     """Everything that the bytes of the shards depend on, beside the files of the set."""
     here = versions_here()
     versions = {name: here[name] for name in _PACKAGES}
+    versions |= {name: version(name) for name in labelled.packages}
     versions["eval"] = digest_of_code((*_CODE, *labelled.code))
     content = {"import": dict(labelled.settings), "output": {"samples_per_shard": per_shard}}
     return Identity(content, {}, versions, {})
 
 
-def _check(storage: Storage, identity: Identity, overwrite: bool) -> bool:
+def check_begun(storage: Storage, identity: Identity, overwrite: bool, verb: str) -> bool:
     """Whether the output is begun already. Nothing is changed.
+
+    Args:
+        storage: the output.
+        identity: of what is to be made.
+        overwrite: an existing output is to be deleted.
+        verb: what makes it, for the message: `import`, `predict`.
 
     Raises:
         OutputError: it is not a Flawforge output, or another one, and is not to be overwritten.
@@ -133,7 +142,7 @@ def _check(storage: Storage, identity: Identity, overwrite: bool) -> bool:
                 f"{storage.url} was begun with other settings, or other versions of the code; resuming would mix two "
                 "data sets:\n"
                 + "\n".join(f"  {change}" for change in shown)
-                + "\nTo go on: import into a new folder, or with --mode overwrite (delete the existing output)."
+                + f"\nTo go on: {verb} into a new folder, or with --mode overwrite (delete the existing output)."
             )
     return begun
 
@@ -155,7 +164,24 @@ def _missing(
         assert len(samples) == plan.size(number), (
             f"shard {number}: {len(samples)} of {plan.size(number)} items"
         )
-        yield number, write(number, samples, seconds=time.monotonic() - began)
+        yield number, write(number, samples, seconds={StageName.LOAD: time.monotonic() - began})
+
+
+def rewrite_documents(labelled: LabelledSet, storage: Storage) -> Imported:
+    """Writes manifest and card anew, of the shards that are done, and holds the lock meanwhile.
+
+    Args:
+        labelled: the set that was imported, with the same settings; nothing of it is read.
+        storage: the output.
+
+    Raises:
+        OutputError: plan or identity are missing or damaged, or another run is at work on the output.
+        LockLostError: another run took the output over.
+    """
+    with Lock(storage) as lock:
+        storage = lock.storage
+        plan = read_plan(storage)
+        return _document(labelled, storage, plan, read_identity(storage)[0], take_census(storage, plan))
 
 
 def _finish(labelled: LabelledSet, storage: Storage, plan: Plan, identity: Identity) -> Imported:
@@ -166,16 +192,22 @@ def _finish(labelled: LabelledSet, storage: Storage, plan: Plan, identity: Ident
             f"{storage.url}: {plan.shards - len(done)} shards that were written are missing or damaged now; run the "
             "same command again"
         )
+    return _document(labelled, storage, plan, identity, done)
+
+
+def _document(
+    labelled: LabelledSet, storage: Storage, plan: Plan, identity: Identity, done: Mapping[int, Sidecar]
+) -> Imported:
     total = progress(plan, done)
-    figures = labelled.figures(_tables(labelled, storage, plan))
+    figures = labelled.figures(_tables(labelled, storage, done))
     storage.replace(manifests.PATH, manifest_bytes(plan, identity, done, total, labelled.name))
     storage.replace(cards.PATH, card_text(labelled, identity, total, figures).encode())
     return Imported(total, figures)
 
 
-def _tables(labelled: LabelledSet, storage: Storage, plan: Plan) -> Iterator[pa.Table]:
+def _tables(labelled: LabelledSet, storage: Storage, numbers: Iterable[int]) -> Iterator[pa.Table]:
     columns = ["status", "reason", *labelled.columns]
-    for number in range(plan.shards):
+    for number in sorted(numbers):
         path = index_path(number)
         with storage.open(path) as stream:
             try:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from actors.errors import Reject
+from actors.foreign_text import one_line
+from actors.stage_names import StageName
 from factory.output.reference import Reference
 
 IMAGE, MASK, JSON = "image.png", "mask.png", "json"
@@ -28,6 +30,7 @@ class ImportedSample:
         fields: of the sample's JSON, beside those that all sets have; of every sample the same, with the same types.
         columns: of the index; also those of a reject, as far as they are known.
         reason, detail: why it was rejected; empty for a sample.
+        stage: which rejected it.
     """
 
     key: str
@@ -38,10 +41,11 @@ class ImportedSample:
     columns: dict[str, object] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
+    stage: StageName = StageName.LOAD
 
     def reject(self, why: Reject) -> None:
         """Marks it as rejected; nothing of it is stored but its row of the index."""
-        self.reason, self.detail = why.reason, why.detail
+        self.reason, self.detail = why.reason, one_line(why.detail)  # it may quote what no text file can hold
         self.files, self.fields = {}, {}
 
 
@@ -56,6 +60,7 @@ class LabelledSet(Protocol):
         members: extensions of the files of every sample but `JSON`, in the order of the tar.
         columns: types of the columns that the set adds to the index, by name: `string`, `int32` or `float64`.
         code: folders whose code decides bytes, such as `eval/richhf`.
+        packages: whose versions decide bytes, beside those of every import.
         skipped: what the last listing passed over, by reason; whole once the listing has ended.
     """
 
@@ -73,6 +78,8 @@ class LabelledSet(Protocol):
     def columns(self) -> Mapping[str, str]: ...
     @property
     def code(self) -> Sequence[str]: ...
+    @property
+    def packages(self) -> Sequence[str]: ...
     @property
     def skipped(self) -> Counter[str]: ...
 

@@ -10,11 +10,10 @@ from itertools import chain
 
 import pyarrow as pa
 
-from actors.stage_names import StageName
 from eval.imports.labelled_set import JSON, ImportedSample
 from factory.output.schema import SCHEMA_VERSION
 from factory.output.shards.publish import publish_shard
-from factory.output.shards.records import ITEM_COLUMNS, MEMBERS, FileRecord, Sidecar, columns_of
+from factory.output.shards.records import ITEM_COLUMNS, USUAL_MEMBERS, FileRecord, Sidecar, columns_of
 from factory.output.shards.writer import FORMAT
 from factory.store.storage import Storage
 
@@ -29,7 +28,7 @@ def index_schema(members: Sequence[str], columns: Mapping[str, str]) -> pa.Schem
         columns: of `LabelledSet`.
     """
     # Readers of our shards look for the sizes of all members of a build; the absent ones are null.
-    files = [*members, *(member for member in MEMBERS if member not in (*members, JSON)), JSON]
+    files = [*members, *(member for member in USUAL_MEMBERS if member not in (*members, JSON)), JSON]
     return pa.schema(
         [
             *ITEM_COLUMNS,
@@ -49,7 +48,8 @@ def write_imported(
     schema: pa.Schema,
     digest: str,
     plan_sha256: str,
-    seconds: float,
+    seconds: Mapping[str, float],
+    hardware: Mapping[str, dict[str, str]] | None = None,
 ) -> Sidecar:
     """Publishes `shards/N.tar` (unless everything was rejected), `index/N.parquet` and `stats/N.json`.
 
@@ -60,7 +60,8 @@ def write_imported(
         schema: see `index_schema`.
         digest: of the import's identity.
         plan_sha256: of the plan.
-        seconds: that reading the samples took.
+        seconds: by stage.
+        hardware: class of the machine by stage, of the stages that compute.
     """
     reasons = Counter(sample.reason for sample in samples if sample.reason)
 
@@ -77,7 +78,8 @@ def write_imported(
             unet_rows=0,
             tar=tar,
             index=index,
-            seconds={StageName.LOAD: round(seconds, 3)},
+            seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+            hardware=dict(hardware or {}),
             plan_sha256=plan_sha256,
         )
 
@@ -110,7 +112,7 @@ def _rows(samples: Sequence[ImportedSample]) -> Iterator[dict[str, object]]:
             "source": sample.source,
             "caption": sample.caption,
             "status": "rejected" if sample.reason else "accepted",
-            "stage": StageName.LOAD if sample.reason else "",
+            "stage": sample.stage if sample.reason else "",
             "reason": sample.reason,
             "detail": sample.detail,
             **sample.columns,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from actors.errors import OutputError
+from eval.imports.index import Row, read_rows
 from eval.imports.labelled_set import JSON
-from factory.maintain.verify import THREADS, ShardVerdict, Verdict
+from factory.maintain.verify import THREADS, ShardChecks, ShardVerdict, Verdict
 from factory.maintain.verify_files import (
     Problem,
     check_identities,
@@ -23,7 +20,6 @@ from factory.maintain.verify_files import (
     foreign_files,
     strays,
 )
-from factory.maintain.verify_index import LARGEST_INDEX
 from factory.output.identity import Identity, read_identity
 from factory.output.manifest import PATH as MANIFEST
 from factory.output.manifest import done_shards, manifest_bytes, progress, read_sidecars
@@ -42,27 +38,30 @@ from factory.output.shards.tar import Hashing, samples
 from factory.store.remote import read_ahead
 from factory.store.storage import Storage
 
-Row = Mapping[str, object]
 
-
-def verify_import(storage: Storage) -> Verdict:
+def verify_import(storage: Storage, *, check_shards: ShardChecks | None = None) -> Verdict:
     """Reads every shard whole and compares it with plan, identity, index and sidecar; then the manifest with all.
+
+    Args:
+        storage: the output.
+        check_shards: see `factory.maintain.verify.verify`; None checks on threads of this process.
 
     Raises:
         OutputError: plan or identity are missing or damaged, so that there is nothing to compare with.
+        BuildError: `check_shards` could not do its work.
     """
     plan, (identity, _) = read_plan(storage), read_identity(storage)
     name = parts_of(storage, plan)[0].name
     done = done_shards(storage)
     problems = [*strays(storage, plan, done), *check_plans(storage, plan), *check_identities(storage, plan)]
     problems += [
-        Problem(shard_name(number), "not made yet: run the same import again")
+        Problem(shard_name(number), "not made yet: run the same command again")
         for number in range(plan.shards)
         if number not in done
     ]
     accepted = rejected = 0
     numbers = [number for number in range(plan.shards) if number in done]
-    for found in read_ahead(partial(_check_shard, storage, plan, identity), numbers, THREADS):
+    for found in (check_shards or _check_on_threads)(storage, numbers):
         problems += found.problems
         accepted, rejected = accepted + found.accepted, rejected + found.rejected
     if not problems:
@@ -71,19 +70,30 @@ def verify_import(storage: Storage) -> Verdict:
         wanted = manifest_bytes(plan, identity, sidecars, progress(plan, sidecars), name)
         if not storage.exists(MANIFEST) or storage.read(MANIFEST) != wanted:
             problems.append(
-                Problem(MANIFEST, "it does not say what the sidecars say; run the same import again")
+                Problem(MANIFEST, "it does not say what the sidecars say; run the same command again")
             )
     notes = tuple(foreign_files(storage))
     return Verdict(plan.items, accepted, rejected, plan.shards, len(done), tuple(problems), notes)
 
 
+def check_imported_shard(url: str, number: int) -> ShardVerdict:
+    """Checks one published shard, in any process; see `factory.maintain.verify_on_ray`."""
+    storage = Storage(url)
+    return _check_shard(storage, read_plan(storage), read_identity(storage)[0], number)
+
+
+def _check_on_threads(storage: Storage, numbers: Sequence[int]) -> Iterator[ShardVerdict]:
+    check = partial(_check_shard, storage, read_plan(storage), read_identity(storage)[0])
+    return read_ahead(check, numbers, THREADS)
+
+
 def _check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) -> ShardVerdict:
     try:
-        sidecar, rows = read_sidecar(storage, number), _rows(storage, number)
+        sidecar, rows = read_sidecar(storage, number), read_rows(storage, number)
         problems = [
             *_check_index(storage, plan, number, sidecar, rows),
             *(
-                Problem(stats_path(number), "it is of another import")
+                Problem(stats_path(number), "it was made with other settings")
                 for _ in range(sidecar.digest != identity.digest)
             ),
             *_check_tar(storage, number, sidecar, [row for row in rows if row["status"] == "accepted"]),
@@ -92,21 +102,6 @@ def _check_shard(storage: Storage, plan: Plan, identity: Identity, number: int) 
         return ShardVerdict(number, 0, 0, (Problem(shard_name(number), str(error)),))
     accepted = sum(row["status"] == "accepted" for row in rows)
     return ShardVerdict(number, accepted, len(rows) - accepted, tuple(problems))
-
-
-def _rows(storage: Storage, number: int) -> list[Row]:
-    where = f"{storage.url}: {index_path(number)}"
-    try:
-        file = pq.ParquetFile(io.BytesIO(storage.read(index_path(number))))
-        groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
-        if sum(group.total_byte_size for group in groups) > LARGEST_INDEX:
-            raise OutputError(f"{where} is more than {LARGEST_INDEX:,} bytes when read")
-        rows: list[Row] = file.read().to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise OutputError(f"{where} is damaged: {error}") from error
-    if rows and not {"key", "status", "reason", *columns_of(JSON)} <= rows[0].keys():
-        raise OutputError(f"{where} has other columns than an import writes")
-    return rows
 
 
 def _check_index(
@@ -136,7 +131,7 @@ def _check_tar(storage: Storage, number: int, sidecar: Sidecar, accepted: Sequen
         try:
             for (key, files), row in zip(samples(source), accepted, strict=True):
                 yield from (
-                    Problem(f"{path} {key}", what) for what in _check_sample(key, files, row, sidecar.digest)
+                    Problem(f"{path} {key}", what) for what in check_sample(key, files, row, sidecar.digest)
                 )
         except tarfile.TarError as error:
             yield Problem(path, f"not a tar as it is written: {error}")
@@ -147,7 +142,8 @@ def _check_tar(storage: Storage, number: int, sidecar: Sidecar, accepted: Sequen
         yield Problem(path, "its bytes are not those that the sidecar records")
 
 
-def _check_sample(key: str, files: Mapping[str, bytes], row: Row, digest: str) -> Iterator[str]:
+def check_sample(key: str, files: Mapping[str, bytes], row: Row, digest: str) -> Iterator[str]:
+    """What is wrong with the files of a sample, by its row of the index and the digest of the import."""
     if key != row["key"]:
         yield f"the index has {row['key']} in its place"
         return
@@ -167,4 +163,4 @@ def _check_sample(key: str, files: Mapping[str, bytes], row: Row, digest: str) -
         key,
         digest,
     ):
-        yield f"{JSON} is not a JSON object with this key and the digest of the import"
+        yield f"{JSON} is not a JSON object with this key and the digest of the output"

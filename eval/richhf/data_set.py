@@ -56,6 +56,7 @@ class RichHF:
     """
 
     code = ("eval/richhf",)
+    packages: Sequence[str] = ()
     columns: Mapping[str, str] = COLUMNS
 
     def __init__(self, settings: RichHFSettings) -> None:

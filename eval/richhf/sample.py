@@ -12,7 +12,8 @@ from pydantic import Field
 
 from actors.config import Config
 from actors.errors import Reject
-from actors.images import decode, encode_image, encode_mask, fit
+from actors.images import encode_image, encode_mask, fit
+from eval.imports.labelled_image import decode_image
 from eval.imports.labelled_set import IMAGE, MASK, ImportedSample
 from eval.richhf.labels import Annotators, LabelPolicy, annotators_of, check_annotators, votes_in
 from eval.richhf.levels import NOISE
@@ -117,17 +118,7 @@ class SampleMaker:
             )
         if isinstance(raw, Reject):
             raise raw
-        try:
-            image = decode(raw.image, needed=self.settings.size).image
-        except Reject as why:
-            raise Reject(f"image_{why.reason}", f"the image: {why.detail}") from None
-        if self.settings.size is None and max(image.size) > LARGEST_SIDE:
-            raise Reject(
-                "image_too_large",
-                f"the image has {image.width} x {image.height} pixels; at most {LARGEST_SIDE} x {LARGEST_SIDE} are "
-                "written: set a size",
-            )
-        return image, raw.caption
+        return decode_image(raw.image, self.settings.size).image, raw.caption
 
     def _tokens(self, caption: str, record: Record) -> dict[str, object]:
         """Labels of the tokens, and the misaligned ones among them."""

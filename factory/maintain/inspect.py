@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from factory.maintain.made_by import MadeBy
 from factory.maintain.search import Place, find
 from factory.maintain.verify_index import check_row, read_index
 from factory.maintain.verify_sample import check_sample
+from factory.output.identity import Identity
 from factory.output.manifest import done_shards
 from factory.output.plan import read_plan, shard_name
 from factory.output.provenance import part_at, parts_of
@@ -28,6 +29,9 @@ from factory.store.storage import Storage
 
 NOT_MADE = "not made yet"
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+Rows = Callable[[Storage, int], Sequence[dict[str, object]]]
+"""Reads the rows of a shard's index, by its number."""
+
 _PREVIEWS = {f"preview_{name}": name for name in NAMES}
 
 
@@ -83,12 +87,41 @@ class Item:
         return {**own, "files": [vars(file) for file in self.files]}
 
 
-def inspect(storage: Storage, key: str) -> Item:
+def _check_built(
+    key: str, row: Mapping[str, object], content: Mapping[str, bytes], identity: Identity, url: str
+) -> Iterator[str]:
+    made_by = MadeBy.of(identity, url)
+    yield from check_row(row, made_by)
+    yield from check_sample(key, row, content, made_by)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What differs between outputs of builds and of imports.
+
+    Attributes:
+        rows: reads the index of a shard.
+        check: what is wrong with a sample: from its key, row, files, the identity that made it, and the output's URL.
+    """
+
+    rows: Rows = read_index
+    check: Callable[[str, Mapping[str, object], Mapping[str, bytes], Identity, str], Iterable[str]] = (
+        _check_built
+    )
+
+
+def inspect(storage: Storage, key: str, form: Form | None = None) -> Item:
     """Looks an item up.
+
+    Args:
+        storage: the output.
+        key: of the item.
+        form: of the output; None is that of a build.
 
     Raises:
         OutputError: no item has this key (the message names similar ones), or what knows of it is damaged.
     """
+    form = form or Form()
     plan = read_plan(storage)
     place = find(plan, key)
     part = part_at(parts_of(storage, plan), place.shard)
@@ -110,14 +143,13 @@ def inspect(storage: Storage, key: str) -> Item:
             "content": {},
         }
         return Item(status=NOT_MADE, **nothing, **known)
-    row = index_row(storage, place)
+    row = index_row(storage, place, form.rows)
     status = str(row["status"])
     if status == "accepted":
         content = sample_files(storage, place.shard, key)
-        made_by = MadeBy.of(part.identity, storage.url)
-        problems = (*check_row(row, made_by), *check_sample(key, row, content, made_by))
+        problems = tuple(form.check(key, row, content, part.identity, storage.url))
     else:
-        content = {name: data for name in _PREVIEWS if isinstance(data := row[name], bytes)}
+        content = {name: data for name in _PREVIEWS if isinstance(data := row.get(name), bytes)}
         problems = ()
     return Item(
         status=status,
@@ -131,11 +163,16 @@ def inspect(storage: Storage, key: str) -> Item:
     )
 
 
-def write_images(item: Item, folder: Path) -> list[Path]:
+def write_images(item: Item, folder: Path, members: Sequence[str] = MEMBERS) -> list[Path]:
     """Write an item's images and JSON into a folder, and return the files.
 
-    Only members with names that the factory itself gives are written, so that no name from a tar ever becomes a path.
+    Only members with names that Flawforge itself gives are written, so that no name from a tar ever becomes a path.
     `inspect` shows the others.
+
+    Args:
+        item: to write.
+        folder: is created.
+        members: names that the output's form has.
 
     Raises:
         OutputError: the key is not of the form that all keys have, or the folder cannot be written.
@@ -143,7 +180,7 @@ def write_images(item: Item, folder: Path) -> list[Path]:
     if not _KEY.fullmatch(item.key):
         raise OutputError(f"the key {item.key!r} is not of the form that keys have; nothing was written")
     names = {
-        **{name: name for name in MEMBERS},
+        **{name: name for name in members},
         **{column: f"{name}.{_ending(item.content.get(column, b''))}" for column, name in _PREVIEWS.items()},
     }
     written = []
@@ -159,13 +196,13 @@ def write_images(item: Item, folder: Path) -> list[Path]:
     return written
 
 
-def index_row(storage: Storage, place: Place) -> dict[str, object]:
-    """An item's row of its shard's index.
+def index_row(storage: Storage, place: Place, rows: Rows = read_index) -> dict[str, object]:
+    """An item's row of its shard's index, whose rows `rows` reads.
 
     Raises:
         OutputError: the index is missing or damaged, or has no such row.
     """
-    for row in read_index(storage, place.shard):
+    for row in rows(storage, place.shard):
         if row["key"] == place.reference.key:
             return row
     raise OutputError(

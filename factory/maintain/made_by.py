@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.errors import OutputError
 from factory.output.identity import Identity
+from factory.output.shards.further import JUDGED, Further
 from factory.output.shards.images import LARGEST_SIDE
 from factory.output.shards.records import MEMBERS
 from factory.output.shards.sample_json import Share
@@ -25,6 +26,11 @@ class _Regions(_Section):
     kind: str
     smallest_area: Share
     largest_area: Share
+    share: Share = 1.0
+
+
+class _Judge(_Section):
+    every_region: bool
 
 
 class _Corruption(_Section):
@@ -36,6 +42,7 @@ class _Verify(_Section):
     least_inside: Share
     most_outside: Share
     on_failure: str
+    judge: _Judge | None = None
 
 
 class _Output(_Section):
@@ -62,6 +69,8 @@ class MadeBy:
         smallest_area, largest_area: share of the image that a mask covers otherwise.
         least_inside, most_outside: what a verified sample keeps to.
         keeps_failures: whether samples that failed the verifier are kept.
+        further: what its samples have beside the usual.
+        every_region: whether a judge must find an artifact in every region of a verified sample.
         members: files of every sample, in order.
     """
 
@@ -75,6 +84,8 @@ class MadeBy:
     least_inside: float
     most_outside: float
     keeps_failures: bool
+    further: Further
+    every_region: bool
     members: tuple[str, ...]
 
     @classmethod
@@ -90,6 +101,11 @@ class MadeBy:
             first = error.errors()[0]
             where = ".".join(map(str, ("content", *first["loc"])))
             raise OutputError(f"{url}: identity.json is damaged: {where}: {first['msg']}") from error
+        further = Further(content.verify.judge is not None, content.regions.share < 1)
+        without = {
+            *(() if content.output.original else ("original.png",)),
+            *(() if further.judge else (JUDGED,)),
+        }
         return cls(
             digest=identity.digest,
             size=content.source.size,
@@ -101,5 +117,7 @@ class MadeBy:
             least_inside=content.verify.least_inside,
             most_outside=content.verify.most_outside,
             keeps_failures=content.verify.on_failure == "keep",
-            members=tuple(name for name in MEMBERS if name != "original.png" or content.output.original),
+            further=further,
+            every_region=content.verify.judge is not None and content.verify.judge.every_region,
+            members=tuple(name for name in MEMBERS if name not in without),
         )

@@ -19,7 +19,7 @@ from factory.output.lock import Lock
 from factory.output.manifest import Progress, done_shards
 from factory.output.plan import PATH as PLAN
 from factory.output.plan import Plan, read_plan, shard_name, write_plan
-from factory.output.provenance import Part, merged_identity, parts_of
+from factory.output.provenance import Part, is_import, merged_identity, parts_of
 from factory.output.rebuild import write_documents
 from factory.output.reference import Reference
 from factory.output.shards.records import FileRecord, Sidecar, index_path, read_sidecar, tar_path
@@ -172,6 +172,12 @@ def _begin(target: Storage, jobs: Sequence[Job], skipped: Mapping[str, int], ide
 
 def _input(storage: Storage) -> Input:
     plan = read_plan(storage)
+    parts = parts_of(storage, plan)
+    if any(is_import(part.identity) for part in parts):
+        raise OutputError(
+            f"{storage.url} was made by flawforge import or predict, and merge takes outputs of flawforge build; a "
+            "training takes several data sets side by side"
+        )
     published, sidecars = done_shards(storage), take_census(storage, plan)
     missing = [number for number in range(plan.shards) if number not in published]
     if missing:
@@ -186,7 +192,7 @@ def _input(storage: Storage) -> Input:
                 f"{storage.url}: shard {shard_name(number)} is of another recipe or plan, or its tar or index is not "
                 "the one that its sidecar names; run flawforge verify on it, and build it again"
             )
-    return Input(storage, plan, parts_of(storage, plan), sidecars)
+    return Input(storage, plan, parts, sidecars)
 
 
 def _deal(inputs: Sequence[Input], *, first_wins: bool) -> list[Job]:

@@ -8,12 +8,15 @@ from typing import Any
 
 from actors.batch import METRICS
 from actors.corruption.config import CorruptionConfig
+from actors.corruption.judge_config import JudgeConfig
 from actors.foreign_text import code, markdown, one_line
 from actors.models import TINYTOWN
 from factory.output.identity import Identity
 from factory.output.manifest import Progress
 from factory.output.provenance import Part
 from factory.output.schema import SCHEMA_VERSION
+from factory.output.shards.further import JUDGED, Further
+from factory.output.shards.records import MEMBERS
 from factory.recipe.recipe import Recipe, content
 from factory.recipe.strict_yaml import dump_yaml
 
@@ -32,7 +35,7 @@ _BODY = """\
 | `KEY.image.png` | {image} |
 | `KEY.mask.png` | {mask} |
 | `KEY.changed.png` | where the image really changed, 1 bit |
-{original}| `KEY.json` | caption, method, inversion steps, seed, attempts, figures of the verifier |
+{judged}{original}| `KEY.json` | caption, method, inversion steps, seed, attempts, figures of the verifier |
 
 ```python
 import glob
@@ -48,10 +51,13 @@ Every planned item has a row in `index/`, the rejected ones with stage, reason a
 _ONE = """\
 Clean images from {source} were {how} (Menn, Liang and Marculescu, *Synthesizing Artifact Dataset for
 Pixel-level Detection*). A sample is accepted when at least {inside:.0%} of its region and at most {outside:.0%} of the
-rest changed, against {baseline}."""
+rest changed, against {baseline}.{judge}"""
 _ONE_CLEAN = """\
 Clean negatives: images from {source} were {how}, as corrupted images are, but nothing in them was replaced. A sample is
 accepted when at most {outside_exact} of it changed, against {baseline}."""
+_JUDGE = """ Also, a judge ({model}) must find an artifact in {regions} of it that was
+not there before."""
+_JUDGED = "| `KEY.judged.png` | what changed and is an artifact to the judge, 1 bit{some} |\n"
 _BASELINES = {
     "passage": "the image's own uncorrupted passage through the model",
     "autoencoder": "the image's own uncorrupted passage through the autoencoder",
@@ -77,7 +83,7 @@ _TYPES = {
     **dict.fromkeys(METRICS, "float64"),
     "verified": "bool",
 }
-"""Of the fields of a sample's JSON."""
+"""Of the fields of every sample's JSON."""
 
 
 def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
@@ -92,6 +98,7 @@ def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
         inside=recipe.verify.least_inside,
         outside=recipe.verify.most_outside,
         outside_exact=f"{100 * recipe.verify.most_outside:.3g}%",
+        judge=_judge(recipe.verify.judge),
     )
     return _card(
         recipe.name,
@@ -102,6 +109,7 @@ def card_text(recipe: Recipe, identity: Identity, total: Progress) -> str:
         original=recipe.output.original,
         ours=_is_ours(content(recipe)),
         clean=[clean],
+        further=[Further.of(content(recipe))],
     )
 
 
@@ -122,6 +130,7 @@ def merged_card_text(identity: Identity, total: Progress, parts: Sequence[Part])
         original=any(made_of["output"]["original"] for made_of in contents),
         ours=all(map(_is_ours, contents)),
         clean=list(map(_is_clean, contents)),
+        further=list(map(Further.of, contents)),
     )
 
 
@@ -135,7 +144,9 @@ def _card(
     original: bool,
     ours: bool,
     clean: Sequence[bool],
+    further: Sequence[Further],
 ) -> str:
+    judged = [one.judge for one in further]
     reasons = ", ".join(f"{markdown(reason)} {count}" for reason, count in total.reasons.items())
     skipped = _skipped(total.skipped)
     body = _BODY.format(
@@ -149,6 +160,9 @@ def _card(
         reasons=f" ({reasons})" if reasons else "",
         skipped=f"; passed over while listing the source: {skipped}" if skipped else "",
         made=made,
+        judged=_JUDGED.format(some="" if all(judged) else "; of some of the data sets")
+        if any(judged)
+        else "",
         original="| `KEY.original.png` | the clean image |\n" if original else "",
         schema=SCHEMA_VERSION,
         digest=digest,
@@ -158,7 +172,7 @@ def _card(
         ),
         licence=_OURS if ours else _THEIRS,
     )
-    front = dump_yaml(_front_matter(name, total.accepted, original=original, ours=ours))
+    front = dump_yaml(_front_matter(name, total.accepted, original=original, ours=ours, further=further))
     return f"---\n{front}---\n\n{body}"
 
 
@@ -179,13 +193,24 @@ def _words(clean: Sequence[bool]) -> dict[str, str]:
     }
 
 
-def _front_matter(name: str, samples: int, *, original: bool, ours: bool) -> dict[str, Any]:
+def _front_matter(
+    name: str, samples: int, *, original: bool, ours: bool, further: Sequence[Further]
+) -> dict[str, Any]:
     """What the Hub's card schema knows, in its words.
 
     The features are declared because readers would else infer them from the first five samples.
     """
-    images = ["image.png", "mask.png", "changed.png", *(["original.png"] if original else [])]
-    fields = [{"name": field, "dtype": dtype} for field, dtype in sorted(_TYPES.items())]
+    without = {
+        *(() if original else ("original.png",)),
+        *(() if any(one.judge for one in further) else (JUDGED,)),
+    }
+    images = [member for member in MEMBERS if member not in (*without, "json")]
+    types = {
+        **_TYPES,
+        **{name: "int64" for one in further for name in one.counts},
+        **{name: "float64" for one in further for name in one.figures},
+    }
+    fields = [{"name": field, "dtype": dtype} for field, dtype in sorted(types.items())]
     return {
         "pretty_name": one_line(name),
         "license": "apache-2.0" if ours else "unknown",
@@ -240,6 +265,13 @@ def _how(corruption: CorruptionConfig, *, clean: bool) -> str:
     ladder = f"{', '.join(first)} or {last}" if first else last
     steps = f"{ladder} of {corruption.inference_steps} DDIM steps"
     return f"inverted for {steps} {model}{corrupted} and resampled"
+
+
+def _judge(judge: JudgeConfig | None) -> str:
+    if judge is None:
+        return ""
+    regions = "every connected part" if judge.every_region else "a connected part"
+    return _JUDGE.format(model=code(judge.folder), regions=regions)
 
 
 def _size_category(count: int) -> str:

@@ -20,7 +20,7 @@ OURS: Names = {
     RUNS: re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\.jsonl?"),
     "stats": re.compile(r"\d{6,}\.json"),
     "splits": re.compile(r"(train|val)\.txt"),
-    HARDWARE: re.compile(r"(select|corrupt)\.json"),
+    HARDWARE: re.compile(r"(select|corrupt|predict)\.json"),
     "index": re.compile(r"\d{6,}\.parquet"),
     "shards": re.compile(r"\d{6,}\.tar"),
     VERSIONS: re.compile(r"\d{4}\.(plan\.parquet|recipe\.yaml|identity\.json)"),

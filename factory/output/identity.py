@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from actors.errors import OutputError
 from actors.models import fingerprint
+from actors.segmentation.own_threshold import METRICS, own_threshold
 from actors.stage_names import StageName
 from factory.output.layout import VERSIONS
 from factory.recipe.recipe import Recipe, content, differences, digest
@@ -34,21 +35,45 @@ class Role:
     """A model of a recipe.
 
     Attributes:
-        section: of the recipe, which names it.
+        section: of the recipe, which names it: keys from the outermost one on. The last may be null.
         model, revision: the keys there.
         stage: whose workers run it.
+        beside: further files of its folder that are read.
+        optional: whether recipes without it give it no device.
     """
 
-    section: str
+    section: tuple[str, ...]
     model: str
     revision: str
     stage: StageName
+    beside: tuple[str, ...] = ()
+    optional: bool = False
+
+    def weights(self, recipe: Recipe) -> tuple[str, str | None] | None:
+        """The name of the model, and the revision of a hub id; None where the recipe has no such model."""
+        section: Any = recipe
+        for key in self.section:
+            section = getattr(section, key)
+        model = None if section is None else getattr(section, self.model)
+        return None if model is None else (model, getattr(section, self.revision))
+
+    def pinned(self, recipe: Recipe, commit: str) -> Recipe:
+        """The recipe with another revision of its model."""
+        sections: list[Any] = [recipe]
+        for key in self.section:
+            sections.append(getattr(sections[-1], key))
+        changed = sections.pop().model_copy(update={self.revision: commit})
+        for key in reversed(self.section):
+            changed = sections.pop().model_copy(update={key: changed})
+        found: Recipe = changed
+        return found
 
 
 ROLES = {
-    "corruption": Role("corruption", "model", "revision", StageName.CORRUPT),
-    "regions": Role("regions", "checkpoint", "revision", StageName.SELECT),
-    "detector": Role("selection", "detector", "detector_revision", StageName.SELECT),
+    "corruption": Role(("corruption",), "model", "revision", StageName.CORRUPT),
+    "regions": Role(("regions",), "checkpoint", "revision", StageName.SELECT),
+    "detector": Role(("selection",), "detector", "detector_revision", StageName.SELECT, optional=True),
+    "judge": Role(("verify", "judge"), "folder", "revision", StageName.CORRUPT, (METRICS,), optional=True),
 }
 """By the name of the role in `Identity.models`."""
 
@@ -82,8 +107,9 @@ class Identity:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Identity:
-        """Raises ModelError when weights that the recipe names are not here."""
-        models = {role: fingerprint(*weights) for role, weights in weights_of(recipe).items()}
+        """Raises ModelError when weights that the recipe names are not here, or the judge has no threshold."""
+        models = {role: fingerprint_of(role, *weights) for role, weights in weights_of(recipe).items()}
+        judge_threshold(recipe)
         return cls(content(recipe), models, versions_here(), devices_of(recipe))
 
     @property
@@ -102,12 +128,27 @@ class Identity:
 
 def weights_of(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
     """The models that the recipe names, by role: name, and revision of a hub id."""
-    found = {}
-    for name, role in ROLES.items():
-        section = getattr(recipe, role.section)
-        if (model := getattr(section, role.model)) is not None:
-            found[name] = (model, getattr(section, role.revision))
-    return found
+    found = ((name, role.weights(recipe)) for name, role in ROLES.items())
+    return {name: weights for name, weights in found if weights is not None}
+
+
+def fingerprint_of(role: str, model: str, revision: str | None) -> str:
+    """What pins the model of a role; see `actors.models.fingerprint`."""
+    return fingerprint(model, revision, beside=ROLES[role].beside)
+
+
+def judge_threshold(recipe: Recipe) -> float | None:
+    """The threshold of the judge, the recipe's or its own; None without a judge.
+
+    Raises:
+        ModelError: the recipe names none, and the judge has none of its own.
+    """
+    judge = recipe.verify.judge
+    if judge is None:
+        return None
+    if judge.threshold is not None:
+        return judge.threshold
+    return own_threshold(judge.folder, judge.revision, setting="verify.judge.threshold")
 
 
 def versions_here() -> dict[str, str]:
@@ -116,12 +157,12 @@ def versions_here() -> dict[str, str]:
 
 
 def devices_of(recipe: Recipe) -> dict[str, str]:
-    """Where the recipe computes, by role: on `cuda` or on the `cpu`. The detector has a device only if there is one."""
+    """Where the recipe computes, by role: on `cuda` or on the `cpu`. Detector and judge only where there is one."""
     pools, named = recipe.execution.pools, weights_of(recipe)
     return {
         name: "cuda" if pools[role.stage].gpus else "cpu"
         for name, role in ROLES.items()
-        if name in named or name != "detector"
+        if name in named or not role.optional
     }
 
 

@@ -62,8 +62,13 @@ def is_merged(identity: Identity) -> bool:
 
 
 def is_import(identity: Identity) -> bool:
-    """Whether the output was made by `flawforge import`, so that its recipe is not one of a build."""
-    return "import" in identity.content
+    """Whether the output was made by `flawforge import` or `predict`, so that its recipe is not one of a build."""
+    return "import" in identity.content or is_prediction(identity)
+
+
+def is_prediction(identity: Identity) -> bool:
+    """Whether the output was made by `flawforge predict`."""
+    return "predict" in identity.content
 
 
 def parts_of(storage: Storage, plan: Plan) -> tuple[Part, ...]:

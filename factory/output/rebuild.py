@@ -12,7 +12,7 @@ from factory.output.census import take_census
 from factory.output.lock import Lock
 from factory.output.manifest import Progress, manifest_bytes, progress
 from factory.output.plan import Plan, read_plan
-from factory.output.provenance import identity_of, is_import, is_merged, parts_of
+from factory.output.provenance import identity_of, is_import, is_merged, is_prediction, parts_of
 from factory.output.shards.records import Sidecar
 from factory.recipe.recipe import parse_recipe
 from factory.store.storage import Storage
@@ -80,7 +80,8 @@ def documents(storage: Storage, plan: Plan, sidecars: Mapping[int, Sidecar]) -> 
     parts, identity = parts_of(storage, plan), identity_of(storage, plan)
     if is_import(identity):
         raise OutputError(
-            f"{storage.url} was made by flawforge import; run the same import again: it writes both files anew"
+            f"{storage.url} was made by flawforge {'predict' if is_prediction(identity) else 'import'}; run the same "
+            "command again: it writes both files anew"
         )
     total = progress(plan, sidecars)
     if is_merged(identity):

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 from actors.errors import ModelError, OutputError, WorkerError
 from actors.hardware import describe, hardware_class
-from actors.models import fingerprint, is_hub_id
+from actors.models import is_hub_id
 from actors.stage_names import StageName
 from factory.output.census import sound_sidecar
-from factory.output.identity import ROLES, Identity, versions_here, weights_of
+from factory.output.identity import ROLES, Identity, digest_of_code, fingerprint_of, versions_here, weights_of
 from factory.output.layout import HARDWARE
 from factory.output.manifest import done_shards
 from factory.output.shards.records import stats_path
@@ -74,14 +74,15 @@ class Admission:
 def check_worker(context: RunContext, roles: tuple[str, ...]) -> None:
     """Raises WorkerError, with every difference, when this process does not have what the run's identity names."""
     identity = context.identity
-    changes = differences({"versions": identity.versions}, {"versions": versions_here()})
+    here = versions_here() | ({"eval": digest_of_code(context.code)} if context.code else {})
+    changes = differences({"versions": identity.versions}, {"versions": here})
     downloads = []
     for role in roles:
         wanted, (model, revision) = identity.models[role], context.weights[role]
-        found = _resolved(model, revision, wanted)
+        found = _resolved(role, model, revision, wanted)
         if found != wanted:
             changes.append(f"models.{role}: {wanted} -> {found}")
-            if commit := _commit(model, wanted):
+            if commit := commit_of(model, wanted):
                 downloads.append(f"`hf download {model} --revision {commit}`")
     if not changes:
         return
@@ -101,12 +102,10 @@ def pinned(recipe: Recipe, identity: Identity) -> Recipe:
     commits = {
         role: commit
         for role, (model, _) in weights_of(recipe).items()
-        if (commit := _commit(model, identity.models[role]))
+        if (commit := commit_of(model, identity.models[role]))
     }
     for name, commit in commits.items():
-        role = ROLES[name]
-        changed = getattr(recipe, role.section).model_copy(update={role.revision: commit})
-        recipe = recipe.model_copy(update={role.section: changed})
+        recipe = ROLES[name].pinned(recipe, commit)
     return recipe
 
 
@@ -142,19 +141,19 @@ def check_hardware(storage: Storage, stage: str, mine: Mapping[str, str]) -> Non
         )
 
 
-def _resolved(model: str, revision: str | None, wanted: str) -> str:
+def _resolved(role: str, model: str, revision: str | None, wanted: str) -> str:
     """The fingerprint of what this process would load: the driver's commit, or if it is missing, what exists here."""
-    commit = _commit(model, wanted)
+    commit = commit_of(model, wanted)
     why = ""
     for candidate in dict.fromkeys((commit or revision, revision)):
         try:
-            return fingerprint(model, candidate)
+            return fingerprint_of(role, model, candidate)
         except ModelError as error:
             why = why or f"({error})"
     return why
 
 
-def _commit(model: str, fingerprinted: str) -> str | None:
+def commit_of(model: str, fingerprinted: str) -> str | None:
     """The commit in the fingerprint of a hub id; None of a folder."""
     name, _, commit = fingerprinted.rpartition("@")
     return commit if name == model and is_hub_id(model) else None

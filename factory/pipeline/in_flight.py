@@ -18,7 +18,7 @@ from actors.stage_names import StageName
 
 log = logging.getLogger(__name__)
 
-STEPS = (StageName.LOAD, StageName.SELECT, StageName.INVERT, StageName.CORRUPT)
+STEPS = (StageName.LOAD, StageName.SELECT, StageName.INVERT, StageName.CORRUPT, StageName.PREDICT)
 """In the order in which an item goes through them. The corruption stage reports two: inversion, and corruption."""
 
 SECONDS_BETWEEN_REPORTS = 1.0

@@ -114,10 +114,14 @@ def _stages(recipe: Recipe) -> tuple[StageOutlook, ...]:
     checked = ""
     if selection.largest_artifact_area is not None:
         checked = f"at most {selection.largest_artifact_area:.2%} artifacts by {selection.detector}, then "
+    share = recipe.regions.share
+    chosen = "" if share == 1 else f", {share:.0%} of them by chance"
+    judge = recipe.verify.judge
+    verified = "verify" if judge is None else f"verify, judged by {judge.folder}"
     what = {
         StageName.LOAD: f"{recipe.source.kind}, decode, {recipe.source.size} x {recipe.source.size} pixels",
-        StageName.SELECT: f"{checked}{regions}",
-        StageName.CORRUPT: f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then verify",
+        StageName.SELECT: f"{checked}{regions}{chosen}",
+        StageName.CORRUPT: f"{corruption.method}, {_depth(corruption)}, {corruption.model}, then {verified}",
         StageName.WRITE: f"shards of {recipe.output.samples_per_shard}",
     }
     stages = []

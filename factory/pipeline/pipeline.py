@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,15 +60,27 @@ def run_stages(
         FlawforgeError: what a stage raised for the user.
         BuildError: anything else that a stage raised.
     """
-    _quieten()
+    quieten()
     with warnings.catch_warnings():
         # Until 2.64 Ray has no other place for the bounds on restarts; the version is pinned below that.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         written = _pipeline(stages, pools, arguments, todo)
-    try:
+    with errors_explained():
         # Without prefetch: otherwise a shard is reported only once the next one is finished.
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
             yield from batch["shard"].to_pylist()
+
+
+@contextlib.contextmanager
+def errors_explained() -> Iterator[None]:
+    """Turns what ends a pipeline of Ray Data into errors for the user.
+
+    Raises:
+        FlawforgeError: what a stage raised for the user.
+        BuildError: anything else that a stage raised.
+    """
+    try:
+        yield
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, FlawforgeError):
@@ -87,13 +100,13 @@ def _pipeline(
     shards = ray.data.from_items([{"shard": number} for number in todo], override_num_blocks=len(todo))
     for name, stage in stages.items():
         shards = shards.map_batches(
-            stage, fn_constructor_args=arguments, **_resources(pools[name], len(todo))
+            stage, fn_constructor_args=arguments, **pool_options(pools[name], len(todo))
         )
     return shards
 
 
-def _resources(pool: Pool, shards: int) -> dict[str, Any]:
-    """One shard per call, never merged; no more workers than shards.
+def pool_options(pool: Pool, shards: int) -> dict[str, Any]:
+    """Arguments of `map_batches` for a pool: one shard per call, never merged; no more workers than shards.
 
     A lost actor is made anew, but a shard that has cost `_RETRIES` of them fails the pass, so that control comes back
     to the outer loop: Ray's own default is to try for ever.
@@ -110,7 +123,8 @@ def _resources(pool: Pool, shards: int) -> dict[str, Any]:
     }
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Keeps Ray Data's progress bars and warnings off the terminal."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -18,6 +18,8 @@ class RunContext:
         weights: models by role, as `Identity.models` names the roles: name, and revision of a hub id.
         devices: `cuda` or `cpu` by role.
         same_hardware: whether all workers must have the hardware class of the output's first shard.
+        code: folders beside those of every build whose code decides bytes, such as `eval/predict`. Their digest is
+            the version `eval` of the identity.
         run: holds the lock of the output; see `factory.store.fence`.
     """
 
@@ -26,4 +28,5 @@ class RunContext:
     weights: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
     same_hardware: bool = False
+    code: tuple[str, ...] = ()
     run: str = ""

@@ -15,9 +15,10 @@ from actors.errors import Reject
 from actors.image_selector import ImageSelector
 from actors.masks import MaskReading
 from actors.stage_names import StageName
-from factory.output.identity import Identity, devices_of, read_identity, weights_of
+from factory.output.identity import Identity, devices_of, judge_threshold, read_identity, weights_of
 from factory.output.plan import read_plan
 from factory.output.schema import ShardOfSamples, from_table, to_table
+from factory.output.shards.further import Further
 from factory.output.shards.writer import Provenance, write_shard
 from factory.pipeline.admission import Admission, pinned
 from factory.pipeline.run_context import RunContext
@@ -28,20 +29,28 @@ from factory.sources import Reference, Source, open_source
 from factory.store.storage import Storage
 
 if TYPE_CHECKING:
+    from actors.corruption.judge import Judge
     from actors.segmentation.segmenter import Segmenter
 
 
-class Load:
-    """Shard number in; its items out, decoded, checked, brought to size and encoded again."""
+Select = Callable[[Sample, bytes, bytes | None], object]
+
+
+class LoadItems:
+    """Shard number in; its items out, decoded, checked and encoded again.
+
+    Args:
+        context: of the run.
+        source: of the items.
+        select: see `load`.
+    """
 
     name = StageName.LOAD
 
-    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
-        context = run_context(recipe, url, identity, run)
-        source, select = open_source(recipe.source, recipe.seed), image_selector(recipe)
+    def __init__(self, context: RunContext, source: Source, select: Select) -> None:
         self.load = partial(load, source, select=select)
         self.shard_work: ShardWork[Reference] = ShardWork(context, self.name, self._work, self._set_aside)
-        self.plan = read_plan(Storage(url, run=run))
+        self.plan = read_plan(Storage(context.url, run=context.run))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         self.shard_work.admit()
@@ -58,6 +67,14 @@ class Load:
         sample = Sample(reference.key, reference.url, reference.caption)
         sample.reject(self.name, why)
         return sample
+
+
+class Load(LoadItems):
+    """The items of a build, brought to the size of its recipe."""
+
+    def __init__(self, recipe: Recipe, url: str, identity: Identity, run: str = "") -> None:
+        context = run_context(recipe, url, identity, run)
+        super().__init__(context, open_source(recipe.source, recipe.seed), image_selector(recipe))
 
 
 class _RecipeStage(SampleStage):
@@ -87,7 +104,7 @@ class Corrupt(_RecipeStage):
     """Makes and checks the artifacts."""
 
     name = StageName.CORRUPT
-    roles = ("corruption",)
+    roles = ("corruption", "judge")
 
     def make(self) -> Work:
         return corruptor(self.recipe, self.shard_work.items.add)
@@ -136,8 +153,12 @@ def run_context(recipe: Recipe, url: str, identity: Identity, run: str = "") -> 
     )
 
 
-def load(source: Source, references: Sequence[Reference], select: ImageSelector) -> list[Sample]:
-    """Reads items from their source and selects the images; every reference gives one sample, in its order."""
+def load(source: Source, references: Sequence[Reference], select: Select) -> list[Sample]:
+    """Reads items from their source and selects the images; every reference gives one sample, in its order.
+
+    Args:
+        select: given a sample, the bytes of its image, and of its mask if there is one: fills or rejects the sample.
+    """
     samples = []
     for reference, raw in source.read(references):
         sample = Sample(reference.key, reference.url, reference.caption)
@@ -166,27 +187,38 @@ def region_selector(recipe: Recipe) -> Work:
     regions, selection = recipe.regions, recipe.selection
     scores = None
     if regions.checkpoint is not None:
-        scores = segmenter(recipe, "regions", regions.checkpoint, regions.revision)
-    select = RegionSelector(regions, scores)
+        scores = segmenter(recipe, "regions", batch_size=regions.batch_size)
+    select = RegionSelector(regions, scores, seed=recipe.seed)
     if selection.detector is None:
         return select
-    detector = segmenter(recipe, "detector", selection.detector, selection.detector_revision)
+    detector = segmenter(recipe, "detector", batch_size=regions.batch_size)
     leave_out = ArtifactFilter(selection, detector, batch_size=regions.batch_size)
     return lambda samples: select(leave_out(samples))
 
 
-def segmenter(recipe: Recipe, role: str, checkpoint: str, revision: str | None) -> Segmenter:
-    """Loads a segmenter onto the device of its role."""
+def segmenter(recipe: Recipe, role: str, *, batch_size: int) -> Segmenter:
+    """Loads the segmenter of a role onto its device."""
     from actors.arithmetic import fix_arithmetic
     from actors.segmentation.segmenter import Segmenter
 
     fix_arithmetic(recipe.corruption.threads)
+    checkpoint, revision = weights_of(recipe)[role]
     device = devices_of(recipe)[role]
-    return Segmenter(checkpoint, revision=revision, batch_size=recipe.regions.batch_size, device=device)
+    return Segmenter(checkpoint, revision=revision, batch_size=batch_size, device=device)
+
+
+def judge_of(recipe: Recipe) -> Judge | None:
+    """Loads the judge, if the recipe names one."""
+    from actors.corruption.judge import Judge
+
+    config, threshold = recipe.verify.judge, judge_threshold(recipe)
+    if config is None or threshold is None:
+        return None
+    return Judge(config, segmenter(recipe, "judge", batch_size=config.batch_size), threshold=threshold)
 
 
 def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, items: None) -> Work:
-    """Loads the diffusion model.
+    """Loads the diffusion model, and the judge, if the recipe names one.
 
     Args:
         recipe: what to do.
@@ -198,9 +230,15 @@ def corruptor(recipe: Recipe, count: Callable[[str, int], None] = lambda step, i
     fix_arithmetic(recipe.corruption.threads)
     model = load_model(recipe.corruption, device=devices_of(recipe)["corruption"])
     model.check_size(recipe.source.size)
-    return Corruptor(model, recipe.corruption, recipe.verify, seed=recipe.seed, count=count)
+    judge = judge_of(recipe)
+    return Corruptor(model, recipe.corruption, recipe.verify, seed=recipe.seed, judge=judge, count=count)
 
 
 def provenance(recipe: Recipe, digest: str) -> Provenance:
     settings = recipe.corruption
-    return Provenance(digest, settings.method, settings.inference_steps)
+    return Provenance(
+        digest,
+        settings.method,
+        settings.inference_steps,
+        further=Further(judge=recipe.verify.judge is not None, share=recipe.regions.share < 1),
+    )

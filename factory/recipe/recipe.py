@@ -52,7 +52,7 @@ __all__ = [
     "shipped_recipe",
 ]
 
-SHIPPED = ("quickstart", "images", "sd15", "tinytown-negatives")
+SHIPPED = ("quickstart", "quickstart-judged", "images", "sd15", "tinytown-negatives")
 """The recipes that come with Flawforge; a bare name stands for the file."""
 
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"
@@ -132,6 +132,14 @@ class Recipe(Config):
                 raise not_allowed(f"{' or '.join(allowed)}, {because}", key="baseline")
             if value.least_inside > 0:
                 raise not_allowed("0, since regions.kind is none", key="least_inside")
+        return value
+
+    @field_validator("verify")
+    @classmethod
+    def _something_to_judge(cls, value: VerifierConfig, info: ValidationInfo) -> VerifierConfig:
+        corruption: CorruptionConfig | None = info.data.get("corruption")
+        if value.judge is not None and corruption is not None and corruption.method == "none":
+            raise not_allowed("nothing, since corruption.method is none", key="judge")
         return value
 
 

@@ -48,13 +48,9 @@ class LightPool(Pool):
     cpus: float = Field(default=0.25, gt=0, description="CPUs of a worker")
 
 
-class Execution(Config):
-    """Where and how fast the work is done. It never changes a byte of the output."""
+class RunSettings(Config):
+    """How a run deals with trouble, and with machines that differ. It never changes a byte of the output."""
 
-    load: LightPool = Field(default=LightPool(), description="read, check and resize")
-    select: LightPool = Field(default=LightPool(), description="find the regions")
-    corrupt: Pool = Field(default=Pool(), description="invert, corrupt, resample, verify")
-    write: LightPool = Field(default=LightPool(), description="build and publish shards")
     passes: int = Field(default=3, ge=1, description="times that missing shards are tried again in one run")
     patience: float = Field(
         default=0, ge=0, description="seconds that a joined cluster may take to grow to the smallest pools"
@@ -63,6 +59,15 @@ class Execution(Config):
         default="any",
         description="same: refuse workers of another hardware class than the first shard's; any: report a mix",
     )
+
+
+class Execution(RunSettings):
+    """Where and how fast the work is done. It never changes a byte of the output."""
+
+    load: LightPool = Field(default=LightPool(), description="read, check and resize")
+    select: LightPool = Field(default=LightPool(), description="find the regions")
+    corrupt: Pool = Field(default=Pool(), description="invert, corrupt, resample, verify")
+    write: LightPool = Field(default=LightPool(), description="build and publish shards")
 
     @property
     def pools(self) -> dict[StageName, Pool]:

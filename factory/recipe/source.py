@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
@@ -184,8 +184,8 @@ class Cells(Config):
         return value
 
 
-class Source(Config):
-    """Where the clean images come from."""
+class Listing(Config):
+    """Which images are taken, and from where."""
 
     kind: Literal["tinytown", "images", "webdataset", "parquet"] = Field(
         description="the embedded world, image files, WebDataset tars, or Parquet files"
@@ -202,13 +202,12 @@ class Source(Config):
     )
     limit: int | None = Field(default=None, ge=1, description="take at most N items, the first that remain")
     first_seed: int = Field(default=0, ge=0, le=1 << 62, description="seed of tinytown's first scene")
-    size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
     parts: list[Part] = Field(
         default=list(get_args(Part)),
         description="parts that tinytown makes regions of; none takes every scene",
     )
 
-    def redacted(self) -> Source:
+    def redacted(self) -> Self:
         """The section without the secrets of its URLs."""
         return self.model_copy(update={"urls": [redact(url) for url in self.urls]})
 
@@ -243,6 +242,12 @@ class Source(Config):
         if info.field_name == "masks" and value != Masks() and fields is not None and fields.mask is None:
             raise not_allowed("nothing but the default, unless source.fields.mask names a mask")
         return value
+
+
+class Source(Listing):
+    """Where the clean images come from."""
+
+    size: int = Field(ge=16, le=4096, multiple_of=8, description="side of the square images")
 
 
 def _is_of_images(extension: str) -> bool:

@@ -7,7 +7,7 @@ CONTRIBUTING.md says how to add a source.
 from __future__ import annotations
 
 from factory.output.reference import Raw, Reference, Source
-from factory.recipe.source import Source as SourceRecipe
+from factory.recipe.source import Listing
 from factory.sources.choice import Choice
 from factory.sources.images import ImagesSource
 from factory.sources.parquet import ParquetSource
@@ -18,11 +18,11 @@ from factory.store.credentials import remember
 __all__ = ["Raw", "Reference", "Source", "open_source"]
 
 
-def open_source(recipe: SourceRecipe, seed: int) -> Source:
+def open_source(recipe: Listing, seed: int) -> Source:
     """The source of a recipe; nothing is looked up yet.
 
     Args:
-        recipe: its section `source`.
+        recipe: its section `source`, with or without the size that a build brings its images to.
         seed: the recipe's.
     """
     remember(recipe.urls)

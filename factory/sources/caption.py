@@ -32,7 +32,9 @@ class CaptionField:
         return cls(extension.lower(), field if colon else None)
 
     def read(self, data: bytes, where: str) -> str:
-        """The caption in a file's bytes, without white space around it; a JSON null is an empty caption.
+        """The caption in a file's bytes, without white space around it.
+
+        A JSON null is an empty caption, and a list of strings is its strings with spaces between.
 
         Args:
             where: the file's name, for messages.
@@ -57,6 +59,8 @@ class CaptionField:
             fields = ", ".join(repr(name[:60]) for name in list(document)[:12]) or "none"
             raise Reject("bad_caption", f"{where} has no field {self.field!r}; its fields are: {fields}")
         value = document[self.field]
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            return " ".join(value)
         if value is not None and not isinstance(value, str):
             raise Reject("bad_caption", f"{where}: {self.field} is a {type(value).__name__}, not a string")
         return value or ""

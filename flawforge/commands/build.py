@@ -14,6 +14,8 @@ from rich.table import Table
 from actors.errors import RecipeError
 from actors.foreign_text import one_line
 from actors.redaction import redact
+from eval.predict.recipe import SHIPPED as PREDICTIONS
+from eval.predict.recipe import shipped_prediction
 from factory.recipe.recipe import SHIPPED, load_recipe, shipped_recipe
 from flawforge import api
 from flawforge.commands.options import (
@@ -45,6 +47,7 @@ def recipes(
     texts = {
         **{one: shipped_recipe(one) for one in SHIPPED},
         **{one: shipped_training(one) for one in TRAININGS},
+        **{one: shipped_prediction(one) for one in PREDICTIONS},
     }
     if name:
         if name not in texts:

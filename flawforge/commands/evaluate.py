@@ -1,56 +1,50 @@
-"""The command `eval`: scores of a segmenter, as a table with intervals or as JSON."""
+"""The command `eval`: scores compared with true masks, as a table with intervals, as JSON, or as a page."""
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from actors.redaction import redact
 from flawforge import api
-from flawforge.commands.options import JsonOption, usage
+from flawforge.commands.options import AddressOption, JsonOption, usage
 from flawforge.commands.printing import cell, console, print_json, say
 
 if TYPE_CHECKING:
-    from eval.metrics import Interval
-    from flawforge.evaluation import Report
+    from eval.report import Report
 
 app = typer.Typer()
-
-_ROWS = (
-    ("IoU_fg (pooled)", "iou_fg"),
-    ("IoU_fg (mean of images)", "iou_per_image"),
-    ("mIoU_2class", "miou_2class"),
-    ("F1", "f1"),
-    ("precision", "precision"),
-    ("recall", "recall"),
-    ("F1 (mean of images)", "f1_per_image"),
-    ("precision (mean of images)", "precision_per_image"),
-    ("recall (mean of images)", "recall_per_image"),
-)
-
-_THRESHOLD_FREE = (
-    ("average precision (pixels)", "average_precision"),
-    ("AUROC (pixels)", "auroc"),
-    ("expected calibration error", "calibration_error"),
-    ("Brier score", "brier"),
-    ("AUROC (images, by mean score)", "image_auroc"),
-    ("average precision (images)", "image_average_precision"),
-)
 
 
 @app.command("eval")
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(help="a folder, a hub id in the cache, or tinytown/regions-convnext")
-    ],
+        str | None,
+        typer.Argument(
+            help="a folder, a hub id in the cache, or tinytown/regions-convnext", show_default=False
+        ),
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="score maps instead of a checkpoint: an output of flawforge predict, tars or folders; repeatable"
+        ),
+    ] = None,
+    missing: Annotated[
+        Literal["error", "zero", "skip"], typer.Option(help="what to do with images that have no map")
+    ] = "error",
+    resize: Annotated[
+        Literal["bilinear"] | None, typer.Option(help="how to treat maps of another size than their image")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="of tinytown: validation, labelled, or sealed (final figures only)")
     ] = "",
     data: Annotated[
-        list[str] | None, typer.Option(help="tars with image.png and mask.png instead; repeatable")
+        list[str] | None, typer.Option(help="tars with image.png (or .webp) and mask.png instead; repeatable")
     ] = None,
     threshold: Annotated[
         float | None,
@@ -77,13 +71,38 @@ def evaluate(
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where the network runs")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="images in one step of the network")] = 8,
     tile: Annotated[int | None, typer.Option(min=1, help="score larger images in tiles of this side")] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="scorers on a Ray cluster, a number or auto; default: in this process, without Ray"
+        ),
+    ] = None,
+    address: AddressOption = "local",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="folder or URL for a page, a JSON of all figures and a parquet with a row per image"
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="file for the lines of sealed openings; default: one per user, see docs/evaluating.md"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a segmenter against true masks, with intervals over images."""
+    """Compare a segmenter, or the score maps of any detector, with true masks; intervals are over images."""
+    from eval.report_files import PAGE
+    from eval.report_lines import gain_lines
+
     screen = Console(stderr=True) if as_json else console
     with usage():
         report = api.evaluate(
             checkpoint,
+            predictions=predictions or [],
+            missing=missing,
+            resize=resize,
             split=split or None,
             data=data or [],
             threshold=threshold,
@@ -93,6 +112,10 @@ def evaluate(
             device=device,
             batch_size=batch_size,
             tile=tile,
+            workers=workers,
+            address=address,
+            out=out,
+            log=log,
         )
     for note in report.notes:
         say(screen, note)
@@ -100,11 +123,17 @@ def evaluate(
         print_json(report.document())
     else:
         console.print(_table(report))
+        console.print(_comparison(report))
+        for line in gain_lines(report):
+            say(console, line)
+    if out is not None:
+        say(screen, f"report: {redact(out).rstrip('/')}/{PAGE}")
 
 
 def _table(report: Report) -> Table:
     """The figures in percent, with their intervals."""
     from eval.metrics import RESAMPLES
+    from eval.report_lines import figure_lines, percent
 
     found = report.evaluation
     view = Table(
@@ -117,18 +146,21 @@ def _table(report: Report) -> Table:
             f"intervals: {RESAMPLES:,} resamples of the images, for the random regions the range of draws"
         ),
     )
-    for name, field in _ROWS:
-        view.add_row(name, *_percent(getattr(found, field)))
-    for name, field in _THRESHOLD_FREE:
-        view.add_row(name, *_percent(getattr(report.threshold_free, field)))
-    if found.clean is not None:
-        view.add_row(f"area marked on {found.clean.images:,} clean images", *_percent(found.clean.area))
-        view.add_row("clean images with a mark", *_percent(found.clean.marked))
-    view.add_row("IoU_fg, same regions at random", *_percent(report.at_random))
+    for name, figure in figure_lines(report):
+        view.add_row(name, *percent(figure))
     return view
 
 
-def _percent(figure: Interval) -> tuple[str, str]:
-    if math.isnan(figure.value):
-        return "undefined", ""
-    return f"{100 * figure.value:.2f}", f"{100 * figure.low:.2f} to {100 * figure.high:.2f}"
+def _comparison(report: Report) -> Table:
+    """The detector beside blind baselines and upper bounds, in percent."""
+    from eval.report_lines import COMPARED, compared_cell
+
+    view = Table(
+        Column("%", no_wrap=True),
+        *COMPARED,
+        title="compared with",
+        caption="of objects: AUROC by marked area",
+    )
+    for name, values in report.rows():
+        view.add_row(cell(name), *map(compared_cell, values), *["-"] * (len(COMPARED) - len(values)))
+    return view

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from flawforge.commands.options import (
     UrlArgument,
 )
 from flawforge.commands.printing import console, counts, print_json, say
+
+if TYPE_CHECKING:
+    from factory.store.storage import Storage
 
 FAILED = 1
 
@@ -71,14 +74,21 @@ def gallery(
     from eval.gallery import PATH, write_gallery
     from factory.output.identity import read_identity
     from factory.output.plan import read_plan
-    from factory.output.provenance import is_merged, parts_of
+    from factory.output.provenance import is_import, is_merged, is_prediction, parts_of
     from factory.store.storage import Storage
 
     storage = Storage(url)
     identity, _ = read_identity(storage)
-    merged = is_merged(identity)
-    name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
-    shown = write_gallery(storage, name, tiles=tiles)
+    if is_prediction(identity):
+        from eval.predict.gallery import write_prediction_gallery
+
+        shown = write_prediction_gallery(storage, tiles=tiles)
+    else:
+        merged = is_merged(identity)
+        name = str(identity.content["name"]) if merged else parts_of(storage, read_plan(storage))[0].name
+        if is_import(identity):
+            from eval.imports.gallery import write_import_gallery as write_gallery
+        shown = write_gallery(storage, name, tiles=tiles)
     say(console, f"{redact(url)}/{PATH} shows {shown} samples")
 
 
@@ -90,12 +100,18 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known about one item. Exit code 1 when something is wrong with it."""
-    from factory.maintain.inspect import inspect as look
-    from factory.maintain.inspect import write_images
+    from factory.maintain import inspect as built
     from factory.store.storage import Storage
 
-    item = look(Storage(url), key)
-    written = write_images(item, out) if out else []
+    storage = Storage(url)
+    if _is_import(storage):
+        from eval.imports import inspect as imported
+
+        item = imported.inspect_import(storage, key)
+        written = imported.write_images(item, out) if out else []
+    else:
+        item = built.inspect(storage, key)
+        written = built.write_images(item, out) if out else []
     if as_json:
         print_json({**item.document, "written": [str(path) for path in written]})
     else:
@@ -265,7 +281,14 @@ def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
     from factory.output.rebuild import rebuild
     from factory.store.storage import Storage
 
-    total = rebuild(Storage(url))
+    storage = Storage(url)
+    if _is_import(storage):
+        from eval.imports.job import rewrite_documents
+        from flawforge.imports import imported_set
+
+        total = rewrite_documents(imported_set(storage), storage).total
+    else:
+        total = rebuild(storage)
     if as_json:
         print_json({**asdict(total), "complete": total.complete})
         return
@@ -273,6 +296,14 @@ def manifest(url: UrlArgument, as_json: JsonOption = False) -> None:
         console,
         f"{url}/manifest.json and README.md: {total.accepted:,} samples, {total.done} of {total.shards} shards",
     )
+
+
+def _is_import(storage: Storage) -> bool:
+    """Whether an output was made by `flawforge import`; one without an identity is left to whatever reads it."""
+    from factory.output.identity import PATH, read_identity
+    from factory.output.provenance import is_import
+
+    return storage.exists(PATH) and is_import(read_identity(storage)[0])
 
 
 def _section(title: str, values: Any) -> None:

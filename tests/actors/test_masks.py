@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from actors.batch import Sample
 from actors.errors import Reject
 from actors.image_selector import ImageSelector
-from actors.images import decode, encode_image, read_mask
+from actors.images import decode, encode_image, encode_mask, read_mask
 from actors.masks import Mask, MaskReading, decode_mask
 from actors.selection_config import SelectionConfig
 from tests.actors.test_images import TURNED, chunk, png, saved
@@ -399,3 +399,27 @@ def test_what_tools_write_is_read_as_it_is_meant_or_refused(form: Callable[[rand
         assert found.ignored is None or (found.ignored == made.ignored).all()
         ends["accepted"] += 1
     assert sum(ends.values()) == 150
+
+
+def test_our_own_masks_state_their_ignored_level():
+    """Inside, where both are; the reader needs no setting, and a setting of another level is obeyed."""
+    unknown = DISC | RIM
+    data = encode_mask(DISC, unknown)
+    mask = decode_mask(data, MaskReading(), size=(SIDE, SIDE))
+    assert np.array_equal(mask.inside, DISC) and np.array_equal(read_mask(data), DISC)
+    assert mask.ignored is not None and np.array_equal(mask.ignored, RIM)
+    with pytest.raises(Reject, match=r"127 \("):
+        decode_mask(data, MaskReading(ignore_index=3), size=(SIDE, SIDE))
+    assert encode_mask(DISC, DISC) == encode_mask(DISC) == encode_mask(DISC, np.zeros_like(DISC))
+
+
+def test_a_level_that_no_text_states_is_no_ignored_one():
+    levels = np.where(DISC, 255, np.where(RIM, 127, 0)).astype(np.uint8)
+    for text in (None, "126", "255", "x"):
+        info = PngInfo()
+        if text:
+            info.add_text("ignored level", text)
+        stream = io.BytesIO()
+        Image.fromarray(np.kron(levels, np.ones((4, 4), np.uint8))).save(stream, "PNG", pnginfo=info)
+        with pytest.raises(Reject, match="the mask is"):
+            decode_mask(stream.getvalue(), MaskReading(), size=(4 * SIDE, 4 * SIDE))

@@ -15,7 +15,7 @@ from PIL import Image
 from actors.errors import EvaluationError, SourceError
 from actors.images import encode_image, encode_mask
 from actors.masks import MaskReading
-from eval.labelled import read_labelled
+from eval.labelled import read_labelled, samples_of, stream_labelled, stream_tar
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
 MASKS = np.random.default_rng(1).random((3, 8, 10)) < 0.3
@@ -148,7 +148,7 @@ def test_what_is_wrong_with_a_sample_is_reported(tmp_path: Path, name: str, data
 
 def test_a_mask_without_an_image_and_a_file_twice(tmp_path: Path):
     url = write(tmp_path / "a.tar", sample(0, "a")[1])
-    with pytest.raises(EvaluationError, match=r"a\.tar, a: image\.png is missing"):
+    with pytest.raises(EvaluationError, match=r"a\.tar, a: image\.png or image\.webp is missing"):
         read_labelled([url])
     url = write(tmp_path / "b.tar", *sample(0, "b"), sample(1, "b")[0])
     with pytest.raises(EvaluationError, match=r"b\.tar, b: it has image\.png twice"):
@@ -189,3 +189,77 @@ def test_members_of_a_sample_may_lie_apart(tmp_path: Path) -> None:
             read_labelled(
                 [write(tmp_path / "a.tar", *others, *[(f"c{name[1:]}", data) for name, data in again])]
             )
+
+
+def grey(levels: np.ndarray, **more: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", **more)
+    return buffer.getvalue()
+
+
+def webp(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+OBJECTS = np.repeat(np.arange(8, dtype=np.uint8)[:, None], 10, axis=1)
+
+
+def test_webp_objects_and_scores(tmp_path: Path):
+    """One image of each format; objects, and a score, of the first only."""
+    first = [
+        ("a.image.webp", webp(IMAGES[0])),
+        ("a.mask.png", encode_mask(MASKS[0])),
+        ("a.objects.png", grey(OBJECTS)),
+        ("a.json", b'{"artifact_score": 0.25, "caption": "x"}'),
+    ]
+    url = write(tmp_path / "a.tar", *first, *sample(1, "b"))
+    a, b = stream_labelled([url])
+    assert np.array_equal(a.image, IMAGES[0]) and np.array_equal(a.objects, OBJECTS)
+    assert (a.artifact_score, a.caption) == (0.25, "x")
+    assert np.array_equal(b.image, IMAGES[1]) and b.objects is None and b.artifact_score is None
+    assert len({a.digest, b.digest}) == 2 and len(a.digest) == 32
+    assert read_labelled([url]).objects is None
+    only = read_labelled([write(tmp_path / "b.tar", *first)])
+    assert only.objects is not None and np.array_equal(only.objects, OBJECTS[None])
+    assert np.array_equal(next(samples_of(only, "set")).objects, OBJECTS)
+
+
+@pytest.mark.parametrize("score", ['"0.5"', "true", "NaN", "1e400", "null", "[1]"])
+def test_scores_that_are_no_numbers_count_as_missing(tmp_path: Path, score: str):
+    url = write(
+        tmp_path / "a.tar", *sample(0, "a")[:2], ("a.json", f'{{"artifact_score": {score}}}'.encode())
+    )
+    assert next(stream_labelled([url])).artifact_score is None
+
+
+@pytest.mark.parametrize(
+    ("objects", "sentence"),
+    [
+        (grey(OBJECTS[:, :5]), r"objects\.png: found 5 x 8 pixels, and the upright image has 10 x 8"),
+        (
+            grey(OBJECTS.astype(np.uint16)),
+            "found mode I;16 of 16 bits; labels of objects are an 8-bit grey PNG",
+        ),
+        (encode_image(IMAGES[0]), "found mode RGB of 8 bits"),
+        (encode_mask(MASKS[0]), "found mode 1 of 1 bits"),
+        (b"no image", r"objects\.png: not a PNG"),
+    ],
+)
+def test_wrong_objects_are_named(tmp_path: Path, objects: bytes, sentence: str):
+    url = write(tmp_path / "a.tar", *sample(0, "a"), ("a.objects.png", objects))
+    with pytest.raises(EvaluationError, match=rf"a\.tar, a: .*{sentence}"):
+        read_labelled([url])
+
+
+def test_two_images_are_refused(tmp_path: Path):
+    url = write(tmp_path / "a.tar", *sample(0, "a"), ("a.image.webp", webp(IMAGES[0])))
+    with pytest.raises(EvaluationError, match=r"a\.tar, a: it has image\.png and image\.webp"):
+        read_labelled([url])
+
+
+def test_some_samples_of_a_tar(tmp_path: Path):
+    url = write(tmp_path / "a.tar", *(part for number in range(3) for part in sample(number, f"k{number}")))
+    found = list(stream_tar(url, places={0, 2}))
+    assert [(place, one.key) for place, one in found] == [(0, "k0"), (2, "k2")]

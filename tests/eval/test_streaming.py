@@ -12,6 +12,7 @@ import pytest
 
 from actors.errors import EvaluationError
 from actors.masks import Mask
+from eval.blind import BlindFigures
 from eval.evaluate import CANDIDATES, best_threshold, evaluate, random_iou
 from eval.labelled import LabelledSample
 from eval.streaming import MOST_WAITING, StreamedEvaluation, batches
@@ -20,6 +21,7 @@ RNG = np.random.default_rng(0)
 TRUTH = RNG.random((20, 9, 11)) < 0.3
 SCORES = np.clip(RNG.random((20, 9, 11)) * 0.7 + 0.3 * TRUTH, 0, 1).astype(np.float32)
 SCORES[0, 0, :5] = (0.02, 0.5, 0.98, 0.0, 1.0)  # on the candidates themselves
+OBJECTS = np.random.default_rng(1).integers(0, 3, TRUTH.shape).astype(np.uint8)
 IGNORED = (RNG.random((20, 9, 11)) < 0.2) & ~TRUTH
 
 
@@ -97,7 +99,14 @@ def test_seven_parts_equal_the_whole(rows: int, pixels: int):
     parts = [StreamedEvaluation(baseline_pixels=pixels, rows=rows) for _ in range(7)]
     for number in range(20):
         for one in (whole, parts[number * 3 % 7]):
-            one.add(number, Mask(TRUTH[number], IGNORED[number]), SCORES[number], where="")
+            one.add(
+                number,
+                Mask(TRUTH[number], IGNORED[number]),
+                SCORES[number],
+                where="",
+                objects=OBJECTS[number],
+                artifact_score=float(number % 6),
+            )
     merged = parts[4]
     for part in (*parts[:4], *parts[5:]):
         merged.merge(part)
@@ -110,6 +119,19 @@ def test_seven_parts_equal_the_whole(rows: int, pixels: int):
     assert ours.pop("image_auroc") == pytest.approx(wanted.pop("image_auroc"), nan_ok=True)
     assert ours == wanted
     assert merged.random_iou(0.3) == whole.random_iou(0.3)
+    assert merged.objects(0.3) == whole.objects(0.3) and merged.objects(0.3).images == 20
+    assert merged.human_scores() == whole.human_scores() and merged.human_scores().images == 20
+    assert asdict_of(merged.blind()) == pytest.approx(asdict_of(whole.blind()), abs=1e-12)
+    assert (merged.score_table == whole.score_table).all() and merged.score_pairs == whole.score_pairs
+
+
+def asdict_of(blind: dict[str, BlindFigures]) -> dict[str, float]:
+    return {
+        f"{name} {measure} {end}": getattr(getattr(figures, measure), end)
+        for name, figures in blind.items()
+        for measure in ("iou_fg", "average_precision")
+        for end in ("value", "low", "high")
+    }
 
 
 def test_many_images_leave_sums_only():

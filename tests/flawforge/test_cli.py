@@ -81,6 +81,7 @@ def test_the_shipped_recipes_are_listed_and_printed():
     listed = run("recipes")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [
         "quickstart",
+        "quickstart-judged",
         "images",
         "sd15",
         "tinytown-negatives",
@@ -88,8 +89,12 @@ def test_the_shipped_recipes_are_listed_and_printed():
         "train-detector",
         "train-tinytown-regions",
         "train-tinytown-detector",
+        "predict-tinytown",
     ]
     assert run("recipes", "images").stdout == (ROOT / "recipes" / "images.yaml").read_text()
     wrong = run("recipes", "image")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "image: no shipped recipe; allowed: quickstart, images, sd15, tinytown-negatives" in wrong.stderr
+    assert (
+        "image: no shipped recipe; allowed: quickstart, quickstart-judged, images, sd15, tinytown-negatives"
+        in wrong.stderr
+    )

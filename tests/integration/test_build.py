@@ -61,7 +61,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Watched
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("factory.pipeline.in_flight.SECONDS_BETWEEN_REPORTS", 0.05)  # the driver's looks
         patch.setattr("factory.pipeline.in_flight.SECONDS_BEFORE_BOARD", 0.0)
-        patch.setattr("factory.build.Tally", Recorder)
+        patch.setattr("factory.pipeline.passes.Tally", Recorder)
         patch.setattr("factory.run.monitor.SECONDS_BETWEEN_LINES", 0.05)
         with monitor(Console(file=screen)) as view:
             build(parse_recipe(SMALL, "small.yaml"), str(out), show=view.show)

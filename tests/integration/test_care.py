@@ -11,11 +11,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import flawforge
 from factory.build import build
 from factory.maintain.verify import verify
 from factory.maintain.verify_on_ray import CheckOnRay
 from factory.recipe.recipe import parse_recipe
 from factory.store.storage import Storage
+from tests.coco_files import write_coco, write_image
 from tests.commands import run, run_apart
 from tests.factory.maintain.outputs import CLEAN, by_hand, by_the_stages, sample
 from tests.integration.conftest import SMALL, content_of
@@ -70,6 +72,20 @@ def test_workers_find_the_same_as_threads(built: Path, tmp_path: Path):
     (out / "index/000000.parquet").write_bytes(b"")
     verdict = verify(Storage(str(out)), check_shards=CheckOnRay("local"))
     assert verdict == verify(Storage(str(out))) and len(verdict.problems) >= 5
+
+
+def test_workers_check_imported_sets_too(tmp_path: Path):
+    for number in range(3):
+        write_image(tmp_path / f"images/{number}.png", number)
+    entries = [{"id": number, "file_name": f"{number}.png"} for number in range(3)]
+    annotations = write_coco(tmp_path / "annotations.json", entries, [])
+    out = tmp_path / "out"
+    flawforge.import_coco(out, annotations=annotations, images=tmp_path / "images", samples_per_shard=1)
+    assert flawforge.verify(out, address="local").sound
+    tar = out / "shards/000001.tar"
+    tar.write_bytes(tar.read_bytes()[:-5000])
+    verdict = flawforge.verify(out, address="local")
+    assert verdict == flawforge.verify(out) and not verdict.sound
 
 
 def test_an_output_that_workers_cannot_read_is_told(built: Path, tmp_path: Path):

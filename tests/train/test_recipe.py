@@ -75,7 +75,7 @@ def test_every_shipped_recipe_is_tested() -> None:
             "",
             ["data=[{name: a, label: masks}]"],
             "",
-            "data[0].label: found 'masks'; allowed: one of mask, changed, intersection, none",
+            "data[0].label: found 'masks'; allowed: one of mask, changed, intersection, judged, none",
         ),
         ("", ["data=[{name: a, weight: 0}]"], "", "data[0].weight: found 0; allowed: a number above 0"),
         ("optimizer: {warm_up: 100}\n", [], "line 7", "allowed: a number below iterations (100)"),

@@ -23,7 +23,7 @@ from factory.store import remote
 from factory.store.credentials import remember
 from factory.store.storage import Storage
 from train.data.data_set import Shard
-from train.data.shard_index import PartNames, ShardIndex, from_parquet, of_tar, to_parquet
+from train.data.shard_index import USUAL, PartNames, ShardIndex, from_parquet, of_tar, to_parquet
 
 _LAYOUT = 1
 """Version of the index; an older one is made anew."""
@@ -184,5 +184,6 @@ def _index_path(url: str, names: PartNames) -> str:
 
 
 def _place(url: str, names: PartNames) -> str:
-    what = json.dumps([_LAYOUT, redact(url), names.image, names.mask, names.changed])
+    judged = [] if names.judged == USUAL.judged else [names.judged]
+    what = json.dumps([_LAYOUT, redact(url), names.image, names.mask, names.changed, *judged])
     return hashlib.sha256(what.encode()).hexdigest()[:32]

@@ -48,7 +48,7 @@ class Encoded:
         key: unique in its data set.
         where: tar and key, for messages.
         image: the file; empty where the sample has none.
-        label: the files of the maps that the label is made of, by `mask` and `changed`, as far as the sample has them.
+        label: the files of the maps that the label is made of, by name of the part, as far as the sample has them.
     """
 
     key: str

@@ -43,9 +43,9 @@ def decode(encoded: Encoded, label: Label, *, reading: MaskReading | None = None
 
     Raises:
         BadSample: nothing can be learned from it. The message names tar, key and file. Its `reason` is
-            `missing_image`, `missing_mask` or `missing_changed`; else that of the reject by `actors.images.decode` or
-            `actors.masks.decode_mask`, such as `damaged`, `mask_size` or `bad_mask`, with `changed_` before it where
-            the map of changes is at fault.
+            `missing_image`, `missing_mask`, `missing_changed` or `missing_judged`; else that of the reject by
+            `actors.images.decode` or `actors.masks.decode_mask`, such as `damaged`, `mask_size` or `bad_mask`, with
+            `changed_` or `judged_` before it where that map is at fault.
     """
     if not encoded.image:
         raise BadSample("missing_image", f"{encoded.where}: the sample has no image, or an empty one")
@@ -69,7 +69,7 @@ def decode(encoded: Encoded, label: Label, *, reading: MaskReading | None = None
                 orientation=decoded.orientation,
             )
         except Reject as why:
-            reason = why.reason if part == "mask" else f"changed_{why.reason.removeprefix('mask_')}"
+            reason = why.reason if part == "mask" else f"{part}_{why.reason.removeprefix('mask_')}"
             raise BadSample(reason, f"{encoded.where}: {part}: {why.detail}") from why
         maps.append(_levels(mask))
     clean = np.zeros(image.shape[:2], np.uint8)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from actors.errors import TrainingError
-from factory.output.shards.records import MEMBERS, columns_of
+from factory.output.shards.records import USUAL_MEMBERS, columns_of
 from factory.output.shards.tar_samples import grouped, split_name
 from factory.sources.tar_members import Member, members
 from train.data.labels import PARTS, Part
@@ -37,6 +37,7 @@ _OWN = {part: f"{part}.png" for part in PARTS}
 """The members of our own shards."""
 
 _ABSENT = -1
+_JUDGED = PARTS.index("judged")
 _OBJECTS = 2048
 """Bytes of an index without samples: its Python objects."""
 
@@ -47,7 +48,7 @@ class PartNames:
 
     Attributes:
         image: the first that a sample has.
-        mask, changed: of the maps.
+        mask, changed, judged: of the maps.
     """
 
     image: tuple[str, ...] = (
@@ -56,10 +57,12 @@ class PartNames:
     )
     mask: str = "mask.png"
     changed: str = "changed.png"
+    judged: str = "judged.png"
 
     def of(self, part: Part) -> tuple[str, ...]:
         """The extensions of a part."""
-        return self.image if part == "image" else (self.mask if part == "mask" else self.changed,)
+        found: tuple[str, ...] | str = getattr(self, part)
+        return (found,) if isinstance(found, str) else found
 
 
 USUAL = PartNames()
@@ -71,10 +74,9 @@ class ShardIndex:
 
     Attributes:
         keys: a name up to its first dot, by row, as bytes: names in tars may not be text.
-        offsets: int64 [rows, 3], where the data of the image, the mask and the map of changes begin; -1 where the
-            sample has none.
-        sizes: int64 [rows, 3], their bytes.
-        endings: int64 [rows, 3], their extensions as the tar spells them, as numbers of `spellings`.
+        offsets: int64 [rows, parts], where the data of every one of `PARTS` begin; -1 where the sample has none.
+        sizes: int64 [rows, parts], their bytes.
+        endings: int64 [rows, parts], their extensions as the tar spells them, as numbers of `spellings`.
         spellings: extensions.
     """
 
@@ -116,8 +118,10 @@ class ShardIndex:
         head = {"bytes": size, "keys": spelled, "spellings": self.spellings}
         total = hashlib.sha256(json.dumps(head).encode())
         total.update(b"".join(key.as_py() for key in self.keys))
+        # Without the judged maps where there are none, so that the digests of such data sets stay.
+        parts = len(PARTS) if (self.offsets[:, _JUDGED] != _ABSENT).any() else _JUDGED
         for array in (self.offsets, self.sizes, self.endings):
-            total.update(array.astype("<i8").tobytes())
+            total.update(array[:, :parts].astype("<i8").tobytes())
         return total.hexdigest()
 
 
@@ -150,6 +154,11 @@ def of_output(stream: IO[bytes], where: str, *, accepted: int, size: int) -> Sha
     if -(-content // tarfile.RECORDSIZE) * tarfile.RECORDSIZE != size:
         raise _unfit(where, f"its files do not add up to the {size:,} bytes of the tar in the manifest")
     offsets = np.where(present, ends - blocks + HEADER, _ABSENT)
+    if _OWN["judged"] not in members:
+        members = [*members, _OWN["judged"]]
+        offsets, sizes = (
+            np.pad(array, ((0, 0), (0, 1)), constant_values=_ABSENT) for array in (offsets, sizes)
+        )
     chosen = [members.index(_OWN[part]) for part in PARTS]
     endings = np.broadcast_to(np.arange(len(PARTS)), (len(table), len(PARTS)))
     keys = table["key"].cast(pa.binary()).combine_chunks()
@@ -157,7 +166,7 @@ def of_output(stream: IO[bytes], where: str, *, accepted: int, size: int) -> Sha
 
 
 def of_tar(stream: IO[bytes], url: str, names: PartNames, skipped: Counter[str]) -> ShardIndex:
-    """The samples of a foreign tar that have an image, a mask or a map of changes, from its headers.
+    """The samples of a foreign tar that have an image, a mask or another map, from its headers.
 
     Args:
         stream: of the whole tar, at its beginning; it must be able to seek.
@@ -258,10 +267,10 @@ def _columns(stream: IO[bytes], where: str) -> tuple[pa.Table, list[str]]:
 
 
 def _members_in(columns: Sequence[str]) -> list[str]:
-    """All members of a build, and those of which an index has a size beside them; the JSON is the last in a tar."""
+    """All members of every build, and those of which an index has a size beside them; the JSON is the last in a tar."""
     stems = [name.removesuffix("_bytes") for name in columns if name.endswith("_bytes")]
     named = ["json" if stem == "json" else f"{stem}.png" for stem in stems]
-    return [*named, *(member for member in MEMBERS if member not in named)]
+    return [*named, *(member for member in USUAL_MEMBERS if member not in named)]
 
 
 def _size_of(meta: Any, wanted: Sequence[str]) -> int:

@@ -12,11 +12,11 @@ from actors.batch import Sample
 from actors.images import encode_mask, read_image, read_mask
 from factory.output.shards.images import check_preview, check_size
 
-NAMES = ("before", "after", "mask", "changed")
+NAMES = ("before", "after", "mask", "changed", "judged")
 PREVIEW_SIDE = 256
 """Largest side in pixels of the previews in an index."""
 
-_MASKS = ("mask", "changed")
+_MASKS = ("mask", "changed", "judged")
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -26,7 +26,7 @@ def shrink(images: Mapping[str, bytes | None], side: int) -> dict[str, bytes | N
     Those that fit already are returned unchanged. Larger images become JPEG, larger masks 1-bit PNG.
 
     Args:
-        images: PNG by name; `mask` and `changed` are masks. An image that was shrunk before may be JPEG.
+        images: PNG by name; `mask`, `changed` and `judged` are masks. An image that was shrunk before may be JPEG.
 
     Raises:
         ValueError: an image is damaged, of another format, or too large to be decoded.
@@ -36,7 +36,7 @@ def shrink(images: Mapping[str, bytes | None], side: int) -> dict[str, bytes | N
 
 def previews_of(sample: Sample, side: int) -> dict[str, bytes | None]:
     """The images of a sample as far as it has them, by the names of `NAMES`, shrunk as by `shrink`."""
-    images = (sample.image, sample.corrupted, sample.mask, sample.changed)
+    images = (sample.image, sample.corrupted, sample.mask, sample.changed, sample.judged)
     return shrink(dict(zip(NAMES, images, strict=True)), side)
 
 

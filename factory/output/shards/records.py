@@ -12,14 +12,19 @@ from actors.batch import METRICS
 from actors.errors import OutputError
 from factory.output.plan import shard_name
 from factory.output.schema import SCHEMA_VERSION
+from factory.output.shards.further import JUDGED, Further
 from factory.output.shards.previews import NAMES
 from factory.store.storage import Storage
 
 PREVIEWS_PER_REASON = 4
 """Rejected items of one reason in one shard whose previews the index keeps, for the gallery."""
 
-MEMBERS = ("image.png", "mask.png", "changed.png", "original.png", "json")
-"""Files of a sample by extension, in the order in which a tar holds them. Without `output.original` one is absent."""
+MEMBERS = ("image.png", "mask.png", "changed.png", JUDGED, "original.png", "json")
+"""Files of a sample by extension, in the order in which a tar holds them. The judged map is absent without a judge, the
+original without `output.original`."""
+
+USUAL_MEMBERS = tuple(member for member in MEMBERS if member != JUDGED)
+"""Members of which every index has size and sha256."""
 
 
 def columns_of(member: str) -> tuple[str, str]:
@@ -33,22 +38,39 @@ ITEM_COLUMNS = tuple(
 )
 """Columns that the index of every output begins with: an item and its fate."""
 
-INDEX_SCHEMA = pa.schema(
-    [
-        *ITEM_COLUMNS,
-        ("verified", pa.bool_()),
-        ("attempts", pa.int32()),
-        ("inversion_steps", pa.int32()),
-        ("seed", pa.int64()),
-        ("unet_rows", pa.int32()),
-        *[(name, pa.float64()) for name in METRICS],
-        *chain.from_iterable(
-            zip(columns_of(member), (pa.int64(), pa.string()), strict=True) for member in MEMBERS
-        ),
-        *[(f"preview_{name}", pa.binary()) for name in NAMES],
-    ]
-)
-"""A row per planned item, in the plan's order; the rejects are the rows whose status is `rejected`."""
+
+def index_schema(further: Further) -> pa.Schema:
+    """The columns of an index: a row per planned item, in the plan's order, the rejected ones among them."""
+    members = MEMBERS if further.judge else USUAL_MEMBERS
+    return pa.schema(
+        [
+            *ITEM_COLUMNS,
+            ("verified", pa.bool_()),
+            ("attempts", pa.int32()),
+            ("inversion_steps", pa.int32()),
+            ("seed", pa.int64()),
+            ("unet_rows", pa.int32()),
+            *[(name, pa.float64()) for name in METRICS],
+            *[(name, pa.float64()) for name in further.figures],
+            *[(name, pa.int32()) for name in further.counts],
+            *chain.from_iterable(
+                zip(columns_of(member), (pa.int64(), pa.string()), strict=True) for member in members
+            ),
+            *[(f"preview_{name}", pa.binary()) for name in preview_names(further)],
+        ]
+    )
+
+
+def preview_names(further: Further) -> tuple[str, ...]:
+    """The previews of a rejected item, of `NAMES`."""
+    return NAMES if further.judge else tuple(name for name in NAMES if f"{name}.png" != JUDGED)
+
+
+INDEX_SCHEMAS = {
+    further: index_schema(further)
+    for further in (Further(judge, share) for judge in (False, True) for share in (False, True))
+}
+"""All that are written."""
 
 
 def tar_path(number: int) -> str:

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from actors.batch import METRICS, Sample
 from actors.errors import OutputError
 from factory.output.identity import identity_path, read_identity
 from factory.output.provenance import is_merged
 from factory.output.schema import SCHEMA_VERSION, ShardOfSamples
+from factory.output.shards.further import JUDGED, Further
 from factory.output.shards.previews import PREVIEW_SIDE, previews_of
 from factory.output.shards.publish import ShardFormat, commit_files, publish_shard
-from factory.output.shards.records import INDEX_SCHEMA, PREVIEWS_PER_REASON, FileRecord, Sidecar, read_sidecar
+from factory.output.shards.records import (
+    INDEX_SCHEMAS,
+    PREVIEWS_PER_REASON,
+    FileRecord,
+    Sidecar,
+    read_sidecar,
+)
 from factory.output.shards.sample_json import Provenance, SampleJson
 from factory.store.storage import Storage
 
@@ -50,9 +58,9 @@ def write_shard(storage: Storage, shard: ShardOfSamples, how: Provenance, *, ori
 
     return publish_shard(
         storage,
-        _rows(shard.samples),
+        _rows(shard.samples, how.further),
         {sample.key: sample_files(sample, how, original=original) for sample in accepted},
-        shard_format=FORMAT,
+        shard_format=replace(FORMAT, schema=INDEX_SCHEMAS[how.further]),
         mark=sidecar,
     )
 
@@ -80,8 +88,8 @@ def _same_work(one: Sidecar, other: Sidecar) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("digest", "plan_sha256", "planned"))
 
 
-FORMAT = ShardFormat(INDEX_SCHEMA, read_sidecar, _same_work, _still_wanted)
-"""Of the shards of a build. Others with its sidecar replace the schema alone."""
+FORMAT = ShardFormat(INDEX_SCHEMAS[Further()], read_sidecar, _same_work, _still_wanted)
+"""Of the shards of a build. The schema of the index is that of the recipe, or of an import."""
 
 
 def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str, bytes]:
@@ -91,12 +99,18 @@ def sample_files(sample: Sample, how: Provenance, *, original: bool) -> dict[str
         "image.png": sample.corrupted,
         "mask.png": sample.mask,
         "changed.png": sample.changed,
+        **({JUDGED: _judged(sample)} if how.further.judge else {}),
         **({"original.png": sample.image} if original else {}),
         "json": SampleJson.of(sample, how).encoded,
     }
 
 
-def _rows(samples: list[Sample]) -> Iterator[dict[str, object]]:
+def _judged(sample: Sample) -> bytes:
+    assert sample.judged, sample.key
+    return sample.judged
+
+
+def _rows(samples: list[Sample], further: Further) -> Iterator[dict[str, object]]:
     """The rows of the index, without the columns of files."""
     shown: Counter[str] = Counter()
     for sample in samples:
@@ -113,7 +127,8 @@ def _rows(samples: list[Sample]) -> Iterator[dict[str, object]]:
             "inversion_steps": sample.inversion_steps,
             "seed": sample.seed,
             "unet_rows": sample.unet_rows,
-            **{name: sample.metrics.get(name) for name in METRICS},
+            **{name: sample.metrics.get(name) for name in (*METRICS, *further.figures)},
+            **{name: getattr(sample, name) for name in further.counts},
         }
         if sample.rejected:
             shown[sample.reason] += 1

@@ -41,6 +41,12 @@ def test_spilled_never_goes_deeper():
     ]  # fmt: skip
 
 
+def test_what_the_judge_refuses_goes_deeper():
+    policy = RetryPolicy((5, 10), draws_per_step=2)
+    for reason in ("legal", "broken_before"):
+        assert course(policy, *[reason] * 9) == [Draw(5, 0, 0), Draw(5, 1, 1), Draw(10, 2, 0), Draw(10, 3, 1)]
+
+
 def test_a_first_round_brings_each_baseline_before_its_draw():
     pending = dict.fromkeys(range(3), Draw(10))
     draw = Draw(10)

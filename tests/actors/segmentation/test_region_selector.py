@@ -11,6 +11,7 @@ import pytest
 from actors.batch import Sample
 from actors.errors import ModelError, Reject
 from actors.images import encode_image, encode_mask, read_mask
+from actors.seeding import seed_for
 from actors.segmentation.region_selector import RegionSelector
 from actors.segmentation.regions_config import RegionsConfig
 from actors.segmentation.segmenter import Segmenter
@@ -100,3 +101,76 @@ def test_rejected_samples_pass_through():
     mask[10:30, 10:30] = True
     found = selector()([clean("a", mask), broken])
     assert [sample.reason for sample in found] == ["", "empty"]
+
+
+def boxes(*corners: tuple[int, int], side: int = 8) -> np.ndarray:
+    """A mask of squares; their first pixels."""
+    mask = np.zeros((64, 64), bool)
+    for row, column in corners:
+        mask[row : row + side, column : column + side] = True
+    return mask
+
+
+FOUR = boxes((0, 0), (0, 20), (30, 0), (30, 20))
+
+
+def chosen(share: float, key: str, *, seed: int = 3, smallest: float = 0.001) -> Sample:
+    config = RegionsConfig(kind="source", share=share, smallest_area=smallest)
+    (found,) = RegionSelector(config, seed=seed)([clean(key, FOUR)])
+    assert not found.rejected
+    return found
+
+
+def drawn(key: str, seed: int = 3) -> list[float]:
+    """The draws of the four regions, in the order of their first pixels."""
+    return [seed_for(seed, key, "region", place) / 2**63 for place in range(4)]
+
+
+def kept(sample: Sample) -> list[bool]:
+    mask = read_mask(sample.mask)
+    assert np.array_equal(mask & FOUR, mask)
+    return [bool(mask[row, column]) for row, column in ((0, 0), (0, 20), (30, 0), (30, 20))]
+
+
+def test_a_share_of_one_leaves_the_mask_as_it_is():
+    found = chosen(1.0, "a")
+    assert found.mask == encode_mask(FOUR) and (found.candidates, found.regions) == (0, 0)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_regions_are_kept_by_their_draws_and_at_least_one(share: float):
+    counts = []
+    for key in map(str, range(40)):
+        found, draws = chosen(share, key), drawn(key)
+        wanted = [draw < share for draw in draws]
+        if not any(wanted):
+            wanted[draws.index(min(draws))] = True
+        assert kept(found) == wanted, key
+        assert (found.candidates, found.regions) == (4, sum(wanted))
+        assert read_mask(found.mask).sum() == 64 * sum(wanted)
+        counts.append(sum(wanted))
+    assert min(counts) >= 1 and abs(sum(counts) / 160 - share) < 0.15
+
+
+def test_another_seed_or_key_chooses_others():
+    many = {tuple(kept(chosen(0.5, "a", seed=seed))) for seed in range(20)}
+    assert len(many) > 5 and len({tuple(kept(chosen(0.5, str(key)))) for key in range(20)}) > 5
+
+
+def test_more_regions_are_kept_until_they_are_large_enough():
+    """Three of the four squares have 4.7 % of the image."""
+    for key in map(str, range(10)):
+        found, draws = chosen(0.01, key, smallest=0.04), drawn(key)
+        assert kept(found) == [draw < max(draws) for draw in draws]
+
+
+def test_what_touches_at_a_corner_is_kept_as_one():
+    item = clean("a", boxes((0, 0), (8, 8), (16, 0)))
+    (found,) = RegionSelector(RegionsConfig(kind="source", share=0.01))([item])
+    assert (found.candidates, found.regions) == (1, 1) and read_mask(found.mask).sum() == 3 * 64
+
+
+def test_the_limits_are_those_of_all_candidates():
+    config = RegionsConfig(kind="source", share=0.25, largest_area=0.05)
+    (found,) = RegionSelector(config)([clean("a", FOUR)])
+    assert found.reason == "region_too_large" and found.candidates == 0

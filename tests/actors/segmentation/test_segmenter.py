@@ -332,3 +332,10 @@ def test_two_loads_give_the_same_network(folder):
     assert all(
         torch.equal(first[name], second[name]) and torch.equal(first[name], stored[name]) for name in stored
     )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_gives_nearly_the_same_scores_in_float32(folder: Path, dtype: str):
+    found = Segmenter(str(folder), batch_size=2, dtype=dtype)(IMAGES)
+    assert found.dtype == np.float32 and not np.array_equal(found, scores(folder))
+    assert np.abs(found - scores(folder)).max() < 0.05

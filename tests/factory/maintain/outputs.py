@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from actors.batch import METRICS, Sample
+from actors.connected import connected
 from actors.errors import Reject
 from actors.images import encode_image, encode_mask, read_mask
 from factory.output.identity import Identity, claim
@@ -64,14 +65,26 @@ def measured(mask: bytes) -> dict[str, float]:
     return {**dict.fromkeys(METRICS, 0.25), **exact}
 
 
-def sample(key: str, source: str, *, rejected: str = "", side: int = 16) -> Sample:
-    """A sample out of nothing; its images follow from its key."""
+JUDGE = "verify.judge={kind: detector, folder: nowhere, threshold: 0.5}"
+"""A change to a small recipe. Whoever makes samples by hand needs no such folder."""
+
+
+def sample(key: str, source: str, *, rejected: str = "", side: int = 16, judged: bool = False) -> Sample:
+    """A sample out of nothing; its images follow from its key.
+
+    Args:
+        judged: whether a judge found the first of its connected regions broken.
+    """
     rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
     image = encode_image(rng.integers(0, 255, (side, side, 3), dtype=np.uint8))
     mask = encode_mask(rng.random((side, side)) < 0.3)
     one = Sample(key, source, "a caption", image=image, mask=mask, corrupted=image, changed=mask)
     one.seed, one.attempts, one.inversion_steps, one.unet_rows, one.verified = len(key), 1, 12, 30, True
     one.metrics = measured(mask)
+    if judged:
+        number, one.regions = connected(read_mask(mask))
+        one.judged, one.broken_regions = encode_mask(number == 1), 1
+        one.metrics["judged_area"] = float((number == 1).mean())
     if rejected:
         one.reject("verify", Reject(rejected, f"{rejected} it was"))
     return one

@@ -23,10 +23,11 @@ from actors.errors import WorkerError
 from actors.images import encode_image, encode_mask
 from factory.build import Mode, build
 from factory.maintain.verify import Problem, verify
-from factory.output.identity import Identity
+from factory.output.identity import Identity, digest_of_code, versions_here
 from factory.output.schema import ShardOfSamples, from_table, to_table
 from factory.output.shards.records import read_sidecar
-from factory.pipeline.admission import check_hardware
+from factory.pipeline.admission import check_hardware, check_worker
+from factory.pipeline.run_context import RunContext
 from factory.pipeline.stages import Corrupt, Load, SelectRegions, Write
 from factory.recipe.recipe import Recipe, parse_recipe
 from factory.run.status import look
@@ -393,3 +394,12 @@ def test_a_damaged_sidecar_of_the_first_shard_is_passed_over(tmp_path):
     check_hardware(storage, "corrupt", {"cpu": "some"})
     measure = json.loads(storage.read("hardware/corrupt.json"))
     assert measure == {"from": "stats/000001.json", "hardware": {"cpu": "some"}}
+
+
+def test_a_worker_with_other_code_beside_that_of_builds_is_refused():
+    here = {**versions_here(), "eval": digest_of_code(("eval/predict",))}
+    context = RunContext("nowhere", Identity({}, {}, here, {}), code=("eval/predict",))
+    check_worker(context, ())
+    there = RunContext("nowhere", Identity({}, {}, {**here, "eval": "0123"}, {}), code=("eval/predict",))
+    with pytest.raises(WorkerError, match=r'versions\.eval: "0123" -> '):
+        check_worker(there, ())

@@ -96,6 +96,13 @@ def test_the_outlook_names_the_regions():
     assert stages["corrupt"] == "none, k = 10, tinytown, then verify"
 
 
+def test_the_outlook_names_the_share_of_the_regions_and_the_judge():
+    judge = "verify.judge={kind: detector, folder: out/detector, threshold: 0.5}"
+    stages = {stage.name: stage.what for stage in outlook(small("regions.share=0.4", judge)).stages}
+    assert stages["select"] == "regions from the source's masks, 40% of them by chance"
+    assert stages["corrupt"] == "noise, k = 10, tinytown, then verify, judged by out/detector"
+
+
 def test_the_outlook_says_where_latents_are_broken():
     def words(*changes: str) -> str:
         return next(stage.what for stage in outlook(small(*changes)).stages if stage.name == "corrupt")

@@ -54,7 +54,7 @@ def test_every_mistake_is_listed_with_its_line_and_what_is_allowed() -> None:
         "  line 10  corruption.inversion_steps: found 60; allowed: at most inference_steps (50)",
         "  line 12  verify.margin: found 1.5; allowed: a whole number from 0 to 64",
         "  line 13  verify.steps: unknown key; allowed here: changed_threshold, least_inside, most_outside, "
-        "margin, baseline, attempts, on_failure",
+        "margin, baseline, attempts, on_failure, judge",
         "  line 15  execution.load.largest: not set, so 1; allowed: a whole number of at least smallest (3)",
         "  (--set)  seed: found -1; allowed: a whole number from 0 to 9223372036854775807",
         "  (--set)  verify.least_inside: found 'high'; allowed: a number from 0 to 1",
@@ -435,7 +435,7 @@ def test_missing_keys_stand_at_the_line_of_the_section_that_lacks_them() -> None
         "mine.yaml: 2 mistakes",
         "  line 1  source: missing (clean images); "
         "allowed: a section with the keys kind, urls, fields, masks, cells, filters, share, limit, first_seed, "
-        "size, parts",
+        "parts, size",
         "  line 2  regions.kind: missing (masks of the source, predicted ones, or empty ones: clean negatives); "
         "allowed: one of source, segmenter, none",
     ]
@@ -497,9 +497,7 @@ def test_malformed_overrides_are_listed_with_the_other_mistakes() -> None:
 
 
 def test_a_recipe_of_another_command():
-    with pytest.raises(
-        RecipeError, match=r"^train-detector: a recipe of another command; .*quickstart, images"
-    ):
+    with pytest.raises(RecipeError, match=r"^train-detector: a recipe of another command; .*quickstart, "):
         load_recipe("train-detector")
 
 
@@ -508,7 +506,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_recipe("quickstrat")
     with pytest.raises(
         RecipeError,
-        match="a folder; allowed: a YAML file, or one of quickstart, images, sd15, tinytown-negatives",
+        match="a folder; allowed: a YAML file, or one of quickstart, quickstart-judged, images, sd15, tinytown-",
     ):
         load_recipe(tmp_path)
     latin = tmp_path / "latin.yaml"
@@ -598,3 +596,47 @@ def test_the_autoencoder_alone_is_not_compared_with_itself() -> None:
 def test_none_with_regions_is_the_control() -> None:
     text = "corruption: {method: none}\nverify: {least_inside: 0}\n"
     assert parse_recipe(SMALL + text, "mine.yaml").verify.baseline == "passage"
+
+
+@pytest.mark.parametrize(
+    ("line", "reported"),
+    [
+        ("{}", "verify.judge.kind: missing (what it is: a segmenter of the classes clean and artifact); "),
+        ("{kind: detector}", "verify.judge.folder: missing (of its weights, as flawforge train writes it, "),
+        ("{kind: classifier, folder: x}", "verify.judge.kind: found 'classifier'; allowed: one of detector"),
+        (
+            "{kind: detector, folder: ' '}",
+            "verify.judge.folder: found ' '; allowed: a folder, shipped name or ",
+        ),
+        (
+            "{kind: detector, folder: x, threshold: 1}",
+            "verify.judge.threshold: found 1; allowed: a number above 0 and below 1, or null",
+        ),
+        (
+            "{kind: detector, folder: x, least_area: 0}",
+            "verify.judge.least_area: found 0; allowed: a number above 0 and of at most 1",
+        ),
+        (
+            "{kind: detector, folder: x, least_area: 0.1, least_pixels: 3}",
+            "verify.judge.least_pixels: found 3; allowed: nothing, since verify.judge.least_area is set",
+        ),
+    ],
+)
+def test_a_wrong_judge(line: str, reported: str) -> None:
+    (mistake,) = [one for one in refused(SMALL + f"verify: {{judge: {line}}}\n")[1:] if reported in one]
+    assert mistake.startswith("  line 4  ")
+
+
+def test_nothing_is_judged_where_nothing_is_corrupted() -> None:
+    judge = "verify: {judge: {kind: detector, folder: x}, least_inside: 0}\n"
+    assert refused(SMALL + "corruption: {method: none}\n" + judge) == [
+        "mine.yaml: 1 mistake",
+        "  line 5  verify.judge: found a section; allowed: nothing, since corruption.method is none",
+    ]
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "-0.1"])
+def test_a_wrong_share_of_the_regions(share: str) -> None:
+    assert refused(SMALL.replace("kind: source", f"kind: source, share: {share}"))[1:] == [
+        f"  line 3  regions.share: found {share}; allowed: a number above 0 and of at most 1"
+    ]

@@ -16,6 +16,8 @@ from factory.sources.caption import CaptionField
         ("txt", b"", ""),
         ("json:prompt", b'{"prompt": " a dog ", "other": 1}', "a dog"),
         ("json:prompt", b'{"prompt": null}', ""),
+        ("json:prompt", b'{"prompt": ["a dog ", "and a cat"]}', "a dog  and a cat"),
+        ("json:prompt", b'{"prompt": []}', ""),
         ("json:a.b", b'{"a.b": "x"}', "x"),
     ],
 )
@@ -32,7 +34,7 @@ def test_captions(field: str, data: bytes, caption: str) -> None:
         ("json:prompt", b'{"promt": "x", "id": 3}', "no field 'prompt'; its fields are: 'promt', 'id'"),
         ("json:prompt", b"{}", "its fields are: none"),
         ("json:prompt", b'["x"]', "JSON list"),
-        ("json:prompt", b'{"prompt": ["a", "b"]}', "prompt is a list"),
+        ("json:prompt", b'{"prompt": ["a", 1]}', "prompt is a list"),
         ("json:prompt", b'{"prompt": "a', "not JSON"),
         ("json:prompt", b'{"prompt": "\\ud800"}', "not JSON"),
         ("json:prompt", b"[" * 100_000, "not JSON"),

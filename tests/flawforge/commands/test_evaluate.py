@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,24 +13,28 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from actors.errors import ArgumentError, EvaluationError, ModelError
+from actors.errors import ArgumentError, EvaluationError, ModelError, OutputError, SourceError
 from actors.images import encode_image, encode_mask
 from actors.segmentation.predictor import Predictor
 from actors.segmentation.segmenter import Segmenter
 from eval import splits
 from eval.evaluate import evaluate, random_iou
+from eval.sealed_log import openings
 from eval.streaming import StreamedEvaluation
 from flawforge import api
 from flawforge.cli import app
 from flawforge.evaluation import evaluate_checkpoint
+from tests.labelled_tars import grey_png, random_sample, write_tar
 from tests.patience import seconds
 from tests.upernet import save_upernet
 from tinytown import ASSETS_VERSION
+from train.trained import Trained
 
 AREAS = (0.25, 0.5)
 """Of the two true masks in every set: a segmenter that predicts everything has IoU_fg 0.375."""
@@ -133,9 +138,151 @@ def test_the_threshold_comes_from_validation(everywhere: str, shipped: Path):
     assert "flatter" in " ".join(evaluate_checkpoint(everywhere, split="validation").notes)
 
 
-def test_the_sealed_split_says_so(everywhere: str, shipped: Path):
-    assert "sealed: for final figures only" in invoke(everywhere, "--split", "sealed")
-    assert "sealed" not in invoke(everywhere, "--split", "validation")
+def test_the_sealed_split_says_so_and_is_logged(
+    everywhere: str, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    log = tmp_path / "flawforge" / "sealed-openings.jsonl"
+    assert "sealed" not in invoke(everywhere, "--split", "validation") and not log.exists()
+    assert "sealed: for final figures only; this is opening 1 of them" in invoke(
+        everywhere, "--split", "sealed"
+    )
+    opened, figures = openings(log)
+    assert opened["event"] == "opened" and opened["data"].startswith(
+        f"sealed of tinytown/splits-v{ASSETS_VERSION}@"
+    )
+    assert opened["checkpoint"].startswith(Path(everywhere).name) and opened["assets"] == ASSETS_VERSION
+    assert figures["opening"] == opened["opening"] and figures["iou_fg"] == [0.375, 0.25, 0.5]
+    own = tmp_path / "own.jsonl"
+    data = shipped / "sealed" / "000000.tar"
+    assert "opening 1 of them" in invoke(everywhere, "--data", str(data), "--log", str(own))
+    assert len(openings(own)) == len(openings(log)) == 2
+
+
+def test_without_a_log_the_sealed_split_stays_closed(everywhere: str, shipped: Path, tmp_path: Path):
+    """The tar is damaged, which would be reported if it were read."""
+    (shipped / "sealed" / "000000.tar").write_bytes(b"damaged")
+    result = CliRunner().invoke(app, ["eval", everywhere, "--split", "sealed", "--log", str(tmp_path)])
+    assert isinstance(result.exception, OutputError) and "stay closed" in str(result.exception)
+
+
+def test_an_opening_that_fails_is_in_the_log(everywhere: str, shipped: Path, tmp_path: Path):
+    (shipped / "sealed" / "000000.tar").write_bytes(b"damaged")
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(SourceError):
+        evaluate_checkpoint(everywhere, split="sealed", log=log)
+    assert [line["event"] for line in openings(log)] == ["opened"]
+
+
+def test_reference_rows_of_a_split(everywhere: str, shipped: Path):
+    """Everything is marked, which is the best of the blind baselines: no gain."""
+    row = {
+        "average_precision": 0.25,
+        "object_auroc_within": None,
+        "object_auroc_clean": 0.75,
+        "clean_area": 0.5,
+    }
+    rows = {
+        "blind: class prior": {"iou_fg": [0.25, 0.2, 0.3], **row},
+        "upper bound, swin": {"iou_fg": [1, 1, 1], **row},
+    }
+    (shipped / "reference.json").write_text(json.dumps({"validation": rows}))
+    screen = invoke(everywhere)
+    assert "blind: class prior" in screen and "upper bound, swin" in screen and "75.0" in screen
+    document = evaluate_checkpoint(everywhere).document()
+    assert document["reference"]["upper bound, swin"]["iou_fg"] == [1, 1, 1]
+    assert (
+        document["gain"]["iou_fg"]["blind"] == "blind: everything"
+        and document["gain"]["iou_fg"]["share"] == 0
+    )
+    assert (
+        "IoU_fg: 0% of the room between 'blind: everything' (37.5) and 'upper bound, swin' (100.0)" in screen
+    )
+    assert evaluate_checkpoint(everywhere, split="labelled").reference == {}
+
+
+def test_the_threshold_of_the_training(tmp_path: Path):
+    """Other data have the threshold in `metrics.json`; one of another program counts as none."""
+    folder, data = save_upernet(tmp_path / "trained", bias=2.0), write_set(tmp_path / "mine", "mine")
+    (folder / "metrics.json").write_text('{"accuracy": 1}')
+    assert evaluate_checkpoint(str(folder), urls=[data]).threshold_from == "default"
+    trained = Trained(
+        step=1, steps=1, threshold=0.9, validation={"iou_fg": 0.5}, loss=0.1, seconds=1.0, waited=0.0, skipped={},
+        new_weights=[], digest="",
+    )  # fmt: skip
+    (folder / "metrics.json").write_text(trained.model_dump_json())
+    report = evaluate_checkpoint(str(folder), urls=[data])
+    assert (report.threshold_from, report.evaluation.threshold) == ("model", 0.9)
+    assert "threshold 0.9: chosen in the training of this model" in " ".join(report.notes)
+
+
+def test_objects_and_scores_of_annotators(everywhere: str, tmp_path: Path):
+    """Everything is marked: broken and intact objects are tied, and so are all images."""
+    rng = np.random.default_rng(0)
+    tar = write_tar(tmp_path / "a.tar", {f"k{n}": random_sample(rng, clean=n % 2 == 0) for n in range(6)})
+    report = api.evaluate(everywhere, data=tar)
+    objects = report.objects
+    assert (objects.broken, objects.intact, objects.clean) == (3, 3, 6)
+    assert objects.within.value == objects.against_clean.value == 0.5
+    assert report.human.images == 6 and math.isnan(report.human.spearman.value)
+    assert set(report.blind) == {"blind: everything", "blind: all objects"}
+    assert "rank correlation (Spearman) of 6 image scores" in " ".join(
+        invoke(everywhere, "--data", tar).split()
+    )
+
+
+def test_the_report_of_a_split(everywhere: str, shipped: Path, tmp_path: Path):
+    """The threshold is chosen among all candidates after the images are counted."""
+    out = tmp_path / "report"
+    assert f"report: {out}/index.html" in invoke(everywhere, "--out", f"{out}/").replace("\n", "")
+    rows = pq.read_table(out / "images.parquet").to_pylist()
+    assert [row["iou"] for row in rows] == [0.25, 0.5] and [row["marked_area"] for row in rows] == [1, 1]
+    document = json.loads((out / "figures.json").read_bytes())
+    assert document["evaluation"]["threshold"] == 0.02 and len(document["data_digest"]) == 16
+    invoke(everywhere, "--out", str(out), "--threshold", "0.9")  # over the first one
+    assert pq.read_table(out / "images.parquet")["marked_area"].to_pylist() == [0, 0]
+
+
+def test_a_folder_with_other_files_is_refused_before_anything_is_opened(
+    everywhere: str, shipped: Path, tmp_path: Path
+):
+    log = tmp_path / "log.jsonl"
+    for name in ("mine.txt", "index.html"):
+        (tmp_path / name / "out").mkdir(parents=True)
+        (tmp_path / name / "out" / name).write_text("mine")
+        with pytest.raises(OutputError, match="it holds other files than"):
+            evaluate_checkpoint(everywhere, split="sealed", out=str(tmp_path / name / "out"), log=log)
+        assert (tmp_path / name / "out" / name).read_text() == "mine"
+    assert not log.exists()
+
+
+def test_text_that_parquet_cannot_store(everywhere: str, tmp_path: Path):
+    """A key that is no UTF-8, a caption with a lone surrogate, and equal scores of annotators."""
+    files = random_sample(np.random.default_rng(0))
+    files["json"] = b'{"caption": "a \\ud800 b", "artifact_score": 1000000000}'
+    out = tmp_path / "out"
+    api.evaluate(everywhere, data=write_tar(tmp_path / "a.tar", {"k\udcff": files, "l": files}), out=out)
+    rows = pq.read_table(out / "images.parquet").to_pylist()
+    assert [row["key"] for row in rows] == ["k\\udcff", "l"] and rows[0]["caption"] == "a \\ud800 b"
+    assert "a \\ud800 b" in (out / "index.html").read_text()
+
+
+def test_all_pixels_ignored(everywhere: str, tmp_path: Path):
+    ignored = {
+        **random_sample(np.random.default_rng(0)),
+        "mask.png": grey_png(np.full((64, 64), 255, np.uint8)),
+    }
+    tar = write_tar(tmp_path / "a.tar", {"k": ignored})
+    api.evaluate(everywhere, data=tar, ignore_index=255, out=tmp_path / "out")
+    assert "nan" not in re.sub(r"data:[^\"]*", "", (tmp_path / "out" / "index.html").read_text())
+
+
+def test_the_digest_of_the_data(everywhere: str, tmp_path: Path):
+    digests = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        tar = write_tar(tmp_path / f"{name}.tar", {"k": random_sample(np.random.default_rng(seed))})
+        digests.append(api.evaluate(everywhere, data=tar).data_digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_the_table(everywhere: str, shipped: Path):
@@ -179,6 +326,8 @@ def test_missing_splits_are_told(everywhere: str, tmp_path: Path):
         ["--ignore-index", "255"],
         ["--data", "x.tar", "--alpha", "white"],
         ["--data", "x.tar", "--ignore-index", "-1"],
+        ["--workers", "0"],
+        ["--workers", "all"],
     ],
 )
 def test_wrong_use(arguments: list[str]):

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from actors.batch import Sample
 from factory.output.shards.reader import read_shard
-from tests.factory.maintain.outputs import by_hand, sample
+from tests.factory.maintain.outputs import JUDGE, by_hand, sample
 from train.data.data_set import DataSet
 from train.data.reading import Encoded, Reader
 
 Files = Mapping[str, bytes]
 
 
-def output(folder: Path, *shards: str, original: bool = True) -> Path:
+def output(folder: Path, *shards: str, original: bool = True, judged: bool = False) -> Path:
     """A finished output.
 
     Args:
         shards: a letter for each item, `a` for an accepted and `r` for a rejected one; all but the last of one length.
+        judged: whether the samples have a judged map.
     """
     items: list[list[Sample]] = []
     for number, letters in enumerate(shards):
@@ -31,11 +32,12 @@ def output(folder: Path, *shards: str, original: bool = True) -> Path:
                     f"tinytown:{row}",
                     rejected="unchanged" if letter == "r" else "",
                     side=8 + row,
+                    judged=judged,
                 )
                 for row, letter in enumerate(letters)
             ]
         )
-    by_hand(folder, items, original=original)
+    by_hand(folder, items, original=original, changes=[JUDGE] if judged else [])
     return folder
 
 

@@ -21,13 +21,15 @@ from train.data.data_set import DataSet
 from train.data.labels import MAPS, Label
 from train.data.order import Order
 from train.data.reading import Reader
+from train.data.samples import decode
 
 
 @pytest.mark.parametrize("original", [True, False])
 @pytest.mark.parametrize("label", list(MAPS))
 def test_the_samples_of_an_output(tmp_path: Path, label: Label, original: bool) -> None:
     """Among rejected items, and with a shard in which all are."""
-    folder = output(tmp_path / "out", "aara", "rrrr", "raaa", "ar", original=original)
+    judged = label == "judged"
+    folder = output(tmp_path / "out", "aara", "rrrr", "raaa", "ar", original=original, judged=judged)
     data_set = open_data_set("x", str(folder), label=label, cache=None)
     assert (data_set.kind, data_set.counts, data_set.samples) == ("output", (3, 0, 3, 1), 7)
     expected = content(folder)
@@ -37,6 +39,26 @@ def test_the_samples_of_an_output(tmp_path: Path, label: Label, original: bool) 
         assert one.image == expected[key]["image.png"]
         assert one.label == {part: expected[key][f"{part}.png"] for part in MAPS[label]}
     assert found["s2i1"].where == f"{folder}/shards/000002.tar, s2i1"
+
+
+@pytest.mark.parametrize("label", list(MAPS))
+def test_the_samples_of_an_output_with_a_judge(tmp_path: Path, label: Label) -> None:
+    folder = output(tmp_path / "out", "aar", "raa", judged=True)
+    data_set = open_data_set("x", str(folder), label=label, cache=None)
+    found, expected = everything(data_set, Reader(data_set)), content(folder)
+    for key, one in found.items():
+        wanted = {part: expected[key][f"{part}.png"] for part in MAPS[label]}
+        assert (one.image, one.label) == (expected[key]["image.png"], wanted)
+
+
+def test_a_sample_without_a_judged_map_is_named(tmp_path: Path) -> None:
+    """As in an output that was merged from one with a judge and one without."""
+    data_set = open_data_set("x", str(output(tmp_path / "out", "a")), label="judged", cache=None)
+    one = Reader(data_set).read(0, 0)
+    with pytest.raises(
+        BadSample, match=r"s0i0: the sample has no judged, and the label of its data set is judged"
+    ):
+        decode(one, "judged")
 
 
 @pytest.mark.parametrize("dialect", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -126,7 +148,7 @@ def test_an_output_is_opened_by_one_read_and_shards_when_they_are_needed(store: 
 
 def test_a_range_is_that_of_the_members_needed(store: type[CountedFiles]) -> None:
     """For all but the last, a header of 512 bytes and the data filled up to 512; a header and the data of the last."""
-    for label in MAPS:
+    for label in MAPS.keys() - {"judged"}:
         data_set = open_data_set("x", "counted://out", label=label, cache=None)
         reader = Reader(data_set)
         one = reader.read(3, 1)

@@ -12,7 +12,7 @@ from PIL import Image
 from actors.errors import BadSample, TrainingError
 from actors.images import encode_image, encode_mask
 from actors.masks import MaskReading
-from train.data.labels import Label, Part
+from train.data.labels import PARTS, Label, Part
 from train.data.reading import Encoded
 from train.data.samples import IGNORED, decode
 
@@ -27,7 +27,7 @@ def grey(levels: list[list[int]] | NDArray[np.uint8]) -> bytes:
 
 
 def encoded(image: bytes | None = None, **label: bytes) -> Encoded:
-    files: dict[Part, bytes] = {part: label[part] for part in ("mask", "changed") if part in label}  # type: ignore[misc]
+    files: dict[Part, bytes] = {part: label[part] for part in PARTS if part in label}  # type: ignore[misc]
     return Encoded("k", "x.tar, k", encode_image(IMAGE) if image is None else image, files)
 
 
@@ -41,11 +41,13 @@ TOP = np.array([[1] * 4] * 2 + [[0] * 4] * 2, np.bool_)
         ("mask", LEFT),
         ("changed", TOP),
         ("intersection", [[1, 1, 0, 0]] * 2 + [[0] * 4] * 2),
+        ("judged", [[0, 0, 1, 1]] * 4),
         ("none", np.zeros((4, 4))),
     ],
 )
 def test_labels(label: Label, expected: NDArray[np.bool_]) -> None:
-    sample = decode(encoded(mask=encode_mask(LEFT), changed=encode_mask(TOP)), label)
+    maps = {"mask": encode_mask(LEFT), "changed": encode_mask(TOP), "judged": encode_mask(~LEFT)}
+    sample = decode(encoded(**maps), label)
     assert sample.key == "k" and sample.image.dtype == sample.label.dtype == np.uint8
     assert (sample.image == IMAGE).all() and (sample.label == expected).all()
 

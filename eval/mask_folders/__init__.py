@@ -1,0 +1,1 @@
+"""Folders of images and masks as a set to import."""

@@ -1,0 +1,1 @@
+"""Marks artifacts in images of any source with a detector: what `flawforge predict` does."""

@@ -1,0 +1,60 @@
+"""The command `predict`: marks artifacts in images without labels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from actors.redaction import redact
+from eval.predict.recipe import SHIPPED, load_prediction
+from flawforge import predicting
+from flawforge.commands.build import TOO_MANY_REJECTS
+from flawforge.commands.options import (
+    AddressOption,
+    JsonOption,
+    OutOption,
+    SetOption,
+    TakeOverOption,
+    usage,
+)
+from flawforge.commands.printing import console, counts, print_json, say, summary
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    recipe: Annotated[str, typer.Argument(help=f"a YAML file, or a shipped recipe: {', '.join(SHIPPED)}")],
+    out: OutOption,
+    set_: SetOption = None,
+    mode: Annotated[
+        predicting.PredictMode,
+        typer.Option(help="resume: make the missing shards; overwrite: delete the output and start again"),
+    ] = "resume",
+    address: AddressOption = "local",
+    take_over: TakeOverOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Mark artifacts in images with a detector: score maps, masks and figures as shards."""
+    from eval.gallery import PATH
+    from flawforge.commands.running import watched
+
+    loaded = load_prediction(recipe, set_ or [])
+    screen = Console(stderr=True) if as_json else console
+    with usage(), watched(screen) as callbacks:
+        total = predicting.predict(loaded, out, mode=mode, take_over=take_over, address=address, **callbacks)
+    if as_json:
+        print_json({**asdict(total), "out": redact(out)})
+    else:
+        say(console, summary(total))
+        if total.skipped:
+            say(console, "passed over while listing the source: " + counts(total.skipped))
+        shown = redact(out)
+        say(console, f"{shown}/{PATH} shows a sample of them; flawforge verify {shown} checks them all")
+    share = total.rejected / total.planned
+    if share > loaded.limits.rejects:
+        screen.print(f"rejected {share:.1%} of the images; limits.rejects is {loaded.limits.rejects:.1%}")
+        raise typer.Exit(TOO_MANY_REJECTS)
