@@ -28,6 +28,14 @@ SHIPPED = {
 """Names of the weights that come with Flawforge, and their folders. They hide folders and hub ids of the same name."""
 
 
+def on_every_worker(model: str) -> str:
+    """The name of a model in a form that does not depend on the working folder: a folder as its absolute path.
+
+    Shipped names hide folders of the same name, and hub ids stay as they are.
+    """
+    return model if model.startswith("tinytown/") or not Path(model).is_dir() else str(Path(model).absolute())
+
+
 def is_hub_id(model: str) -> bool:
     """Whether a name has the form `owner/name` and is no folder here; the owner `tinytown` is ours."""
     form = re.fullmatch(r"(\w[\w.-]*)/\w[\w.-]*", model)

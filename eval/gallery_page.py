@@ -108,7 +108,7 @@ def gallery_page(
         ValueError: an image or a mask of a tile cannot be read; the message names the tile.
     """
     shots = [_shots(tile) for tile in tiles]
-    template = _TEMPLATES.get_template("gallery_tile.html")
+    template = TEMPLATES.get_template("gallery_tile.html")
     parts = [
         template.render(number=number, tile=tile, figures=_metrics(tile), **shot)
         for number, (tile, shot) in enumerate(zip(tiles, shots, strict=True))
@@ -119,7 +119,7 @@ def gallery_page(
     script = _asset("gallery_page.js")
 
     def page(kept: Sequence[int], body: str) -> str:
-        return _TEMPLATES.get_template("gallery_page.html").render(
+        return TEMPLATES.get_template("gallery_page.html").render(
             title=title,
             figures=figures,
             notes=notes,
@@ -157,7 +157,7 @@ class _Shot:
         return f"w{self.width} pixelated" if self.width <= LARGEST_PIXELATED else f"w{self.width}"
 
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
     finalize=shown_in_html,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from actors.connected import connected
 from actors.errors import EvaluationError
 from eval.metrics import Interval
 
@@ -64,7 +65,7 @@ def crop(images: NDArray[np.uint8], masks: NDArray[np.bool_], *, most: int = 3) 
     """
     cut, groups = [], []
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        labels, count = connected(mask)
         places = ndimage.find_objects(labels)
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         for region in np.argsort(-areas, kind="stable")[:most]:

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from actors.foreign_text import shown_in_html
 from eval.curves import Curves
+from eval.gallery_page import TEMPLATES
 from eval.metrics import CONFIDENCE, RESAMPLES, Interval
 from eval.reference_rows import BLIND
 from eval.report import Report
@@ -21,15 +20,6 @@ from eval.report_lines import COMPARED, compared_cell, figure_lines, gain_lines,
 from eval.report_plots import bars_of, plots_of, wrong_marks_of
 from eval.report_tiles import Tile, facts_of
 from eval.showcase import Section, SizeGroup
-
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    finalize=shown_in_html,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 _ORIGINS = {
     "given": "as given",
@@ -74,7 +64,7 @@ def report_page(
     """
     style = Path(__file__).with_name("report_page.css").read_text(encoding="utf-8")
     found = report.evaluation
-    return _TEMPLATES.get_template("report_page.html").render(
+    return TEMPLATES.get_template("report_page.html").render(
         title=f"{report.checkpoint} on {report.data}",
         subtitle=f"{found.images:,} images; a pixel is marked where its score is at least {found.threshold:g} "
         f"({_ORIGINS[report.threshold_from]}).",

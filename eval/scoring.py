@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -133,10 +132,9 @@ class CheckpointScores:
         return fingerprint(self.checkpoint)
 
     def portable(self) -> CheckpointScores:
-        folder = Path(self.checkpoint)
-        if self.checkpoint.startswith("tinytown/") or not folder.is_dir():
-            return self
-        return replace(self, checkpoint=str(folder.absolute()))
+        from actors.models import on_every_worker
+
+        return replace(self, checkpoint=on_every_worker(self.checkpoint))
 
     def open(self) -> CheckpointScorer:
         """Loads the network.

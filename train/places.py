@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.errors import TrainingError
+from actors.models import on_every_worker
 from eval.splits import ROOT
 from train.recipe import TrainingRecipe
 
@@ -29,9 +30,5 @@ def place_of(url: str) -> str:
 
 def absolute(recipe: TrainingRecipe) -> TrainingRecipe:
     """The recipe with a path of its checkpoint that does not depend on the working folder of a worker."""
-    checkpoint = Path(recipe.model.checkpoint)
-    if not checkpoint.is_dir() or recipe.model.checkpoint.startswith("tinytown/"):
-        return recipe
-    return recipe.model_copy(
-        update={"model": recipe.model.model_copy(update={"checkpoint": str(checkpoint.absolute())})}
-    )
+    checkpoint = on_every_worker(recipe.model.checkpoint)
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"checkpoint": checkpoint})})

@@ -16,7 +16,7 @@ from actors.config import LISTED, Config, Inside, Share, not_allowed
 from actors.errors import RecipeError
 from actors.redaction import redact
 from factory.recipe.parsing import parse
-from factory.recipe.recipe import NAME, recipe_file
+from factory.recipe.recipe import NAME, Name, recipe_file
 from factory.recipe.recipe import SHIPPED as DATA_RECIPES
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
 from factory.recipe.text import read_file
@@ -33,7 +33,7 @@ EXECUTION = ("name", "execution", "keep_apart")
 class Data(Config):
     """One of the data sets that training draws from."""
 
-    name: str = Field(description="in logs, and for --data NAME=URL")
+    name: Name = Field(description="in logs, and for --data NAME=URL")
     url: str | None = Field(
         default=None,
         description="an output of flawforge build, tars (globs, brace ranges), or tinytown/labelled; or --data",
@@ -44,13 +44,6 @@ class Data(Config):
         description="what is learnt: the region asked for, what changed, both at once, what changed and a judge marks, "
         "or nothing (clean images)",
     )
-
-    @field_validator("name")
-    @classmethod
-    def _fit_for_a_file(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
-        return value
 
 
 class ModelConfig(Config):
@@ -169,7 +162,7 @@ class KeepApart(Config):
 class TrainingRecipe(Config):
     """The whole recipe, every default filled in."""
 
-    name: str = Field(description="of the trained model: letters, digits, - _ and .")
+    name: Name = Field(description="of the trained model: letters, digits, - _ and .")
     kind: Literal["regions", "detector"] = Field(
         description="what the model is for: choosing regions, or detection"
     )
@@ -198,13 +191,6 @@ class TrainingRecipe(Config):
         default=KeepApart(), description="whether to look for samples of the data that are in a test set, too"
     )
     execution: Workers = Field(default=Workers(), description="where it runs")
-
-    @field_validator("name")
-    @classmethod
-    def _fit_for_a_file(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
-        return value
 
     @field_validator("data")
     @classmethod

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from actors.batch import Sample
+from actors.connected import connected
 from actors.images import encode_mask, encode_scores
 from actors.segmentation.scoring import Scores, scored
 from actors.stage_names import StageName
@@ -66,13 +66,8 @@ class Marker:
             "score": float(score.mean(dtype=np.float64)),
             "largest_score": float(score.max()),
             "marked_area": float(marked.mean()),
-            "regions": float(count_regions(marked)),
+            "regions": float(connected(marked)[1]),
         }
-
-
-def count_regions(mask: NDArray[np.bool_]) -> int:
-    """Connected components of a mask, bool [H, W]; neighbours touch by an edge or a corner."""
-    return int(ndimage.label(mask, structure=np.ones((3, 3)))[1])
 
 
 def _size(sample: Sample) -> tuple[int, int]:

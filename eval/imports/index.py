@@ -1,9 +1,9 @@
-"""Reads the index of an imported set's shard."""
+"""Reads the index of a shard of an import or a prediction."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,3 +36,17 @@ def read_rows(storage: Storage, number: int) -> list[dict[str, object]]:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise OutputError(f"{where} is damaged: {error}") from error
     return rows
+
+
+def read_columns(storage: Storage, number: int, columns: Sequence[str]) -> pa.Table:
+    """Some columns of one shard's index, and nothing else of it.
+
+    Raises:
+        OutputError: the index is missing or damaged, or has no such columns.
+    """
+    path = index_path(number)
+    with storage.open(path) as stream:
+        try:
+            return pq.ParquetFile(stream).read(columns=list(columns))
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise OutputError(f"{storage.url}: {path} is damaged: {error}; run flawforge verify") from error

@@ -14,11 +14,11 @@ from functools import partial
 from importlib.metadata import version
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from actors.errors import OutputError
 from actors.stage_names import StageName
 from eval.imports.card import card_text
+from eval.imports.index import read_columns
 from eval.imports.labelled_set import LabelledSet
 from eval.imports.shards import index_schema, write_imported
 from factory.output import card as cards
@@ -29,7 +29,7 @@ from factory.output.identity import Identity, digest_of_code, read_identity, ver
 from factory.output.lock import Lock
 from factory.output.manifest import Progress, manifest_bytes, progress
 from factory.output.plan import Plan, read_plan
-from factory.output.shards.records import Sidecar, index_path
+from factory.output.shards.records import Sidecar
 from factory.output.versions import begin_output, is_begun
 from factory.recipe.recipe import differences
 from factory.recipe.strict_yaml import dump_yaml
@@ -208,9 +208,4 @@ def _document(
 def _tables(labelled: LabelledSet, storage: Storage, numbers: Iterable[int]) -> Iterator[pa.Table]:
     columns = ["status", "reason", *labelled.columns]
     for number in sorted(numbers):
-        path = index_path(number)
-        with storage.open(path) as stream:
-            try:
-                yield pq.ParquetFile(stream).read(columns=columns)
-            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-                raise OutputError(f"{storage.url}: {path} is damaged: {error}") from error
+        yield read_columns(storage, number, columns)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from actors.connected import connected
 from eval.metrics.bootstrap import REPLICATES, Interval, ResampledSums
 from eval.metrics.masks import Counts, Masks, f1_of, precision_of, recall_of
 
@@ -35,8 +36,8 @@ def region_counts(
     """
     if counted is not None:
         truth, predicted = truth & counted, predicted & counted
-    true_labels, true_count = ndimage.label(truth, structure=np.ones((3, 3)))
-    labels, count = ndimage.label(predicted, structure=np.ones((3, 3)))
+    true_labels, true_count = connected(truth)
+    labels, count = connected(predicted)
     rows, columns, overlaps = _overlaps(true_labels, labels, count)
     true_areas, areas = (np.bincount(one.ravel()) for one in (true_labels, labels))
     unions = true_areas[rows] + areas[columns] - overlaps

@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from actors.errors import OutputError
 from actors.segmentation.marker import METRICS
-from eval.gallery import LARGEST_SHARDS, LARGEST_SIDE, LARGEST_TILES, PATH
+from eval.gallery import LARGEST_SHARDS, LARGEST_SIDE, LARGEST_TILES, PATH, evenly
 from eval.gallery_page import CHANGED_COLOUR, Figure, Tile, gallery_page
+from eval.imports.index import read_columns
 from eval.imports.labelled_set import IMAGE, MASK
 from eval.predict.identity import DETECTOR
 from eval.predict.samples import MAP
@@ -26,7 +25,6 @@ from factory.output.provenance import parts_of
 from factory.output.shards.images import check_size
 from factory.output.shards.previews import shrink
 from factory.output.shards.reader import ShardSample, read_shard_of
-from factory.output.shards.records import index_path
 from factory.store.storage import Storage
 
 _COLUMNS = ("key", "source", "caption", "status", "stage", "reason", "detail", *METRICS)
@@ -47,11 +45,13 @@ def write_prediction_gallery(storage: Storage, *, tiles: int = LARGEST_TILES) ->
     """
     plan, (identity, _) = read_plan(storage), read_identity(storage)
     sidecars = read_sidecars(storage)
-    numbers = [list(sidecars)[place] for place in _spread(len(sidecars), LARGEST_SHARDS)]
-    rows = {number: _rows(storage, number) for number in numbers}
+    numbers = evenly(list(sidecars), LARGEST_SHARDS)
+    rows: dict[int, list[Row]] = {
+        number: read_columns(storage, number, _COLUMNS).to_pylist() for number in numbers
+    }
     accepted = [(number, row) for number in numbers for row in rows[number] if row["status"] == "accepted"]
     rejected = [row for number in numbers for row in rows[number] if row["status"] == "rejected"]
-    left_out = [rejected[place] for place in _spread(len(rejected), tiles // 5)]
+    left_out = evenly(rejected, tiles // 5)
     chosen = _chosen(accepted, tiles - len(left_out))
     shown = [
         *sorted(_tiles(storage, chosen), key=lambda tile: -tile.metrics["score"]),
@@ -72,32 +72,14 @@ def write_prediction_gallery(storage: Storage, *, tiles: int = LARGEST_TILES) ->
     return len(shown)
 
 
-def _rows(storage: Storage, number: int) -> list[Row]:
-    path = index_path(number)
-    with storage.open(path) as stream:
-        try:
-            rows: list[Row] = pq.ParquetFile(stream).read(columns=list(_COLUMNS)).to_pylist()
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise OutputError(f"{storage.url}: {path} is damaged: {error}; run flawforge verify") from error
-    return rows
-
-
 def _chosen(accepted: Sequence[tuple[int, Row]], count: int) -> dict[int, dict[str, Row]]:
     """The rows to show by shard and key."""
     ranked = sorted(accepted, key=lambda one: (-one[1]["score"], one[1]["key"]))
     top = min(len(ranked), -(-count // 2))
-    places = [*range(top), *(top + place for place in _spread(len(ranked) - top, count - top))]
     found: dict[int, dict[str, Row]] = {}
-    for number, row in (ranked[place] for place in places):
+    for number, row in (*ranked[:top], *evenly(ranked[top:], count - top)):
         found.setdefault(number, {})[row["key"]] = row
     return found
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `count`, at even distances."""
-    if most >= count:
-        return list(range(count))
-    return [int(place) for place in np.linspace(0, count - 1, most).round()] if most > 0 else []
 
 
 def _tiles(storage: Storage, chosen: Mapping[int, Mapping[str, Row]]) -> Iterator[Tile]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from actors.models import fingerprint
+from actors.models import fingerprint, on_every_worker
 from actors.segmentation.own_threshold import own_threshold
 from eval.predict.recipe import SPLITS, PredictRecipe, content
 from eval.splits import ROOT, splits_version
@@ -50,10 +48,7 @@ def with_threshold(recipe: PredictRecipe) -> PredictRecipe:
 
 def weights_of(recipe: PredictRecipe) -> dict[str, tuple[str, str | None]]:
     """The model by role: its folder, absolute where it is one, or hub id with revision."""
-    folder = recipe.detector.folder
-    if Path(folder).is_dir() and not folder.startswith("tinytown/"):
-        folder = str(Path(folder).absolute())
-    return {DETECTOR: (folder, recipe.detector.revision)}
+    return {DETECTOR: (on_every_worker(recipe.detector.folder), recipe.detector.revision)}
 
 
 def devices_of(recipe: PredictRecipe) -> dict[str, str]:

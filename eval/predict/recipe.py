@@ -15,7 +15,7 @@ from actors.config import Config, not_allowed
 from actors.segmentation.detector_config import DetectorConfig
 from actors.stage_names import StageName
 from factory.recipe.parsing import parse
-from factory.recipe.recipe import NAME, recipe_file
+from factory.recipe.recipe import Name, recipe_file
 from factory.recipe.sections import LightPool, Limits, Pool, RunSettings
 from factory.recipe.source import Listing
 from factory.recipe.strict_yaml import LARGEST_INTEGER, dump_yaml
@@ -58,7 +58,7 @@ class Execution(RunSettings):
 class PredictRecipe(Config):
     """The whole recipe, every default filled in."""
 
-    name: str = Field(description="of the output: letters, digits, - _ and .")
+    name: Name = Field(description="of the output: letters, digits, - _ and .")
     kind: Literal["predict"] = Field(description="predict")
     seed: int = Field(
         default=0, ge=0, le=LARGEST_INTEGER, description="of the sampling by source.share; below 2^63"
@@ -68,13 +68,6 @@ class PredictRecipe(Config):
     output: Output = Field(default=Output(), description="what the shards hold")
     limits: Limits = Field(default=Limits(), description="when a run has gone wrong")
     execution: Execution = Field(default=Execution(), description="pools of workers")
-
-    @field_validator("name")
-    @classmethod
-    def _fit_for_a_file(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
-        return value
 
     @field_validator("source")
     @classmethod

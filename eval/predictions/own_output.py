@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from actors.errors import EvaluationError, OutputError
+from actors.errors import EvaluationError
+from eval.imports.index import read_columns
 from eval.predict.samples import ITEM
 from eval.predictions.listing import Place, maps_below
 from factory.output.identity import PATH as IDENTITY
@@ -15,7 +13,7 @@ from factory.output.identity import read_identity
 from factory.output.manifest import read_sidecars
 from factory.output.plan import read_plan
 from factory.output.provenance import is_prediction
-from factory.output.shards.records import index_path, tar_path
+from factory.output.shards.records import tar_path
 from factory.store.storage import Storage
 
 _FILES = (".tar", ".npy", ".png")
@@ -67,10 +65,5 @@ def maps_of_output(storage: Storage) -> Iterator[tuple[str, Place]]:
 
 def _names(storage: Storage, number: int) -> dict[str, str]:
     """The names of a shard's images by key."""
-    path = index_path(number)
-    with storage.open(path) as stream:
-        try:
-            table = pq.ParquetFile(stream).read(columns=["key", ITEM])
-            return dict(zip(table["key"].to_pylist(), table[ITEM].to_pylist(), strict=True))
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise OutputError(f"{storage.url}: {path} is damaged: {error}; run flawforge verify") from error
+    table = read_columns(storage, number, ["key", ITEM])
+    return dict(zip(table["key"].to_pylist(), table[ITEM].to_pylist(), strict=True))

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actors.config import Config, not_allowed
 from actors.corruption.config import CorruptionConfig
@@ -37,6 +37,7 @@ __all__ = [
     "Fields",
     "Filter",
     "Limits",
+    "Name",
     "Output",
     "Pool",
     "Recipe",
@@ -58,6 +59,16 @@ SHIPPED = ("quickstart", "quickstart-judged", "images", "sd15", "tinytown-negati
 _SHELF = Path(str(files("factory"))) / "shipped_recipes"
 """A link to `recipes/` in a checkout, a folder of copies in an installed wheel."""
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+
+
+def _fit_for_a_file(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_fit_for_a_file)]
+"""The name of a recipe, or of a part of one that names files."""
 """Of a recipe; it becomes the name of a file."""
 
 CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
@@ -68,7 +79,7 @@ _NOT_SET = object()
 class Recipe(Config):
     """The whole recipe, every default filled in."""
 
-    name: str = Field(description="of the data set: letters, digits, - _ and .")
+    name: Name = Field(description="of the data set: letters, digits, - _ and .")
     seed: int = Field(
         default=0, ge=0, le=LARGEST_INTEGER, description="all random draws follow from it; below 2^63"
     )
@@ -80,13 +91,6 @@ class Recipe(Config):
     output: Output = Field(default=Output(), description="what the shards hold")
     limits: Limits = Field(default=Limits(), description="when a run has gone wrong")
     execution: Execution = Field(default=Execution(), description="pools of workers")
-
-    @field_validator("name")
-    @classmethod
-    def _fit_for_a_file(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise not_allowed("1 to 80 letters, digits, '-', '_' or '.'")
-        return value
 
     @field_validator("regions")
     @classmethod

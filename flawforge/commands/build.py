@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -32,6 +32,9 @@ from flawforge.commands.options import (
 from flawforge.commands.printing import cell, console, counts, print_json, say, summary
 from train.recipe import SHIPPED as TRAININGS
 from train.recipe import is_training, shipped_training
+
+if TYPE_CHECKING:
+    from factory.output.manifest import Progress
 
 TOO_MANY_REJECTS = 3
 """Exit code of a build that rejects a larger share of the items than its recipe allows."""
@@ -146,7 +149,6 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set, finish one that was stopped, or extend it."""
-    from eval.gallery import PATH
     from flawforge.commands.running import watched
 
     loaded = load_recipe(recipe, set_ or [])
@@ -155,6 +157,15 @@ def build(
         total = api.build(
             loaded, out, mode=cast(api.ModeName, mode), take_over=take_over, address=address, **callbacks
         )
+    conclude(total, out, loaded.limits.rejects, screen, "items", as_json=as_json)
+
+
+def conclude(
+    total: Progress, out: str, most_rejects: float, screen: Console, things: str, *, as_json: bool
+) -> None:
+    """Prints the counts of a finished output; exits with `TOO_MANY_REJECTS` if more were rejected than allowed."""
+    from eval.gallery import PATH
+
     if as_json:
         print_json({**asdict(total), "out": redact(out)})
     else:
@@ -164,8 +175,8 @@ def build(
         shown = redact(out)
         say(console, f"{shown}/{PATH} shows a sample of them; flawforge verify {shown} checks them all")
     share = total.rejected / total.planned
-    if share > loaded.limits.rejects:
-        screen.print(f"rejected {share:.1%} of the items; limits.rejects is {loaded.limits.rejects:.1%}")
+    if share > most_rejects:
+        screen.print(f"rejected {share:.1%} of the {things}; limits.rejects is {most_rejects:.1%}")
         raise typer.Exit(TOO_MANY_REJECTS)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from actors.redaction import redact
 from eval.predict.recipe import SHIPPED, load_prediction
 from flawforge import predicting
-from flawforge.commands.build import TOO_MANY_REJECTS
+from flawforge.commands.build import conclude
 from flawforge.commands.options import (
     AddressOption,
     JsonOption,
@@ -20,7 +18,7 @@ from flawforge.commands.options import (
     TakeOverOption,
     usage,
 )
-from flawforge.commands.printing import console, counts, print_json, say, summary
+from flawforge.commands.printing import console
 
 app = typer.Typer()
 
@@ -39,22 +37,10 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Mark artifacts in images with a detector: score maps, masks and figures as shards."""
-    from eval.gallery import PATH
     from flawforge.commands.running import watched
 
     loaded = load_prediction(recipe, set_ or [])
     screen = Console(stderr=True) if as_json else console
     with usage(), watched(screen) as callbacks:
         total = predicting.predict(loaded, out, mode=mode, take_over=take_over, address=address, **callbacks)
-    if as_json:
-        print_json({**asdict(total), "out": redact(out)})
-    else:
-        say(console, summary(total))
-        if total.skipped:
-            say(console, "passed over while listing the source: " + counts(total.skipped))
-        shown = redact(out)
-        say(console, f"{shown}/{PATH} shows a sample of them; flawforge verify {shown} checks them all")
-    share = total.rejected / total.planned
-    if share > loaded.limits.rejects:
-        screen.print(f"rejected {share:.1%} of the images; limits.rejects is {loaded.limits.rejects:.1%}")
-        raise typer.Exit(TOO_MANY_REJECTS)
+    conclude(total, out, loaded.limits.rejects, screen, "images", as_json=as_json)

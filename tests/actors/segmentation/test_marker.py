@@ -13,7 +13,7 @@ from actors.batch import Sample
 from actors.errors import ModelError
 from actors.images import encode_image, encode_scores, read_mask
 from actors.segmentation import marker
-from actors.segmentation.marker import Marker, count_regions
+from actors.segmentation.marker import Marker
 from tests.actors.segmentation.test_scoring import Counting, bright
 
 LEVELS = np.array([[255, 255, 0, 128], [0, 0, 0, 127], [51, 0, 127, 0]], np.uint8)
@@ -77,11 +77,6 @@ def test_large_images_come_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     scores = Counting()
     Marker(scores, threshold=0.5, batch_size=8)([sample(LEVELS, str(n)) for n in range(5)])
     assert scores.rows == [2, 2, 1]
-
-
-def test_regions_of_a_mask() -> None:
-    assert count_regions(np.zeros((3, 3), np.bool_)) == 0
-    assert count_regions(np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]], np.bool_)) == 2
 
 
 def test_scores_are_stored_to_the_nearest_of_65536_levels() -> None:
