@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eval.image_sample import ImageSample
 from eval.metrics import Interval, Objects, object_auroc
-from eval.metrics.objects import BROKEN_SHARE, joined
+from eval.metrics.objects import INTACT_SHARE, joined
 from eval.metrics.sweep import Reached
 
 OBJECTS = 1 << 15
@@ -26,13 +26,13 @@ class WrongMarks:
     Attributes:
         clean_images: anywhere on images whose truth is empty.
         intact: on intact objects of images with an artifact.
-        broken: on broken objects, beside their artifact.
+        damaged: on all other objects, beside their artifact.
         background: outside of objects, on images with an artifact.
     """
 
     clean_images: int
     intact: int
-    broken: int
+    damaged: int
     background: int
 
 
@@ -40,7 +40,8 @@ class WrongMarks:
 class ObjectFigures:
     """AUROC of broken objects against intact ones, with intervals over images; nan where one of the two is missing.
 
-    An object is broken where more than `eval.metrics.objects.BROKEN_SHARE` of its pixels is truly an artifact.
+    An object is broken where more than `eval.metrics.objects.BROKEN_SHARE` of its pixels is truly an artifact, intact
+    where at most `INTACT_SHARE` is, and otherwise neither.
 
     Attributes:
         images: with objects that the figures are computed from.
@@ -163,7 +164,7 @@ class ObjectSample:
         every = joined([_objects(number, one, place) for number, one in kept])
         clean = np.repeat([one.clean for _, one in kept], [len(one.pixels) for _, one in kept])
         broken = every.of(every.broken())
-        intact, of_clean = every.of(~every.broken() & ~clean), every.of(clean)
+        intact, of_clean = every.of(every.intact() & ~clean), every.of(clean)
         return ObjectFigures(
             images=len(kept),
             broken=len(broken),
@@ -184,14 +185,14 @@ class ObjectSample:
 
 def _wrong_marks(images: Sequence[_Kept], place: int) -> WrongMarks:
     clean = sum(int(one.all_wrong[place]) for one in images if one.clean)
-    intact = broken = everywhere = 0
+    intact = damaged = everywhere = 0
     for one in images:
         if not one.clean:
-            is_broken = one.artifact / one.pixels > BROKEN_SHARE
-            broken += int(one.wrong[is_broken, place].sum())
-            intact += int(one.wrong[~is_broken, place].sum())
+            is_damaged = one.artifact / one.pixels > INTACT_SHARE
+            damaged += int(one.wrong[is_damaged, place].sum())
+            intact += int(one.wrong[~is_damaged, place].sum())
             everywhere += int(one.all_wrong[place])
-    return WrongMarks(clean, intact, broken, everywhere - intact - broken)
+    return WrongMarks(clean, intact, damaged, everywhere - intact - damaged)
 
 
 def _objects(number: int, kept: _Kept, place: int) -> Objects:

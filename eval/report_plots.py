@@ -51,7 +51,7 @@ def wrong_marks_of(report: Report) -> Markup | None:
     parts = {
         "on clean images": wrong.clean_images,
         "on intact objects": wrong.intact,
-        "on broken objects, beside the artifact": wrong.broken,
+        "on damaged objects, beside the artifact": wrong.damaged,
         "on the background": wrong.background,
     }
     total = sum(parts.values())

@@ -92,7 +92,20 @@ def test_wrong_marks_by_hand():
     sample.add(0, labels, truth, counted, reached(scores, (0.5,)), scores)
     sample.add(1, labels, np.zeros_like(truth), counted, reached(scores, (0.5,)), scores)
     wrong = sample.figures(0).wrong
-    assert (wrong.clean_images, wrong.intact, wrong.broken, wrong.background) == (11, 4, 2, 3)
+    assert (wrong.clean_images, wrong.intact, wrong.damaged, wrong.background) == (11, 4, 2, 3)
+
+
+def test_a_little_damaged_object_is_neither_broken_nor_intact():
+    """Of three objects of 20 pixels, 0, 2 and 7 are an artifact; all of them is marked, and nothing else."""
+    labels = np.repeat(np.arange(4, dtype=np.uint8), 20).reshape(4, 20)
+    truth = np.zeros((4, 20), np.bool_)
+    truth[2, :2] = truth[3, :7] = True
+    scores = (labels > 0).astype(np.float32)
+    sample = ObjectSample(1)
+    sample.add(0, labels, truth, np.ones_like(truth), reached(scores, (0.5,)), scores)
+    found = sample.figures(0)
+    assert (found.broken, found.intact, found.clean) == (1, 1, 0)
+    assert (found.wrong.intact, found.wrong.damaged, found.wrong.background) == (20, 18 + 13, 0)
 
 
 def test_without_objects_or_without_broken_ones():

@@ -10,7 +10,7 @@ import pytest
 
 from eval.human_scores import PAIRS
 from eval.labelled import IMAGES, MASK, OBJECTS
-from eval.metrics.objects import BROKEN_SHARE
+from eval.metrics.objects import BROKEN_SHARE, INTACT_SHARE
 from eval.object_sample import OBJECTS as MOST_OBJECTS
 from tests.labelled_tars import random_sample, write_tar
 
@@ -38,3 +38,4 @@ def test_names_and_numbers_of_the_page():
     words = " ".join(PAGE.split())
     assert f"more than {MOST_OBJECTS:,} objects" in words and f"more than {PAIRS:,} images" in words
     assert f"more than {BROKEN_SHARE:.0%}".replace("%", " %") in words
+    assert f"at most {INTACT_SHARE:.0%}".replace("%", " %") in words

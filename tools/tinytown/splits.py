@@ -217,7 +217,7 @@ def _mask(heat: Images) -> Masks:
 def _webp(pixels: Images) -> bytes:
     """Lossless, and a sixth smaller than as PNG: these files are shipped."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=100, method=5)
     return buffer.getvalue()
 
 
