@@ -117,7 +117,7 @@ def _closing(result: _Result) -> Group:
 
 
 def _scores(training: Training) -> list[Table | Text]:
-    headings = ("validation, 300 images", "IoU_fg", "95 % interval", "F1", "AP", "at")
+    headings = (f"validation, {training.images} images", "IoU_fg", "95 % interval", "F1", "AP", "at")
     table = Table(*headings, box=SIMPLE_HEAD)
     rows = (
         ("detector: made samples", training.detector),
@@ -132,6 +132,10 @@ def _scores(training: Training) -> list[Table | Text]:
             f"{one.average_precision:.1%}",
             f"{one.threshold:.2f}",
         )
+    for name, reference in training.references.items():
+        value, low, high = reference.iou_fg
+        found = _range(Interval(value, low, high))
+        table.add_row(name, f"{value:.1%}", found, "", f"{reference.average_precision:.1%}", "")
     trained = training.trained
     words = (
         f"Ray Train: {trained.steps:,} steps in {trained.seconds:.0f} s, "

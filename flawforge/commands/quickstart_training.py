@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from actors.segmentation.segmenter import Segmenter
 from eval.evaluate import Evaluation, best_threshold, evaluate
 from eval.metrics import Interval, compare, counts
-from eval.splits import open_split
+from eval.reference_rows import ReferenceRow, reference_rows
+from eval.splits import ROOT, open_split
 from flawforge import api
 from train.progress import Progress
 from train.trained import Trained
 
 RECIPE = "train-tinytown-detector"
 SELECTOR = "tinytown/regions-convnext"
+SPLIT = "validation"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Training:
         detector, selector: scores, each at its own best threshold on the same images.
         gain: IoU_fg of the detector minus that of the selector, paired by image.
         folder: the detector.
+        images: in validation.
+        references: blind baselines and upper bounds on the same images.
     """
 
     trained: Trained
@@ -36,6 +40,8 @@ class Training:
     selector: Evaluation
     gain: Interval
     folder: str
+    images: int
+    references: Mapping[str, ReferenceRow]
 
 
 def train_detector(
@@ -55,13 +61,21 @@ def train_detector(
     """
     changes = [f"iterations={steps}", f"optimizer.warm_up={min(50, steps // 6)}", f"validation.every={steps}"]
     trained = api.train(RECIPE, folder, data=out, overrides=changes, show=show, tell=tell)
-    truth = open_split("validation")
+    truth = open_split(SPLIT)
     scores = [Segmenter(name, batch_size=20)(truth.images) for name in (folder, SELECTOR)]
     found = [_at_its_best(truth.masks, score) for score in scores]
     ours, theirs = (
         counts(truth.masks, score >= one.threshold) for score, one in zip(scores, found, strict=True)
     )
-    return Training(trained, found[0], found[1], compare(ours, theirs).difference, folder)
+    return Training(
+        trained,
+        found[0],
+        found[1],
+        compare(ours, theirs).difference,
+        folder,
+        len(truth.keys),
+        reference_rows(SPLIT, ROOT),
+    )
 
 
 def _at_its_best(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> Evaluation:

@@ -28,7 +28,7 @@ from eval.splits import open_split
 from tinytown.render import PARTS, render
 from tinytown.scene import sample_scene
 from tools.tinytown.segmenter import KINDS, round_trip
-from train.recipe import load_training
+from train.recipe import load_training, with_data
 from train.run import train as run
 
 log = logging.getLogger(__name__)
@@ -147,9 +147,11 @@ def train_upper(kind: str, out: Path, steps: int, threads: int) -> Path:
         f"iterations={steps}",
         f"validation.every={steps // 4}",
         f"execution.threads={threads}",
-        "data.0.url=tinytown/labelled-2000",
     )
-    run(load_training("train-tinytown-regions", settings), str(folder), tell=log.info)
+    recipe = with_data(
+        load_training("train-tinytown-regions", settings), ["labelled=tinytown/labelled-2000"]
+    )
+    run(recipe, str(folder), tell=log.info)
     return folder
 
 
@@ -182,7 +184,7 @@ def main() -> None:
     """Trains the upper bounds and writes the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="work folder: holds vae/ and splits/")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
