@@ -135,7 +135,7 @@ def main() -> None:
         "test image cropped, up to 5 %", f"{len(tests)}", f"{len(leaks) / len(tests):.1%}", f"{right:.1%}"
     )
     console.print(table)
-    others = {name: open_split(name) for name in ("labelled", "wild")}
+    others = {name: open_split(name) for name in ("labelled", "labelled-2000", "wild")}
     sets = {name: (as_images(split.images), split.captions) for name, split in others.items()}
     clean = renders(RENDER_SEED, chosen.renders)
     sets["clean renders"] = (as_images(clean.images), [""] * chosen.renders)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,11 +29,24 @@ Among many crops one of another image fits better, such as where the same thing 
 the embedded world copies reach 20 (JPEG of quality 30 at 64 x 64 pixels) and, cropped, 16. See `benchmarks/leaks.py`.
 """
 
+LARGEST_OTHER_SHAPE = 0.45
+"""Largest share of the brightness of a window that may be drawn otherwise, see `Difference.shape`.
+
+Encoders lose colours and keep edges: most copies in the embedded world are below 0.3, and signs with other letters or
+trees of other sizes at the same place at 0.6 and more. See `benchmarks/leaks.py`.
+"""
+
 _HOPELESS = 40.0
 """Mean difference at every first crop above which no better crop is looked for."""
 
 _REDUCED = 256
 _FIELD = 4
+_FLAT = 200.0
+"""Variance of a window, in squared grey levels, below which there is hardly anything drawn in it."""
+
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
+"""Of red, green and blue (ITU-R BT.601)."""
+
 _STEPS = (0.04, 0.02, 0.01, 0.005)
 
 Box = tuple[float, float, float, float]
@@ -56,19 +70,22 @@ FIRST_CROPS = crops(0.04, 0.08)
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two images, grey levels of 255.
+    """Of two images, in grey levels of 255 but for the last.
 
     Attributes:
         mean: of all pixels.
         local: of the worst field.
+        shape: mean squared difference of brightness in the worst window of 4 x 4 pixels, as a share of the larger
+            variance there; 0 for equal images, about 1 for things that have nothing in common.
     """
 
     mean: float
     local: float
+    shape: float
 
     def within(self, local: float) -> bool:
         """Whether it is small enough, `local` being the largest difference of a field."""
-        return self.mean <= MEAN_DIFFERENCE and self.local <= local
+        return self.mean <= MEAN_DIFFERENCE and self.local <= local and self.shape <= LARGEST_OTHER_SHAPE
 
 
 def same_image(one: Image.Image, other: Image.Image) -> bool:
@@ -87,7 +104,17 @@ def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> Differen
     """The difference of two reduced images, float32 [SIDE, SIDE, 3]."""
     each = np.abs(one - other).mean(axis=2)
     fields = each.reshape(SIDE // _FIELD, _FIELD, SIDE // _FIELD, _FIELD).mean(axis=(1, 3))
-    return Difference(float(each.mean()), float(fields.max()))
+    return Difference(
+        float(each.mean()), float(fields.max()), _other_shape(one @ _BRIGHTNESS, other @ _BRIGHTNESS)
+    )
+
+
+def _other_shape(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """See `Difference.shape`; float32 [SIDE, SIDE] each."""
+    left, right = (sliding_window_view(each, (_FIELD, _FIELD))[::2, ::2] for each in (one, other))
+    squares = ((left - right) ** 2).mean(axis=(2, 3))
+    variance = np.maximum(left.var(axis=(2, 3)), right.var(axis=(2, 3)))
+    return float((squares / (variance + _FLAT)).max())
 
 
 def best_difference(part: Image.Image, whole: Image.Image) -> Difference:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.same_image import WHOLE, best_difference, crops, same_image
+from eval.same_image import WHOLE, best_difference, crops, difference, same_image
 from tinytown.render import render
-from tinytown.scene import sample_scene
+from tinytown.scene import parse, sample_scene
 
 PICTURES = [Image.fromarray(np.asarray(render(sample_scene(seed)).image)) for seed in range(6)]
 
@@ -43,6 +43,34 @@ def test_one_detail_makes_another_picture():
     assert not same_image(image, PICTURES[0])
     found = best_difference(image, PICTURES[0])
     assert found.mean < 8 < 25 < found.local
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a desert scene with a medium yellow sign reading T X K at column six row four",
+         "a desert scene with a medium yellow sign reading H E X at column six row four"),
+        ("a sunset scene with a huge pointed green tree at column six row eleven",
+         "a sunset scene with a large pointed green tree at column six row eleven"),
+        ("a night scene with a medium purple house with a brown roof at column nine row ten",
+         "a night scene with a small purple house with a brown roof at column nine row ten"),
+    ],
+)  # fmt: skip
+def test_nearly_the_same_scene_is_another_picture(one: str, other: str):
+    """Their mean difference is that of a copy, and so is that of every field."""
+    first, second = (Image.fromarray(np.asarray(render(parse(caption)).image)) for caption in (one, other))
+    assert not same_image(first, second) and not same_image(jpeg(first, 40), second)
+    assert same_image(jpeg(first, 40), first) and same_image(jpeg(second, 40), second)
+
+
+def test_the_share_of_the_shape_by_hand():
+    """A white line of 2 in 4 pixels has a variance of 127.5 squared; where it is gone, all of its energy is."""
+    line = np.zeros((32, 32, 3), np.float32)
+    line[:, 14:16] = 255
+    gone = difference(line, np.zeros_like(line))
+    assert gone.shape == pytest.approx(255**2 / 2 / (127.5**2 + 200)) and gone.mean == pytest.approx(255 / 16)
+    assert difference(line, line).shape == 0
+    assert difference(line, line + 5).shape == pytest.approx(5**2 / 200)  # where nothing is drawn
 
 
 def test_constant_and_tiny_images():

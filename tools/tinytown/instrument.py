@@ -28,7 +28,7 @@ from eval.splits import open_split
 from tinytown.render import PARTS, render
 from tinytown.scene import sample_scene
 from tools.tinytown.segmenter import KINDS, round_trip
-from train.recipe import load_training, with_data
+from train.recipe import TrainingRecipe, load_training, with_data
 from train.run import train as run
 
 log = logging.getLogger(__name__)
@@ -139,20 +139,15 @@ def class_prior(segmenter: str, labelled: Labelled) -> Score:
     return lambda images: prior[_parts(segmenter, images)]
 
 
-def train_upper(kind: str, out: Path, steps: int, threads: int) -> Path:
-    """A detector of the split `labelled-2000`; one that is finished is not trained again."""
-    folder = out / f"upper-{kind}"
-    settings = (
+def upper_recipe(kind: str, steps: int, threads: int) -> TrainingRecipe:
+    """The training of a detector of the split `labelled-2000`, otherwise as the region selector is trained."""
+    changes = (
         f"model.checkpoint=tinytown/segmenter-{kind}",
         f"iterations={steps}",
         f"validation.every={steps // 4}",
         f"execution.threads={threads}",
     )
-    recipe = with_data(
-        load_training("train-tinytown-regions", settings), ["labelled=tinytown/labelled-2000"]
-    )
-    run(recipe, str(folder), tell=log.info)
-    return folder
+    return with_data(load_training("train-tinytown-regions", changes), ["labelled=tinytown/labelled-2000"])
 
 
 _NUMBERS = range(len(PARTS))
@@ -199,7 +194,8 @@ def main() -> None:
     }
     scorers: dict[str, Score] = {"blind: class prior": class_prior("tinytown/segmenter-convnext", labelled)}
     for kind in KINDS:
-        folder = train_upper(kind, arguments.out, arguments.steps, arguments.threads)
+        folder = arguments.out / f"upper-{kind}"
+        run(upper_recipe(kind, arguments.steps, arguments.threads), str(folder), tell=log.info)
         scorers[f"upper bound, {kind}"] = Segmenter(str(folder), batch_size=BATCH)
     for name, score in scorers.items():
         rows[name] = measure(split, score(split.images), clean, score(clean.images))

@@ -9,7 +9,7 @@ import pytest
 
 from actors.diffusion.model import DiffusionModel
 from eval.labelled import Labelled
-from tools.tinytown.instrument import CleanRenders, class_prior, clean_renders, measure
+from tools.tinytown.instrument import CleanRenders, class_prior, clean_renders, measure, upper_recipe
 
 
 def test_the_figures_of_three_objects_and_a_render() -> None:
@@ -43,3 +43,12 @@ def test_the_class_prior_is_the_share_of_each_part() -> None:
     labelled = Labelled([*"abcd"], [""] * 4, clean.images, whole & (clean.objects > 0))
     scores = class_prior("tinytown/segmenter-convnext", labelled)(clean.images)
     assert scores[clean.objects > 0].mean() > 0.9 and scores[clean.objects == 0].mean() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["convnext", "swin"])
+def test_the_upper_bound_learns_from_2000_labels(kind: str):
+    recipe = upper_recipe(kind, steps=400, threads=1)
+    (labelled,) = recipe.data
+    assert (labelled.url, labelled.label) == ("tinytown/labelled-2000", "mask")
+    assert recipe.model.checkpoint == f"tinytown/segmenter-{kind}" and recipe.iterations == 400
+    assert recipe.validation is not None and recipe.validation.url == "tinytown/validation"
