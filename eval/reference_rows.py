@@ -29,8 +29,8 @@ class ReferenceRow(BaseModel):
     Attributes:
         iou_fg: pooled IoU_fg, and the two ends of its interval.
         average_precision: of pixels.
-        object_auroc_within: of broken against intact objects of the same images.
-        object_auroc_clean: of broken objects against those of clean images.
+        object_auroc_within: of broken against intact objects of images with artifacts, by mean score.
+        object_auroc_clean: of broken objects against those of clean images, by mean score.
         clean_area: share of the pixels of clean images that is predicted.
     """
 

@@ -62,13 +62,13 @@ class Report:
         return {"schema_version": SCHEMA_VERSION, **document}
 
     def rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-        """The detector, then what it is compared with: IoU_fg, AP, both object AUROCs, area on clean images."""
+        """The detector, then what it is compared with: IoU_fg, AP, both object AUROCs by score, area on clean images."""
         found, objects = self.evaluation, self.objects
         own = (
             found.iou_fg.value,
             self.threshold_free.average_precision.value,
-            objects.within.value if objects else None,
-            objects.against_clean.value if objects else None,
+            objects.within_by_score.value if objects else None,
+            objects.against_clean_by_score.value if objects else None,
             found.clean.area.value if found.clean else None,
         )
         # A blind prediction treats all objects alike.

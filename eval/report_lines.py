@@ -15,7 +15,7 @@ COMPARED = (
     "broken / clean objects",
     "area marked on clean images",
 )
-"""The columns of `Report.rows`; those of objects are AUROCs."""
+"""The columns of `Report.rows`; those of objects are AUROCs by mean score."""
 
 _AT_THRESHOLD = (
     ("IoU_fg (pooled)", "iou_fg"),

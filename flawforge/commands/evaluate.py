@@ -159,7 +159,7 @@ def _comparison(report: Report) -> Table:
         Column("%", no_wrap=True),
         *COMPARED,
         title="compared with",
-        caption="of objects: AUROC by marked area",
+        caption="of objects: AUROC by mean score",
     )
     for name, values in report.rows():
         view.add_row(cell(name), *map(compared_cell, values), *["-"] * (len(COMPARED) - len(values)))
