@@ -15,7 +15,7 @@ from tinytown.render import render
 from tinytown.scene import KINDS, parse
 
 ROWS, SCALE, GAP, HEAD, BAR = 8, 3, 6, 16, 3
-SMALLEST, LARGEST = 0.04, 0.25
+SMALLEST, LARGEST = 0.01, 0.25
 """Share of the image that a region in the grid has."""
 
 ACCEPTED, REFUSED, OUTLINE = (0, 150, 0), (205, 205, 205), (0, 255, 0)
@@ -29,8 +29,11 @@ def main_kind(case: Case) -> str:
 
 
 def varied(cases: Sequence[Case], count: int = ROWS) -> list[Case]:
-    """The first scenes with a region of fitting size: one of each kind, then further ones, in their own order."""
-    fitting = [case for case in cases if SMALLEST <= case.mask.mean() <= LARGEST]
+    """The first scenes with a region of fitting size: one of each kind, then further ones, in their own order.
+
+    Where no region fits, of all scenes.
+    """
+    fitting = [case for case in cases if SMALLEST <= case.mask.mean() <= LARGEST] or list(cases)
     kinds = {case.key: main_kind(case) for case in fitting}
     first = [next((case.key for case in fitting if kinds[case.key] == kind), None) for kind in KINDS]
     chosen = [key for key in first if key]

@@ -14,7 +14,9 @@ Y, X = np.mgrid[:SIDE, :SIDE]
 
 def annotation(wrong: np.ndarray) -> Annotation:
     wrong = wrong.astype(np.float32)
-    return Annotation(np.zeros((SIDE, SIDE, 3), np.uint8), wrong, mark(wrong), ())
+    return Annotation(
+        np.zeros((SIDE, SIDE, 3), np.uint8), wrong, mark(wrong), (), np.zeros((SIDE, SIDE), np.uint8)
+    )
 
 
 def blob(x: int, y: int, radius: int, wrongness: float) -> np.ndarray:
