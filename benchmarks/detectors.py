@@ -35,7 +35,7 @@ from train.recipe import load_training
 LABELS = ("mask", "changed", "judged")
 NEGATIVE = "clean negatives"
 SELECTOR = "selector"
-console = Console(width=150)
+console = Console(width=190)
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,9 @@ def test_marks_are_counted_by_their_place():
     region[8:12, 8:12] = True
     marked[9, :] = True  # 20 pixels: 8 within 2 of the region (6 to 13), 12 within 4 (4 to 15)
     image = np.zeros((20, 20, 3), np.uint8)
-    annotation = Annotation(image, np.zeros((20, 20), np.float32), marked, (None, PLACED, None), image[..., 0])
+    annotation = Annotation(
+        image, np.zeros((20, 20), np.float32), marked, (None, PLACED, None), image[..., 0]
+    )
     assert marks_of(annotation, region) == Marks(20, 8, 8, 2)
     assert not Marks(20, 11, 0, 0).broken and Marks(20, 12, 0, 0).broken
     found = Broken.of([Marks(20, 8, 8, 2), Marks(10, 12, 0, 0), Marks(0, 0, 0, 1)])

@@ -134,8 +134,8 @@ def _scores(training: Training) -> list[Table | Text]:
         )
     for name, reference in training.references.items():
         value, low, high = reference.iou_fg
-        found = _range(Interval(value, low, high))
-        table.add_row(name, f"{value:.1%}", found, "", f"{reference.average_precision:.1%}", "")
+        around = f"[{low:.1%}, {high:.1%}]"
+        table.add_row(name, f"{value:.1%}", around, "", f"{reference.average_precision:.1%}", "")
     trained = training.trained
     words = (
         f"Ray Train: {trained.steps:,} steps in {trained.seconds:.0f} s, "

@@ -23,6 +23,7 @@ def test_quickstart_then_status_verify_gallery_and_build_again(tmp_path: Path):
 
     # The last screen has the detector's score, and its weights are a segmenter that `eval` takes.
     assert state["accepted"] > 0 and "IoU_fg" in done.stdout and "selector: 100 labelled" in done.stdout
+    assert "blind: all objects" in done.stdout and "upper bound, convnext" in done.stdout
     made = ("--data", "out/quickstart/shards/000000.tar")
     scored = run("eval", "out/quickstart-detector", *made, "--json", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
