@@ -62,7 +62,7 @@ class Report:
         return {"schema_version": SCHEMA_VERSION, **document}
 
     def rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-        """The detector, then what it is compared with: IoU_fg, AP, both object AUROCs by score, area on clean images."""
+        """The detector, then what it is compared with: IoU_fg, AP, both AUROCs of objects, area on clean images."""
         found, objects = self.evaluation, self.objects
         own = (
             found.iou_fg.value,
