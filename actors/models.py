@@ -129,7 +129,7 @@ def fingerprint(model: str, revision: str | None = None, *, beside: Sequence[str
     """What pins the weights: a digest of the files that loading reads, or the commit of a hub id in the local cache.
 
     Links are followed, to folders and to files. Shipped weights also state the version of their assets:
-    `tinytown-v2@DIGEST`.
+    `tinytown-v3@DIGEST`.
 
     Args:
         model: a name in `SHIPPED`, a folder, or a hub id.

@@ -53,7 +53,7 @@ def split_folder(name: str, *, sealed_allowed: bool = False, root: Path | None =
 
 
 def splits_version(root: Path | None = None) -> str:
-    """What pins the splits: version of the assets and digest of their manifest, `tinytown/splits-v2@...`.
+    """What pins the splits: version of the assets and digest of their manifest, `tinytown/splits-v3@...`.
 
     Raises:
         EvaluationError: they are missing, or of another version.

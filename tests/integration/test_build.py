@@ -27,6 +27,7 @@ from factory.run.tally import Tally
 from factory.store.storage import Storage
 from tests.browser import chromium, visit
 from tests.integration.conftest import SMALL, content_of
+from tinytown import ASSETS_VERSION
 
 ITEMS = 12
 
@@ -86,7 +87,7 @@ def test_every_item_is_accounted_for(built):
     assert totals["accepted"] + totals["rejected"] == totals["planned"] == ITEMS
     assert totals["accepted"] == verdict.accepted > 0
     assert manifest["digest"] == read_identity(Storage(str(built)))[0].digest
-    assert "tinytown-v2@" in manifest["models"]["corruption"]
+    assert f"tinytown-v{ASSETS_VERSION}@" in manifest["models"]["corruption"]
 
 
 def test_tar_headers_are_normalised(built):
