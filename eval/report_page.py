@@ -14,6 +14,7 @@ from markupsafe import Markup
 from eval.curves import Curves
 from eval.gallery_page import TEMPLATES
 from eval.metrics import CONFIDENCE, RESAMPLES, Interval
+from eval.metrics.objects import INTACT_SHARE
 from eval.reference_rows import BLIND
 from eval.report import Report
 from eval.report_lines import COMPARED, compared_cell, figure_lines, gain_lines, percent
@@ -74,6 +75,7 @@ def report_page(
         bars=bars_of(report),
         wrong_marks=wrong_marks_of(report),
         compared_columns=COMPARED,
+        intact_share=f"{INTACT_SHARE:.0%}",
         compared=_compared(report),
         plots=plots_of(report, curves, pairs),
         sizes=[_size_row(one) for one in sizes],

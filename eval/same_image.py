@@ -32,8 +32,8 @@ the embedded world copies reach 20 (JPEG of quality 30 at 64 x 64 pixels) and, c
 LARGEST_OTHER_SHAPE = 0.45
 """Largest share of the brightness of a window that may be drawn otherwise, see `Difference.shape`.
 
-Encoders lose colours and keep edges: most copies in the embedded world are below 0.3, and signs with other letters or
-trees of other sizes at the same place at 0.6 and more. See `benchmarks/leaks.py`.
+Encoders lose colours and keep edges: most copies in the embedded world are below 0.3, and most signs with other letters
+or trees of other sizes at the same place above 0.6. See `benchmarks/leaks.py`.
 """
 
 _HOPELESS = 40.0

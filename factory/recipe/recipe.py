@@ -68,8 +68,7 @@ def _fit_for_a_file(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_fit_for_a_file)]
-"""The name of a recipe, or of a part of one that names files."""
-"""Of a recipe; it becomes the name of a file."""
+"""The name of a recipe, or of a part of one; it becomes the name of a file."""
 
 CONTENT = ("seed", "source", "selection", "regions", "corruption", "verify", "output")
 """Sections and settings that decide the bytes of the shards."""

@@ -117,7 +117,7 @@ def _closing(result: _Result) -> Group:
 
 
 def _scores(training: Training) -> list[Table | Text]:
-    headings = (f"validation, {training.images} images", "IoU_fg", "95 % interval", "F1", "AP", "at")
+    headings = (f"validation, {training.detector.images} images", "IoU_fg", "95 % interval", "F1", "AP", "at")
     table = Table(*headings, box=SIMPLE_HEAD)
     rows = (
         ("detector: made samples", training.detector),

@@ -31,7 +31,6 @@ class Training:
         detector, selector: scores, each at its own best threshold on the same images.
         gain: IoU_fg of the detector minus that of the selector, paired by image.
         folder: the detector.
-        images: in validation.
         references: blind baselines and upper bounds on the same images.
     """
 
@@ -40,7 +39,6 @@ class Training:
     selector: Evaluation
     gain: Interval
     folder: str
-    images: int
     references: Mapping[str, ReferenceRow]
 
 
@@ -73,7 +71,6 @@ def train_detector(
         found[1],
         compare(ours, theirs).difference,
         folder,
-        len(truth.keys),
         reference_rows(SPLIT, ROOT),
     )
 
